@@ -1,0 +1,1 @@
+//! Durable facts of a Tally node: journal, snapshot and the permanent log on redb.

@@ -1,0 +1,1 @@
+//! The Tally roles on a simulated network, disk and clock.

@@ -1,0 +1,1 @@
+//! Decoding, tiling, stitching and encoding of images.

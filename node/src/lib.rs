@@ -1,0 +1,1 @@
+//! The Tally node: libp2p, disk, clock and command line around the role machines.

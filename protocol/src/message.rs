@@ -1,0 +1,79 @@
+//! What nodes say to each other, one file a conversation.
+//!
+//! [`announce`] is gossip and role statements, [`work`] the talk between terminal and coordinator, [`customer`] the
+//! talk between customer and coordinator, [`blob`] the transfer of content. A question and its answer go over one
+//! libp2p stream; everything that outlives the connection is a [`crate::signed::Signed`] statement.
+
+pub mod announce;
+pub mod blob;
+pub mod customer;
+pub mod work;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The version of all message formats. A node of another version is refused with both numbers.
+pub const PROTOCOL_VERSION: u16 = 1;
+
+/// Why a node does not do what another asks. Closed, so that each can be counted.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// The bytes are not a message of this conversation.
+    Malformed,
+    /// A statement whose signature, network or type is wrong.
+    Unverified,
+    /// A statement that has expired or that was used before.
+    Stale,
+    /// The asker does not play this role here.
+    NotAdmitted,
+    /// The node does not play the role that was asked for.
+    WrongRole,
+    /// The asker computes under another profile.
+    WrongProfile,
+    /// Nothing is known of the task.
+    UnknownTask,
+    /// The content is not here.
+    UnknownBlob,
+    /// The task breaks a bound; the text names it.
+    InvalidTask(String),
+    /// A bound of this node is reached: ask again later.
+    Busy,
+}
+
+impl Refusal {
+    /// Returns a name for counting, the same for every text inside.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Unverified => "unverified",
+            Self::Stale => "stale",
+            Self::NotAdmitted => "not_admitted",
+            Self::WrongRole => "wrong_role",
+            Self::WrongProfile => "wrong_profile",
+            Self::UnknownTask => "unknown_task",
+            Self::UnknownBlob => "unknown_blob",
+            Self::InvalidTask(_) => "invalid_task",
+            Self::Busy => "busy",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Malformed => "the message was not understood",
+            Self::Unverified => "a signature, network or statement type was wrong",
+            Self::Stale => "a statement had expired or was used before",
+            Self::NotAdmitted => "this key is not on the node's list",
+            Self::WrongRole => "the node does not play this role",
+            Self::WrongProfile => "the node works with another sandbox profile",
+            Self::UnknownTask => "the node does not know this task",
+            Self::UnknownBlob => "the node does not have this content",
+            Self::InvalidTask(reason) => reason,
+            Self::Busy => "the node is at a limit, try again later",
+        })
+    }
+}

@@ -1,0 +1,1 @@
+//! Tests over real processes and real libp2p, and the benchmarks.
