@@ -1,1 +1,18 @@
-//! Durable facts of a Tally node: journal, snapshot and the permanent log on redb.
+//! What a Tally node must never forget, on redb.
+//!
+//! A node keeps two histories. The **journal** holds the operational facts of its role: folded over the last
+//! **snapshot** they give the role's state back after a crash, and a newer snapshot replaces them. The **log** holds
+//! the entries that stay for ever: what was accepted, validated and ended. Its entries are the leaves of an RFC 6962
+//! tree, so one hash, the root, stands for all of them. Beside both stand the **rows** of a role: keyed data of which
+//! there is too much to keep in memory.
+//!
+//! - [`store`]: the tables, and group commit of facts, entries and rows in one durable transaction
+//! - [`audit`]: proves that a log is whole and says nothing twice
+//! - [`cli`]: questions about the log, asked of a file or of a running node, and their answers as tables
+//!
+//! Nothing here reads a clock or the environment, prints, or waits for anything but the disk.
+#![forbid(unsafe_code)]
+#![warn(clippy::arithmetic_side_effects, clippy::float_arithmetic)]
+
+pub mod store;
+mod tree;
