@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod codec;
+pub mod coordinator;
 pub mod entry;
 pub mod id;
 pub mod merkle;

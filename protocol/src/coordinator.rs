@@ -1,0 +1,608 @@
+//! The coordinator: takes tasks, cuts them into units, leases units, validates results, puts them together.
+//!
+//! A state machine without I/O. The shell feeds it one [`Input`] after another with the time, and carries out the
+//! [`Effect`]s in their order, after everything that is to be recorded is durable. What must survive a crash
+//! changes only by [`Fact`]s: [`Coordinator::restore`] folds them again and [`Coordinator::resume`] asks anew for
+//! whatever was under way. Leases are not facts: a restarted coordinator knows its grants by its own signature.
+//!
+//! The life of a task: accepted (uploading) -> dividing -> running -> merging -> editing -> ended. A unit is leased to
+//! as many different devices as must agree; their votes are facts; the vote that completes a quorum validates
+//! the unit, once. A quorum of failures is as good as one of successes: it settles the unit.
+//!
+//! Invariants: no effect leaves before the facts it follows from; every task that was accepted ends; nothing here
+//! grows without a bound of [`CoordinatorConfig`].
+
+mod ending;
+mod intake;
+mod leasing;
+mod status;
+mod task_run;
+mod units;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{self, DecodeError};
+use crate::entry::{Ending, Event};
+use crate::id::{BlobId, GrantId, Hash, NetworkId, NodeId, TaskId};
+use crate::message::Refusal;
+use crate::message::announce::Offer;
+use crate::message::blob::BlobGrant;
+use crate::message::customer::TaskStatus;
+use crate::message::work::{Grant, Pull, ResultVerdict, VerifiedReport};
+use crate::signed::{Signed, Verified, VerifyError};
+use crate::task::split::UnitTable;
+use crate::task::{BlobRef, Task};
+use crate::time::Timestamp;
+use crate::unit::{Fault, Outcome, ProfileId};
+
+use leasing::Devices;
+use task_run::{Stage, TaskRecord, TaskRun};
+
+/// Names a question of a peer until it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Question(pub u64);
+
+/// What a coordinator is told at its start.
+#[derive(Debug, Clone)]
+pub struct CoordinatorConfig {
+    /// Its own id.
+    pub me: NodeId,
+    /// Its network.
+    pub network: NetworkId,
+    /// The profile under which it compares results.
+    pub profile: ProfileId,
+    /// Whose tasks it takes.
+    pub customers: Customers,
+    /// The most tasks that have not ended.
+    pub tasks_max: usize,
+    /// The largest input it takes, in bytes.
+    pub input_bytes_max: u64,
+    /// The largest program it takes, in bytes.
+    pub program_bytes_max: u64,
+    /// How long the result of an ended task is kept.
+    pub retention: Duration,
+}
+
+/// Whose tasks a coordinator takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Customers {
+    /// Everybody's.
+    Any,
+    /// Those of these keys.
+    Listed(BTreeSet<NodeId>),
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A customer submits a task.
+    Submitted {
+        /// To be answered with the status.
+        question: Question,
+        /// The task, by its signer.
+        task: Verified<Task>,
+    },
+    /// So many bytes of program and input are here.
+    Arriving {
+        /// The task.
+        task: TaskId,
+        /// Bytes so far.
+        bytes: u64,
+    },
+    /// Program and input are all here, or cannot be had.
+    Arrived {
+        /// The task.
+        task: TaskId,
+        /// The reason if not.
+        result: Result<(), String>,
+    },
+    /// The input was cut, or cannot be.
+    Divided {
+        /// The task.
+        task: TaskId,
+        /// The units and the packed blob, or the reason.
+        result: Result<Division, String>,
+    },
+    /// A terminal pulls.
+    Pulled {
+        /// To be answered with [`Answer::Pulled`].
+        question: Question,
+        /// The terminal.
+        from: NodeId,
+        /// What it asks; its report is taken out and checked.
+        pull: Pull,
+        /// What it reports.
+        report: Option<VerifiedReport>,
+        /// Results of the report whose output could not be had.
+        missing: BTreeSet<(GrantId, u32)>,
+    },
+    /// The merged (or edited) result is there, or cannot be had.
+    Merged {
+        /// The task.
+        task: TaskId,
+        /// The result, or the reason.
+        result: Result<BlobRef, String>,
+    },
+    /// A customer, or the operator (`by` is the coordinator itself), stops a task.
+    Cancelled {
+        /// To be answered with the status.
+        question: Question,
+        /// The task.
+        task: TaskId,
+        /// Who.
+        by: NodeId,
+    },
+    /// A terminal's connection is gone.
+    Gone(NodeId),
+    /// The time of [`Coordinator::next_deadline`] has come.
+    DeadlineReached,
+}
+
+/// How an input was cut.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Division {
+    /// Where the units lie.
+    pub table: UnitTable,
+    /// The packed blob.
+    pub packed: BlobRef,
+}
+
+/// What the shell has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Write to the journal.
+    Record(Fact),
+    /// Write to the permanent log.
+    Append(Event),
+    /// Write a row that is read again when the task is merged.
+    Keep {
+        /// The task.
+        task: TaskId,
+        /// The row.
+        row: Row,
+    },
+    /// Answer a question.
+    Answer {
+        /// The question.
+        question: Question,
+        /// The answer.
+        answer: Answer,
+    },
+    /// Wake a waiting terminal.
+    Nudge {
+        /// The terminal.
+        to: NodeId,
+        /// What there is.
+        task: TaskId,
+    },
+    /// Sign, give addresses to and gossip an offer.
+    Announce(Offer),
+    /// Read program, input and the editor's program from the customer.
+    Fetch(TaskId),
+    /// Cut the input.
+    Divide(TaskId),
+    /// Merge the outputs.
+    Merge(TaskId),
+    /// Run the editor over the merged result.
+    Edit {
+        /// The task.
+        task: TaskId,
+        /// The merged result.
+        merged: BlobRef,
+    },
+    /// The status of the task has changed: whoever watches may be told.
+    Changed(TaskId),
+    /// Remove everything of the task.
+    Forget(TaskId),
+}
+
+/// A row kept until a task is forgotten.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Row {
+    /// The agreed output of a unit.
+    Unit {
+        /// The unit.
+        unit: u32,
+        /// Its output.
+        output: BlobRef,
+    },
+    /// The content of a small output.
+    Output {
+        /// Its name.
+        id: BlobId,
+        /// The content.
+        content: Vec<u8>,
+    },
+}
+
+/// An answer to a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// How the task is.
+    Status(Box<TaskStatus>),
+    /// To a pull.
+    Pulled(Box<Pulled>),
+    /// No.
+    Refused(Refusal),
+}
+
+/// The answer to a pull, before the shell signs it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pulled {
+    /// The new leases, if any.
+    pub leased: Option<NewLeases>,
+    /// See [`crate::message::work::PullReply::verdicts`].
+    pub verdicts: Vec<ResultVerdict>,
+    /// See [`crate::message::work::PullReply::ended`].
+    pub ended: Vec<GrantId>,
+    /// See [`crate::message::work::PullReply::retry_millis`].
+    pub retry_millis: u64,
+    /// See [`crate::message::work::PullReply::peers`].
+    pub peers: Vec<String>,
+}
+
+/// New leases to be signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewLeases {
+    /// The leases.
+    pub grant: Grant,
+    /// Whether the units' inputs are sent with it.
+    pub inline: bool,
+    /// What the terminal may read.
+    pub read: BlobGrant,
+}
+
+/// What happened, durably.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fact {
+    /// A task was accepted.
+    Accepted {
+        /// As signed.
+        signed: Signed<Task>,
+        /// When.
+        at: Timestamp,
+    },
+    /// Program and input are here.
+    Arrived(TaskId),
+    /// The input was cut.
+    Divided {
+        /// The task.
+        task: TaskId,
+        /// How.
+        division: Division,
+    },
+    /// A device reported units.
+    Reported {
+        /// The task.
+        task: TaskId,
+        /// The device.
+        device: NodeId,
+        /// The root of the batch it signed.
+        batch: Hash,
+        /// What it reported.
+        votes: Vec<Vote>,
+    },
+    /// A device could not run a unit.
+    Faulted {
+        /// The task.
+        task: TaskId,
+        /// The device.
+        device: NodeId,
+        /// The unit.
+        unit: u32,
+        /// Why.
+        fault: Fault,
+    },
+    /// The outputs were merged and an editor comes next.
+    Merged {
+        /// The task.
+        task: TaskId,
+        /// The merged result.
+        merged: BlobRef,
+    },
+    /// The task ended.
+    Ended {
+        /// The task.
+        task: TaskId,
+        /// How.
+        ending: Ending,
+        /// When.
+        at: Timestamp,
+    },
+    /// The task was forgotten.
+    Forgotten(TaskId),
+}
+
+/// One device's result of one unit, as it is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    from = "(u32, Outcome, u64, BlobRef)",
+    into = "(u32, Outcome, u64, BlobRef)"
+)]
+pub struct Vote {
+    /// The unit.
+    pub unit: u32,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it used.
+    pub fuel: u64,
+    /// What it wrote.
+    pub output: BlobRef,
+}
+
+impl Vote {
+    /// Returns whether both say the same: outcome with exit code, output and fuel, bit for bit.
+    fn same(&self, other: &Self) -> bool {
+        (self.outcome, self.output, self.fuel) == (other.outcome, other.output, other.fuel)
+    }
+}
+
+impl From<(u32, Outcome, u64, BlobRef)> for Vote {
+    fn from((unit, outcome, fuel, output): (u32, Outcome, u64, BlobRef)) -> Self {
+        Self {
+            unit,
+            outcome,
+            fuel,
+            output,
+        }
+    }
+}
+
+impl From<Vote> for (u32, Outcome, u64, BlobRef) {
+    fn from(vote: Vote) -> Self {
+        (vote.unit, vote.outcome, vote.fuel, vote.output)
+    }
+}
+
+/// What is due at some time. Kept in one table, checked when it fires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// The leases of a grant end.
+    Expire(GrantId),
+    /// Units of a task are to be offered again.
+    Announce(TaskId),
+    /// A task whose input never came, or whose result was kept long enough, goes.
+    Drop(TaskId),
+}
+
+/// Why a coordinator's state cannot be restored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// The snapshot is damaged.
+    #[error("read the snapshot of the coordinator")]
+    Snapshot(#[source] DecodeError),
+    /// A fact is damaged.
+    #[error("read fact {index} of the coordinator's journal")]
+    Fact {
+        /// Place in the journal after the snapshot.
+        index: u64,
+        /// What is wrong.
+        #[source]
+        source: DecodeError,
+    },
+    /// A task's signature does not hold.
+    #[error("verify an accepted task")]
+    Task(#[source] VerifyError),
+}
+
+/// The largest fact or snapshot that is read back, in bytes: a division into 10^6 units has 9 MB.
+const STATE_BYTES_MAX: usize = 1 << 30;
+
+/// The state of a coordinator.
+#[derive(Debug)]
+pub struct Coordinator {
+    config: CoordinatorConfig,
+    tasks: BTreeMap<TaskId, TaskRun>,
+    /// Tasks that have not ended, in the order in which the next pull looks at them.
+    turns: Vec<TaskId>,
+    devices: Devices,
+    timers: BTreeSet<(Timestamp, Timer)>,
+}
+
+impl Coordinator {
+    /// Starts without any task. `seed` must be new at each start: grants are named from it.
+    #[must_use]
+    pub const fn new(config: CoordinatorConfig, seed: [u8; 32]) -> Self {
+        Self {
+            config,
+            tasks: BTreeMap::new(),
+            turns: Vec::new(),
+            devices: Devices::new(seed),
+            timers: BTreeSet::new(),
+        }
+    }
+
+    /// Starts from what was recorded: a snapshot, if there is one, and the facts since.
+    ///
+    /// # Errors
+    /// [`RestoreError`] if something recorded cannot be read.
+    pub fn restore<B: AsRef<[u8]>>(
+        config: CoordinatorConfig,
+        seed: [u8; 32],
+        snapshot: Option<&[u8]>,
+        facts: impl IntoIterator<Item = B>,
+    ) -> Result<Self, RestoreError> {
+        let mut restored = Self::new(config, seed);
+        if let Some(bytes) = snapshot {
+            let records: Vec<TaskRecord> =
+                codec::from_bytes(bytes, STATE_BYTES_MAX).map_err(RestoreError::Snapshot)?;
+            for record in records {
+                let run = record
+                    .restore(&restored.config.network)
+                    .map_err(RestoreError::Task)?;
+                restored.tasks.insert(run.id(), run);
+            }
+        }
+        for (index, bytes) in (0..).zip(facts) {
+            let fact = codec::from_bytes(bytes.as_ref(), STATE_BYTES_MAX)
+                .map_err(|source| RestoreError::Fact { index, source })?;
+            restored.replay(fact)?;
+        }
+        let unended = restored.tasks.values().filter(|run| !run.is_ended());
+        restored.turns = unended.map(TaskRun::id).collect();
+        restored
+            .turns
+            .sort_by_key(|task| restored.tasks[task].accepted);
+        Ok(restored)
+    }
+
+    fn replay(&mut self, fact: Fact) -> Result<(), RestoreError> {
+        if let Fact::Accepted { signed, at } = fact {
+            let task = signed
+                .verify(&self.config.network)
+                .map_err(RestoreError::Task)?;
+            let run = TaskRun::new(task, at);
+            self.tasks.insert(run.id(), run);
+        } else {
+            self.apply(&fact);
+        }
+        Ok(())
+    }
+
+    /// Returns what a new [`Coordinator`] needs instead of all facts so far.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<u8> {
+        let records: Vec<TaskRecord> = self.tasks.values().map(TaskRun::record).collect();
+        codec::to_bytes(&records)
+    }
+
+    /// Asks again for whatever was under way when the state was recorded. Called once, after restoring.
+    pub fn resume(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        let tasks: Vec<TaskId> = self.tasks.keys().copied().collect();
+        for task in tasks {
+            self.enter_stage(task, now, out);
+        }
+    }
+
+    /// Takes one input. Never fails, never waits.
+    pub fn handle(&mut self, now: Timestamp, input: Input, out: &mut Vec<Effect>) {
+        match input {
+            Input::Submitted { question, task } => self.submit(now, question, task, out),
+            Input::Arriving { task, bytes } => self.arriving(task, bytes, out),
+            Input::Arrived { task, result } => self.arrived(now, task, result, out),
+            Input::Divided { task, result } => self.divided(now, task, result, out),
+            Input::Pulled {
+                question,
+                from,
+                pull,
+                report,
+                missing,
+            } => {
+                let answer = self.pulled(now, from, &pull, report, &missing, out);
+                out.push(Effect::Answer { question, answer });
+            }
+            Input::Merged { task, result } => self.merged(now, task, result, out),
+            Input::Cancelled { question, task, by } => self.cancel(now, question, task, by, out),
+            Input::Gone(node) => self.devices.gone(node),
+            Input::DeadlineReached => self.fire_timers(now, out),
+        }
+    }
+
+    /// Returns when [`Input::DeadlineReached`] is due next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Returns the accepted task `id`, for the shell's work on it.
+    #[must_use]
+    pub fn task(&self, id: &TaskId) -> Option<&Verified<Task>> {
+        self.tasks.get(id).map(|run| &run.task)
+    }
+
+    /// Returns how the input of task `id` was cut.
+    #[must_use]
+    pub fn division(&self, id: &TaskId) -> Option<&Division> {
+        self.tasks.get(id)?.division()
+    }
+
+    /// Returns the units of task `id` that have no output: they were given up, or ended without success.
+    #[must_use]
+    pub fn skipped(&self, id: &TaskId) -> u32 {
+        self.tasks
+            .get(id)
+            .and_then(TaskRun::units)
+            .map_or(0, units::Units::failed_count)
+    }
+
+    fn set_timer(&mut self, at: Timestamp, timer: Timer) {
+        self.timers.insert((at, timer));
+    }
+
+    fn fire_timers(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        while let Some((at, timer)) = self.timers.first().copied() {
+            if at > now {
+                break;
+            }
+            self.timers.pop_first();
+            match timer {
+                Timer::Expire(grant) => self.expire(now, grant, out),
+                Timer::Announce(task) => self.announce(now, task, out),
+                Timer::Drop(task) => self.drop_task(now, task, out),
+            }
+        }
+    }
+
+    /// Changes the state by a fact that is recorded with it.
+    fn record(&mut self, fact: Fact, out: &mut Vec<Effect>) -> units::Settled {
+        let settled = self.apply(&fact);
+        out.push(Effect::Record(fact));
+        settled
+    }
+
+    /// Changes the state by a fact: the only place where durable state changes.
+    fn apply(&mut self, fact: &Fact) -> units::Settled {
+        let nothing = units::Settled::default();
+        if let Fact::Forgotten(task) = fact {
+            self.tasks.remove(task);
+            return nothing;
+        }
+        let Some(run) = fact.task().and_then(|task| self.tasks.get_mut(&task)) else {
+            return nothing;
+        };
+        run.version += 1;
+        match fact {
+            Fact::Accepted { .. } | Fact::Forgotten(_) => {}
+            Fact::Arrived(_) => run.stage = Stage::Dividing,
+            Fact::Divided { division, .. } => run.start(division.clone()),
+            Fact::Reported { device, votes, .. } => {
+                return run
+                    .units_mut()
+                    .map_or(nothing, |units| units.report(*device, votes));
+            }
+            Fact::Faulted {
+                device,
+                unit,
+                fault,
+                ..
+            } => {
+                if let Some(units) = run.units_mut() {
+                    units.fault(*device, *unit, *fault);
+                }
+            }
+            Fact::Merged { merged, .. } => run.edit(*merged),
+            Fact::Ended { ending, at, .. } => run.end(ending.clone(), *at),
+        }
+        nothing
+    }
+}
+
+impl Fact {
+    /// Returns the task that the fact changes; none for an acceptance, which makes one.
+    const fn task(&self) -> Option<TaskId> {
+        match self {
+            Self::Accepted { .. } => None,
+            Self::Arrived(task)
+            | Self::Divided { task, .. }
+            | Self::Reported { task, .. }
+            | Self::Faulted { task, .. }
+            | Self::Merged { task, .. }
+            | Self::Ended { task, .. }
+            | Self::Forgotten(task) => Some(*task),
+        }
+    }
+}

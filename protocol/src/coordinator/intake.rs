@@ -1,0 +1,216 @@
+//! From submission to running: accept, fetch, divide; and cancelling.
+
+use std::time::Duration;
+
+use super::task_run::{Stage, TaskRun};
+use super::{Answer, Coordinator, Customers, Division, Effect, Fact, Question, Timer};
+use crate::entry::{Ending, Event};
+use crate::id::{NodeId, TaskId};
+use crate::message::Refusal;
+use crate::signed::Verified;
+use crate::task::Task;
+use crate::time::Timestamp;
+
+/// How long the input of an accepted task may take to arrive.
+const UPLOAD_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// How far from now a task may have been made: against tasks of old that somebody sends again.
+const AGE_MAX: Duration = Duration::from_secs(24 * 3_600);
+
+impl Coordinator {
+    pub(super) fn submit(
+        &mut self,
+        now: Timestamp,
+        question: Question,
+        task: Verified<Task>,
+        out: &mut Vec<Effect>,
+    ) {
+        let id = task.task_id();
+        let answer = match self.admit(now, &task) {
+            // Known already: the customer asks again because it did not hear the answer.
+            _ if self.tasks.contains_key(&id) => self.status_answer(now, &id, task.signer()),
+            Err(refusal) => Answer::Refused(refusal),
+            Ok(()) => {
+                let signed = task.signed().clone();
+                out.push(Effect::Record(Fact::Accepted {
+                    signed: signed.clone(),
+                    at: now,
+                }));
+                out.push(Effect::Append(Event::TaskAccepted { task: id, signed }));
+                self.tasks.insert(id, TaskRun::new(task.clone(), now));
+                self.turns.push(id);
+                self.status_answer(now, &id, task.signer())
+            }
+        };
+        let accepted = matches!(out.last(), Some(Effect::Append(_)));
+        out.push(Effect::Answer { question, answer });
+        if accepted {
+            self.enter_stage(id, now, out);
+        }
+    }
+
+    /// Says whether the task may be accepted.
+    fn admit(&self, now: Timestamp, task: &Verified<Task>) -> Result<(), Refusal> {
+        let listed = match &self.config.customers {
+            Customers::Any => true,
+            Customers::Listed(customers) => customers.contains(&task.signer()),
+        };
+        if !listed || task.customer != task.signer() {
+            return Err(Refusal::NotAdmitted);
+        }
+        if now.since(task.created) > AGE_MAX || task.created.since(now) > AGE_MAX {
+            return Err(Refusal::Stale);
+        }
+        task.check()
+            .map_err(|error| Refusal::InvalidTask(error.to_string()))?;
+        let too_large = |what: &str, bytes: u64, bytes_max: u64| {
+            Err(Refusal::InvalidTask(format!(
+                "the {what} has {bytes} bytes, this coordinator takes at most {bytes_max}"
+            )))
+        };
+        let (input, program) = (task.input.bytes, task.program.bytes);
+        if input > self.config.input_bytes_max {
+            return too_large("input", input, self.config.input_bytes_max);
+        }
+        let editor = task.edit.as_ref().map_or(0, |edit| edit.program.bytes);
+        if program.max(editor) > self.config.program_bytes_max {
+            return too_large(
+                "program",
+                program.max(editor),
+                self.config.program_bytes_max,
+            );
+        }
+        if self.turns.len() >= self.config.tasks_max {
+            return Err(Refusal::Busy);
+        }
+        Ok(())
+    }
+
+    pub(super) fn arriving(&mut self, task: TaskId, bytes: u64, out: &mut Vec<Effect>) {
+        if let Some(TaskRun {
+            stage: Stage::Uploading(arrived),
+            version,
+            ..
+        }) = self.tasks.get_mut(&task)
+        {
+            *arrived = bytes;
+            *version += 1;
+            out.push(Effect::Changed(task));
+        }
+    }
+
+    pub(super) fn arrived(
+        &mut self,
+        now: Timestamp,
+        task: TaskId,
+        result: Result<(), String>,
+        out: &mut Vec<Effect>,
+    ) {
+        if !self.is_at(&task, |stage| matches!(stage, Stage::Uploading(_))) {
+            return;
+        }
+        match result {
+            Ok(()) => {
+                self.record(Fact::Arrived(task), out);
+                self.enter_stage(task, now, out);
+            }
+            Err(reason) => self.end(now, task, Ending::Failed(reason), out),
+        }
+    }
+
+    pub(super) fn divided(
+        &mut self,
+        now: Timestamp,
+        task: TaskId,
+        result: Result<Division, String>,
+        out: &mut Vec<Effect>,
+    ) {
+        if !self.is_at(&task, |stage| matches!(stage, Stage::Dividing)) {
+            return;
+        }
+        match result {
+            Ok(division) => {
+                self.record(Fact::Divided { task, division }, out);
+                self.enter_stage(task, now, out);
+            }
+            Err(reason) => self.end(now, task, Ending::Failed(reason), out),
+        }
+    }
+
+    /// Asks for what the stage of the task needs from outside.
+    pub(super) fn enter_stage(&mut self, task: TaskId, now: Timestamp, out: &mut Vec<Effect>) {
+        let Some(run) = self.tasks.get_mut(&task) else {
+            return;
+        };
+        run.settle();
+        let due = match &run.stage {
+            Stage::Uploading(_) => {
+                out.push(Effect::Fetch(task));
+                Some((run.accepted + UPLOAD_MAX, Timer::Drop(task)))
+            }
+            Stage::Dividing => {
+                out.push(Effect::Divide(task));
+                None
+            }
+            Stage::Running(_) => Some((now, Timer::Announce(task))),
+            Stage::Merging(_) => {
+                out.push(Effect::Merge(task));
+                None
+            }
+            Stage::Editing(_, merged) => {
+                out.push(Effect::Edit {
+                    task,
+                    merged: *merged,
+                });
+                None
+            }
+            Stage::Ended(ended) => Some((ended.at + self.config.retention, Timer::Drop(task))),
+        };
+        if let Some((at, timer)) = due {
+            self.set_timer(at, timer);
+        }
+        out.push(Effect::Changed(task));
+        self.fire_timers(now, out);
+    }
+
+    pub(super) fn cancel(
+        &mut self,
+        now: Timestamp,
+        question: Question,
+        task: TaskId,
+        by: NodeId,
+        out: &mut Vec<Effect>,
+    ) {
+        let owned = self
+            .tasks
+            .get(&task)
+            .is_some_and(|run| by == run.task.customer || by == self.config.me);
+        if owned && self.is_at(&task, |stage| !matches!(stage, Stage::Ended(_))) {
+            self.end(now, task, Ending::Cancelled, out);
+        }
+        let answer = self.status_answer(now, &task, by);
+        out.push(Effect::Answer { question, answer });
+    }
+
+    pub(super) fn is_at(&self, task: &TaskId, stage: impl Fn(&Stage) -> bool) -> bool {
+        self.tasks.get(task).is_some_and(|run| stage(&run.stage))
+    }
+
+    /// Ends a task whose input never came, forgets one whose result was kept long enough.
+    pub(super) fn drop_task(&mut self, now: Timestamp, task: TaskId, out: &mut Vec<Effect>) {
+        let Some(run) = self.tasks.get(&task) else {
+            return;
+        };
+        match &run.stage {
+            Stage::Uploading(_) if run.accepted + UPLOAD_MAX <= now => {
+                let hours = UPLOAD_MAX.as_secs() / 3_600;
+                let reason = format!("program and input did not arrive within {hours} hours");
+                self.end(now, task, Ending::Failed(reason), out);
+            }
+            Stage::Ended(ended) if ended.at + self.config.retention <= now => {
+                self.record(Fact::Forgotten(task), out);
+                out.push(Effect::Forget(task));
+            }
+            _ => {}
+        }
+    }
+}

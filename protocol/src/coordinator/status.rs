@@ -1,0 +1,110 @@
+//! What a customer, or the operator, is told of a task.
+
+use std::time::Duration;
+
+use super::task_run::{Stage, TaskRun};
+use super::{Answer, Coordinator};
+use crate::id::{NodeId, TaskId};
+use crate::message::Refusal;
+use crate::message::customer::{LIST_MAX, TaskStatus, TaskSummary};
+use crate::time::Timestamp;
+
+/// An upload that has brought nothing for so long is told to wait for the customer.
+const UPLOAD_QUIET: Duration = Duration::from_secs(5);
+
+impl Coordinator {
+    /// Returns how the task is, if `asker` is its customer or the coordinator itself.
+    #[must_use]
+    pub fn status(&self, now: Timestamp, task: &TaskId, asker: NodeId) -> Option<TaskStatus> {
+        let run = self.tasks.get(task)?;
+        (asker == run.task.customer || asker == self.config.me).then(|| self.status_of(now, run))
+    }
+
+    /// Returns the tasks that `asker` may see, the newest first.
+    #[must_use]
+    pub fn list(&self, asker: NodeId) -> Vec<TaskSummary> {
+        let visible = |run: &&TaskRun| asker == run.task.customer || asker == self.config.me;
+        let mut tasks: Vec<TaskSummary> =
+            self.tasks.values().filter(visible).map(summary).collect();
+        tasks.sort_by_key(|task| std::cmp::Reverse(task.accepted));
+        tasks.truncate(LIST_MAX);
+        tasks
+    }
+
+    /// Returns the tasks that have not ended.
+    pub fn unended(&self) -> impl Iterator<Item = TaskId> + '_ {
+        self.tasks
+            .values()
+            .filter(|run| !run.is_ended())
+            .map(TaskRun::id)
+    }
+
+    pub(super) fn status_answer(&self, now: Timestamp, task: &TaskId, asker: NodeId) -> Answer {
+        let status = self.status(now, task, asker);
+        status.map_or(Answer::Refused(Refusal::UnknownTask), |status| {
+            Answer::Status(Box::new(status))
+        })
+    }
+
+    fn status_of(&self, now: Timestamp, run: &TaskRun) -> TaskStatus {
+        let total = run.task.program.bytes
+            + run.task.input.bytes
+            + run.task.edit.as_ref().map_or(0, |edit| edit.program.bytes);
+        let arrived = if let Stage::Uploading(bytes) = run.stage {
+            bytes
+        } else {
+            total
+        };
+        let units = run.units();
+        let result = match &run.stage {
+            Stage::Ended(ended) => match ended.ending {
+                crate::entry::Ending::Done(result) => Some(result),
+                crate::entry::Ending::Failed(_) | crate::entry::Ending::Cancelled => None,
+            },
+            _ => None,
+        };
+        TaskStatus {
+            summary: summary(run),
+            version: run.version,
+            uploaded: (arrived.min(total), total),
+            leased: units.map_or(0, |units| units.leased()),
+            failed: units
+                .map(|units| units.failed().clone())
+                .unwrap_or_default(),
+            failed_count: units.map_or(0, |units| units.failed_count()),
+            fuel: units.map_or(0, |units| units.fuel()),
+            devices: units
+                .map(|units| units.devices().clone())
+                .unwrap_or_default(),
+            waiting_for: self.waiting_for(now, run),
+            result,
+        }
+    }
+
+    /// Says why nothing moves.
+    fn waiting_for(&self, now: Timestamp, run: &TaskRun) -> Option<String> {
+        match &run.stage {
+            Stage::Uploading(0) if now.since(run.accepted) > UPLOAD_QUIET => {
+                Some("program and input from the customer: run `tally task watch` there".to_owned())
+            }
+            Stage::Running(running) if running.units.leased() == 0 => {
+                let (needed, seen) = (run.task.quorum.agree, self.devices.active(now));
+                (seen < usize::from(needed)).then(|| {
+                    format!("terminals: each unit needs {needed} different ones, {seen} asked for work lately")
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+fn summary(run: &TaskRun) -> TaskSummary {
+    TaskSummary {
+        task: run.id(),
+        name: run.task.name.clone(),
+        phase: run.phase(),
+        units: run.units().map_or(0, |units| units.count()),
+        done: run.units().map_or(0, |units| units.done_count()),
+        accepted: run.accepted,
+    }
+}
