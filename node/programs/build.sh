@@ -34,9 +34,15 @@ fail() {
 main() {
     case "${1:-}" in
     -h | --help) sed -n '3,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;;
-    --check) [[ $# -eq 1 ]] || fail "--check takes no more arguments" && check ;;
+    --check)
+        [[ $# -eq 1 ]] || fail "--check takes no more arguments"
+        check
+        ;;
     -*) fail "unknown option $1 (see --help)" ;;
-    *) [[ $# -le 1 ]] || fail "one output folder at most" && build_into "${1:-}" ;;
+    *)
+        [[ $# -le 1 ]] || fail "one output folder at most"
+        build_into "${1:-}"
+        ;;
     esac
 }
 
@@ -125,7 +131,7 @@ unpack_compiler() {
     fi
     local package
     for package in "$partial"/packages/*.deb; do
-        dpkg -x "$package" "$partial"
+        dpkg -x "$package" "$partial" || return 1
     done
     rm -rf "$partial/packages" "$toolchain"
     touch "$partial/complete-$rust_version"
