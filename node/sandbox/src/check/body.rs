@@ -1,0 +1,97 @@
+//! The bodies of the functions: validated and measured in one pass.
+
+use wasmparser::{
+    FuncValidator, FuncValidatorAllocations, FunctionBody, Operator, ValidatorResources,
+};
+
+use super::{Objection, StaticLimits, refusal};
+
+/// Sums and maxima over the bodies so far.
+#[derive(Default)]
+pub(super) struct Totals {
+    pub(super) functions: u32,
+    pub(super) code_bytes: usize,
+    pub(super) locals_max: u32,
+    pub(super) nesting_max: u32,
+    pub(super) locals_total: u64,
+}
+
+impl Totals {
+    /// Validates one body and adds it. Returns the memory of the validator, for the next body.
+    pub(super) fn add(
+        &mut self,
+        limits: &StaticLimits,
+        mut validator: FuncValidator<ValidatorResources>,
+        body: &FunctionBody<'_>,
+    ) -> Result<FuncValidatorAllocations, Objection> {
+        let bytes = body.range().len();
+        refusal::at_most("bytes in one function", bytes, limits.body_bytes)?;
+        let mut reader = body.get_binary_reader();
+        validator.read_locals(&mut reader)?;
+        let locals = validator.len_locals();
+        refusal::at_most("locals in one function", locals, limits.locals)?;
+        self.functions += 1;
+        self.code_bytes += bytes;
+        self.locals_total += u64::from(locals);
+        self.locals_max = self.locals_max.max(locals);
+        refusal::at_most(
+            "locals in all functions",
+            self.locals_total,
+            limits.locals_total,
+        )?;
+        let mut shape = Shape::default();
+        let mut operators = wasmparser::OperatorsReader::new(reader);
+        while !operators.eof() {
+            let (operator, offset) = operators.read_with_offset()?;
+            shape.add(limits, &operator)?;
+            validator.op(offset, &operator)?;
+        }
+        operators.finish()?;
+        // The compiler may keep one value a local and block.
+        refusal::at_most(
+            "blocks times locals in one function",
+            shape.blocks * u64::from(locals),
+            limits.phis,
+        )?;
+        self.nesting_max = self.nesting_max.max(shape.nesting_max);
+        Ok(validator.into_allocations())
+    }
+}
+
+/// What makes a body expensive to compile.
+#[derive(Default)]
+struct Shape {
+    nesting: u32,
+    nesting_max: u32,
+    blocks: u64,
+    branch_targets: u32,
+}
+
+impl Shape {
+    fn add(&mut self, limits: &StaticLimits, operator: &Operator<'_>) -> Result<(), Objection> {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "all other operators cost the same to compile"
+        )]
+        match operator {
+            Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => {
+                self.nesting += 1;
+                self.blocks += 1;
+                self.nesting_max = self.nesting_max.max(self.nesting);
+                refusal::at_most("nested blocks", self.nesting, limits.nesting)?;
+            }
+            // The last `end` of a body closes no block.
+            Operator::End => self.nesting = self.nesting.saturating_sub(1),
+            Operator::BrTable { targets } => {
+                self.branch_targets = self.branch_targets.saturating_add(targets.len());
+                refusal::at_most(
+                    "branch table targets in one function",
+                    self.branch_targets,
+                    limits.branch_targets,
+                )?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,276 @@
+//! The child process: locks itself, then compiles and runs what the parent asks for, until the socket closes.
+//!
+//! It has one thread, an empty environment and no file but the socket. Compiled code stays in this process:
+//! it is never written anywhere, and never taken from anywhere.
+
+use std::ffi::OsStr;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustix::process::Signal;
+use tally_protocol::id::BlobId;
+
+use crate::check::{Abi, ProgramFacts, StaticLimits, at_most};
+use crate::engine::{CompileError, Compiled, Engine, argv};
+use crate::lockdown::lock_down;
+use crate::os::{OutputMemory, ReadOnlyMemory, close_inherited_files};
+use crate::unit::{Job, Place};
+use crate::wasi::{Input, Output};
+use crate::wire::{
+    Channel, CheckMode, FromChild, Layout, Request, Setup, ToChild, UnitReport, UnitRequest,
+    receive_files,
+};
+
+mod cache;
+
+use cache::{Cache, Entry};
+
+/// The hidden first argument of the child.
+pub(crate) const CHILD_ARGUMENT: &str = "__sandbox";
+
+/// Returns whether a command line, the program's name included, is that of a sandbox's child. The program's
+/// `main` asks this before anything else.
+#[must_use]
+pub fn is_child<S: AsRef<OsStr>>(mut command_line: impl Iterator<Item = S>) -> bool {
+    command_line
+        .nth(1)
+        .is_some_and(|argument| argument.as_ref() == CHILD_ARGUMENT)
+}
+
+/// Is the child: returns when the parent closes the socket.
+#[must_use]
+pub fn child_main() -> ExitCode {
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The parent shows this if the child dies; without it there is nobody to tell.
+            let _ = writeln!(io::stderr(), "{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Socket = Channel<io::Stdin>;
+
+fn serve() -> io::Result<()> {
+    let mut socket = Channel::new(io::stdin());
+    let (ToChild::Setup(setup), files) = receive_files(socket.socket())? else {
+        return Err(io::Error::other("the first frame is no setup"));
+    };
+    die_with_parent(setup.parent)?;
+    let [input, output] =
+        <[_; 2]>::try_from(files).map_err(|_| io::Error::other("two files belong to a setup"))?;
+    let input = Arc::new(ReadOnlyMemory::map(
+        &input,
+        setup.layout.input_memory_len(),
+    )?);
+    let output = Arc::new(OutputMemory::map(
+        &output,
+        setup.layout.output_memory_len(),
+    )?);
+    close_inherited_files()?;
+    let engine = Engine::new().map_err(|error| io::Error::other(format!("{error:#}")))?;
+    let lockdown = lock_down(&setup.limits).map_err(io::Error::other)?;
+    socket.send(&FromChild::Ready(lockdown))?;
+    let cache = Cache::new(setup.modules_max);
+    let mut child = Child {
+        socket,
+        engine,
+        cache,
+        setup,
+        input,
+        output,
+        offset: 0,
+    };
+    while let Some(frame) = child.socket.receive()? {
+        let ToChild::Run { request_len } = frame else {
+            return Err(unexpected(&frame));
+        };
+        child.run(request_len)?;
+    }
+    Ok(())
+}
+
+/// Has the kernel kill this process when the parent dies, which may have happened already.
+fn die_with_parent(parent: i32) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    let found = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+    if found == parent {
+        Ok(())
+    } else {
+        Err(io::Error::other("the parent is gone"))
+    }
+}
+
+struct Child {
+    socket: Socket,
+    engine: Engine,
+    cache: Cache,
+    setup: Setup,
+    input: Arc<ReadOnlyMemory>,
+    output: Arc<OutputMemory>,
+    /// Where the next unit's output goes.
+    offset: usize,
+}
+
+impl Child {
+    fn run(&mut self, request_len: usize) -> io::Result<()> {
+        let request: Request =
+            crate::wire::decode(self.input.bytes(self.setup.layout.request(request_len)))?;
+        let entry = match self.cache.find(&request.program) {
+            Some(entry) => {
+                self.socket.send(&FromChild::Compiled { nanos: None })?;
+                entry
+            }
+            None => self.compile(request.program)?,
+        };
+        let compiled = match &*entry {
+            Entry::Compiled(compiled) => compiled,
+            Entry::Refused(reason) => return self.socket.send(&FromChild::Refused(reason.clone())),
+            Entry::Failed(reason) => {
+                return self.socket.send(&FromChild::CompileFailed(reason.clone()));
+            }
+        };
+        if let Err(refusal) = compiled.fits(&request.limits) {
+            return self.socket.send(&FromChild::Refused(refusal.to_string()));
+        }
+        self.offset = 0;
+        let args = argv(request.args);
+        for unit in request.units {
+            let shared = Shared {
+                args: &args,
+                count: request.unit_count,
+                seed: request.seed,
+                limits: request.limits,
+            };
+            self.unit(compiled, &shared, unit)?;
+        }
+        self.socket.send(&FromChild::Done)
+    }
+
+    fn compile(&mut self, program: BlobId) -> io::Result<std::rc::Rc<Entry>> {
+        self.socket.send(&FromChild::NeedModule)?;
+        let Some(frame) = self.socket.receive()? else {
+            return Err(io::Error::other("the parent is gone"));
+        };
+        let ToChild::Module { len } = frame else {
+            return Err(unexpected(&frame));
+        };
+        let begin = Instant::now();
+        let entry = match self.compile_module(len) {
+            Ok(compiled) => Entry::Compiled(compiled),
+            Err(CompileError::Refused(refusal)) => Entry::Refused(refusal.to_string()),
+            Err(CompileError::Failed(reason)) => Entry::Failed(reason.chars().take(1000).collect()),
+        };
+        self.socket.send(&FromChild::Compiled {
+            nanos: Some(nanos_since(begin)),
+        })?;
+        Ok(self.cache.insert(program, entry))
+    }
+
+    fn compile_module(&self, len: usize) -> Result<Compiled, CompileError> {
+        // The parent has cut a module that is too long.
+        at_most("bytes", len, StaticLimits::FIXED.module_bytes).map_err(CompileError::Refused)?;
+        let module = self.input.bytes(self.setup.layout.module(len));
+        match self.setup.check {
+            CheckMode::Strict => self.engine.compile(module),
+            CheckMode::Bypassed => self.engine.compile_unchecked(module, unchecked_facts()),
+        }
+    }
+
+    fn unit(
+        &mut self,
+        compiled: &Compiled,
+        shared: &Shared<'_>,
+        unit: UnitRequest,
+    ) -> io::Result<()> {
+        if !Layout::in_window(self.offset) {
+            self.drain()?;
+        }
+        let begin = Instant::now();
+        let end = self.engine.run(
+            compiled,
+            Job {
+                args: Arc::clone(shared.args),
+                place: Place {
+                    index: unit.index,
+                    count: shared.count,
+                    params: unit.params,
+                },
+                seed: shared.seed,
+                limits: shared.limits,
+                input: Input {
+                    memory: Arc::clone(&self.input),
+                    rest: unit.input,
+                },
+                output: Output {
+                    memory: Arc::clone(&self.output),
+                    start: self.offset,
+                    len: 0,
+                    len_max: usize::try_from(shared.limits.output_bytes)
+                        .map_or(self.setup.layout.output_bytes_max, |len| {
+                            len.min(self.setup.layout.output_bytes_max)
+                        }),
+                },
+            },
+        );
+        let nanos = nanos_since(begin);
+        self.output
+            .write_at(self.offset + end.output_len, &end.stderr);
+        let report = UnitReport {
+            result: end.result,
+            fuel: end.fuel,
+            offset: self.offset,
+            output_len: end.output_len,
+            stderr_len: end.stderr.len(),
+            nanos,
+        };
+        self.offset += end.output_len + end.stderr.len();
+        self.socket.send(&FromChild::Unit(report))
+    }
+
+    /// Waits until the parent has everything, then starts at the beginning of the memory again.
+    fn drain(&mut self) -> io::Result<()> {
+        self.socket.send(&FromChild::AwaitDrain)?;
+        match self.socket.receive()? {
+            Some(ToChild::Drained) => {
+                self.offset = 0;
+                Ok(())
+            }
+            Some(frame) => Err(unexpected(&frame)),
+            None => Err(io::Error::other("the parent is gone")),
+        }
+    }
+}
+
+/// What the units of a request have in common.
+struct Shared<'a> {
+    args: &'a Arc<[String]>,
+    count: u32,
+    seed: [u8; 32],
+    limits: tally_protocol::unit::Limits,
+}
+
+fn unexpected(frame: &ToChild) -> io::Error {
+    io::Error::other(format!("{frame:?} is not expected now"))
+}
+
+fn nanos_since(begin: Instant) -> u64 {
+    u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Stands for the facts of a module that was not looked at.
+fn unchecked_facts() -> ProgramFacts {
+    ProgramFacts {
+        abi: Abi::Wasi,
+        module_bytes: 0,
+        functions: 0,
+        code_bytes: 0,
+        data_bytes: 0,
+        memory_min_bytes: 0,
+        locals_max: 0,
+        nesting_max: 0,
+    }
+}

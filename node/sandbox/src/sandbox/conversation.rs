@@ -1,0 +1,253 @@
+//! One request to one child, from the first frame to the last, with the clock running.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use tally_protocol::unit::Fault;
+
+use super::handle::Shared;
+use super::process::{Process, Received};
+use super::{Batch, BatchReport, SandboxConfig, UnitRun, UnitSpec};
+use crate::fixed::STDERR_BYTES_KEPT;
+use crate::os::SharedMemory;
+use crate::wire::{FromChild, Layout, ToChild, UnitReport};
+
+/// Compiling may take this many times its limit of processor time by the clock, on a computer that is busy.
+const COMPILE_WALL_FACTOR: u32 = 20;
+
+/// The shortest wait for the child, so that a deadline that is put off does not make a busy loop.
+const WAIT_MIN: Duration = Duration::from_millis(5);
+
+/// What a conversation needs of its sandbox.
+pub(super) struct Conversation<'a, 'b> {
+    pub(super) config: &'a SandboxConfig,
+    pub(super) layout: Layout,
+    pub(super) input: &'a mut SharedMemory,
+    pub(super) output: &'a SharedMemory,
+    pub(super) shared: &'a Shared,
+    pub(super) process: &'a mut Process,
+    pub(super) batch: &'a Batch<'b>,
+}
+
+/// How a conversation ended.
+pub(super) enum End {
+    /// All units were reported.
+    Done,
+    /// The profile refuses the program.
+    Refused(String),
+    /// The program could not be compiled within the limits; `death` if the child died of it.
+    NotCompiled {
+        death: Option<String>,
+        poisonous: bool,
+    },
+    /// A handle has ended the batch.
+    Stopped { death: String },
+    /// The child died at the first of the open units.
+    UnitLost { death: String, fault: Fault },
+}
+
+impl End {
+    pub(super) fn leaves_child_alive(&self) -> bool {
+        matches!(
+            self,
+            Self::Done | Self::Refused(_) | Self::NotCompiled { death: None, .. }
+        )
+    }
+}
+
+/// What the child is doing.
+enum Phase {
+    Compiling { watch: Watch, cpu_before: Duration },
+    Running { watch: Watch },
+}
+
+/// A clock that stands while the sandbox is paused.
+struct Watch {
+    since: Instant,
+    paused_before: Duration,
+}
+
+/// Why the child is not heard any more.
+enum Silence {
+    /// It is dead, or makes no sense.
+    Closed,
+    /// It has used up its time.
+    TimeUp,
+}
+
+impl Conversation<'_, '_> {
+    /// Has the request run, reports each unit, and takes it off `units`.
+    pub(super) fn hold(
+        mut self,
+        request_len: usize,
+        units: &mut &[UnitSpec],
+        report: &mut BatchReport,
+        on_unit: &mut dyn FnMut(UnitRun),
+    ) -> End {
+        let mut phase = Phase::Compiling {
+            watch: self.watch(),
+            cpu_before: self.shared.child_cpu_time(),
+        };
+        if self.process.send(&ToChild::Run { request_len }).is_err() {
+            return self.mourn(&phase, Silence::Closed);
+        }
+        loop {
+            let frame = match self.next(&phase) {
+                Ok(frame) => frame,
+                Err(silence) => return self.mourn(&phase, silence),
+            };
+            let answered = match frame {
+                FromChild::NeedModule => self.send_module(),
+                FromChild::Compiled { nanos } => {
+                    report.compile_time = report.compile_time.or(nanos.map(Duration::from_nanos));
+                    phase = Phase::Running {
+                        watch: self.watch(),
+                    };
+                    Ok(())
+                }
+                FromChild::Refused(reason) => return End::Refused(reason),
+                FromChild::CompileFailed(reason) => {
+                    report.deaths.push(reason);
+                    return End::NotCompiled {
+                        death: None,
+                        poisonous: false,
+                    };
+                }
+                FromChild::Unit(unit) => match self.take(units, &unit) {
+                    Some(run) => {
+                        on_unit(run);
+                        phase = Phase::Running {
+                            watch: self.watch(),
+                        };
+                        Ok(())
+                    }
+                    None => return self.mourn(&phase, Silence::Closed),
+                },
+                FromChild::AwaitDrain => self.process.send(&ToChild::Drained),
+                FromChild::Done if units.is_empty() => return End::Done,
+                FromChild::Done | FromChild::Ready(_) => {
+                    return self.mourn(&phase, Silence::Closed);
+                }
+            };
+            if answered.is_err() {
+                return self.mourn(&phase, Silence::Closed);
+            }
+        }
+    }
+
+    fn send_module(&mut self) -> io::Result<()> {
+        let module = &self.batch.program.module;
+        // The child refuses a module that is too long without a look at it.
+        let len = module
+            .len()
+            .min(crate::check::StaticLimits::FIXED.module_bytes);
+        self.input
+            .slice_mut(self.layout.module(len))
+            .copy_from_slice(&module[..len]);
+        self.process.send(&ToChild::Module { len: module.len() })
+    }
+
+    /// Copies out what the first open unit has written, if the report makes sense.
+    fn take(&self, units: &mut &[UnitSpec], report: &UnitReport) -> Option<UnitRun> {
+        let (unit, rest) = units.split_first()?;
+        let output_end = report.offset.checked_add(report.output_len)?;
+        let end = output_end.checked_add(report.stderr_len)?;
+        let sound = end <= self.layout.output_memory_len()
+            && report.output_len as u64 <= self.batch.limits.output_bytes
+            && report.stderr_len <= STDERR_BYTES_KEPT
+            && report.fuel <= self.batch.limits.fuel;
+        if !sound {
+            return None;
+        }
+        *units = rest;
+        let (mut output, mut stderr) = (Vec::new(), Vec::new());
+        self.output
+            .append_to(report.offset..output_end, &mut output);
+        self.output.append_to(output_end..end, &mut stderr);
+        Some(UnitRun {
+            index: unit.index,
+            result: report.result,
+            fuel: report.fuel,
+            output,
+            stderr,
+            run_time: Duration::from_nanos(report.nanos),
+        })
+    }
+
+    /// Waits for the next frame as long as the phase may take.
+    fn next(&mut self, phase: &Phase) -> Result<FromChild, Silence> {
+        loop {
+            let left = self.time_left(phase).ok_or(Silence::TimeUp)?;
+            match self.process.receive(left.max(WAIT_MIN)) {
+                Ok(Received::Frame(frame)) => return Ok(frame),
+                Ok(Received::Nothing) => {}
+                Ok(Received::Closed) | Err(_) => return Err(Silence::Closed),
+            }
+        }
+    }
+
+    fn time_left(&self, phase: &Phase) -> Option<Duration> {
+        match phase {
+            Phase::Running { watch } => self.config.unit_time_max.checked_sub(self.elapsed(watch)),
+            Phase::Compiling { watch, cpu_before } => {
+                let cpu_max = self.config.compile_time_max;
+                let cpu = self.shared.child_cpu_time().saturating_sub(*cpu_before);
+                let wall_left = (cpu_max * COMPILE_WALL_FACTOR).checked_sub(self.elapsed(watch))?;
+                Some(cpu_max.checked_sub(cpu)?.min(wall_left))
+            }
+        }
+    }
+
+    fn watch(&self) -> Watch {
+        Watch {
+            since: Instant::now(),
+            paused_before: self.shared.paused(),
+        }
+    }
+
+    fn elapsed(&self, watch: &Watch) -> Duration {
+        let paused = self.shared.paused().saturating_sub(watch.paused_before);
+        watch.since.elapsed().saturating_sub(paused)
+    }
+
+    /// Ends the child, and says what that means for the units.
+    fn mourn(&mut self, phase: &Phase, silence: Silence) -> End {
+        let timed_out = matches!(silence, Silence::TimeUp);
+        let death = self.process.end();
+        if self.shared.kill_requested() {
+            return End::Stopped {
+                death: death.describe("killed on request"),
+            };
+        }
+        match phase {
+            Phase::Compiling { .. } => {
+                let why = if timed_out {
+                    "over the time limit while compiling"
+                } else {
+                    "died while compiling"
+                };
+                // Somebody else's signal says nothing about the program.
+                let poisonous = timed_out || !death.killed_from_outside();
+                End::NotCompiled {
+                    death: Some(death.describe(why)),
+                    poisonous,
+                }
+            }
+            Phase::Running { .. } if timed_out => End::UnitLost {
+                death: death.describe("over the time limit"),
+                fault: Fault::TimedOut,
+            },
+            Phase::Running { .. } => {
+                let fault = if death.aborted() {
+                    Fault::HostMemory
+                } else {
+                    Fault::Killed
+                };
+                End::UnitLost {
+                    death: death.describe("died in a unit"),
+                    fault,
+                }
+            }
+        }
+    }
+}
