@@ -14,5 +14,7 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::arithmetic_side_effects, clippy::float_arithmetic)]
 
+pub mod audit;
+pub mod cli;
 pub mod store;
 mod tree;

@@ -22,6 +22,8 @@ use tally_protocol::id::{Hash, NetworkId, NodeId};
 use tally_protocol::merkle::{Frontier, leaf_hash};
 use tally_protocol::time::Timestamp;
 
+pub(crate) use read::{Log, Nodes};
+
 pub use open::{CACHE_BYTES, FORMAT, OpenError};
 pub use read::{Entries, Facts, Loaded, ReadError, Reader, Rows, Snapshot, StoredEntry};
 
