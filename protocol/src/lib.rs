@@ -1,8 +1,17 @@
-//! What the nodes of Tally agree on.
+//! What the nodes of Tally agree on, and the roles they play. No clock, socket, file, thread or unseeded chance.
+//!
+//! Read in this order:
+//!
+//! 1. [`id`], [`time`], [`points`], [`unit`]: the words. [`codec`] and [`signed`]: how they are written and signed.
+//! 2. [`task`]: what a customer asks for, how it is cut and put together.
+//! 3. [`message`]: what nodes say to each other. [`entry`] and [`merkle`]: what stays for ever.
+//! 4. [`coordinator`], [`terminal`], [`customer`]: the roles, as state machines. Each takes one input at a time with
+//!    the time of day and answers with effects; a shell (the node, or the simulator) carries them out.
 #![forbid(unsafe_code)]
 
 pub mod codec;
 pub mod coordinator;
+pub mod customer;
 pub mod entry;
 pub mod id;
 pub mod merkle;
@@ -10,5 +19,6 @@ pub mod message;
 pub mod points;
 pub mod signed;
 pub mod task;
+pub mod terminal;
 pub mod time;
 pub mod unit;

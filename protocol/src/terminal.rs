@@ -1,0 +1,514 @@
+//! The terminal: asks coordinators for units, has them run, reports the results.
+//!
+//! A state machine without I/O, driven like the [coordinator](crate::coordinator). It keeps a second or so of work in
+//! store, so that the sandboxes never wait for the network: it pulls when the store runs low, reports what is done
+//! with the same message, and renews the grants that it still works on. A terminal that gets nothing waits
+//! for a nudge, an offer or the end of its pause, whichever is first; coordinators that fail to answer are asked
+//! less and less often.
+//!
+//! Nothing here is durable: what a crash loses is computed again by somebody, after the lease has expired.
+//!
+//! Invariants: one question at a time to each coordinator; a result is kept until the coordinator has given
+//! its verdict; no more work is taken than [`STORE_UNITS_MAX`], no more results kept than [`RESULTS_MAX`].
+
+mod link;
+mod work;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::coordinator::Question;
+use crate::id::{BlobId, GrantId, NodeId, TaskId};
+use crate::message::Refusal;
+use crate::message::announce::Offer;
+use crate::message::work::{Abandoned, Grant, PullReply, ResultVerdict, UnitResult};
+use crate::signed::Verified;
+use crate::task::BlobRef;
+use crate::time::Timestamp;
+use crate::unit::{Fault, Outcome, ProfileId};
+
+use link::Link;
+use work::Work;
+
+/// The most units waiting to be run.
+pub const STORE_UNITS_MAX: usize = 4_096;
+/// The most results waiting for a coordinator: beyond it no more of its work is run.
+pub const RESULTS_MAX: usize = 16_384;
+/// The most coordinators that a terminal keeps in touch with.
+const LINKS_MAX: usize = 64;
+
+/// What a terminal is told at its start.
+#[derive(Debug, Clone)]
+pub struct TerminalConfig {
+    /// Its own id.
+    pub me: NodeId,
+    /// The profile of its sandbox.
+    pub profile: ProfileId,
+    /// The most memory that it gives a unit, in bytes.
+    pub memory_bytes: u64,
+    /// How many units it runs at a time.
+    pub slots: usize,
+}
+
+/// Names a piece of work that the shell was told to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Job(pub u64);
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A coordinator is connected and has shown its role.
+    Found(NodeId),
+    /// Its connection is gone.
+    Lost(NodeId),
+    /// A coordinator has offered units.
+    OfferHeard(Box<Verified<Offer>>),
+    /// A coordinator has units of a task.
+    Nudged {
+        /// The coordinator.
+        by: NodeId,
+        /// The task.
+        task: TaskId,
+    },
+    /// A pull was answered.
+    Answered {
+        /// The question.
+        question: Question,
+        /// The answer, its grant checked.
+        answer: Answer,
+    },
+    /// A pull was not answered, or refused.
+    Failed {
+        /// The question.
+        question: Question,
+        /// The refusal, none if there was no answer.
+        refusal: Option<Refusal>,
+    },
+    /// Units of a job were run.
+    Ran {
+        /// The job.
+        job: Job,
+        /// The units.
+        runs: Vec<Run>,
+    },
+    /// All units of a job were run, or it was stopped: a slot is free.
+    Finished(Job),
+    /// Where other terminals may reach this one has changed.
+    Shared(Vec<String>),
+    /// No more work is to be taken; what is there is finished and reported.
+    Drain,
+    /// The time of [`Terminal::next_deadline`] has come.
+    DeadlineReached,
+}
+
+/// A checked answer to a pull.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// The leases; the shell keeps what came with them.
+    pub grant: Option<Verified<Grant>>,
+    /// The rest of the answer.
+    pub verdicts: Vec<ResultVerdict>,
+    /// See [`PullReply::ended`].
+    pub ended: Vec<GrantId>,
+    /// See [`PullReply::retry_millis`].
+    pub retry_millis: u64,
+}
+
+/// How one unit ran.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// The unit.
+    pub unit: u32,
+    /// What it gave, or why it gave nothing.
+    pub result: Result<Ran, Fault>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// What a run gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ran {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it used.
+    pub fuel: u64,
+    /// What it wrote.
+    pub output: BlobRef,
+    /// The output itself, if it is small.
+    pub inline: Option<Vec<u8>>,
+}
+
+/// What the shell has to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Ask a coordinator: sign the results, show the grants.
+    Pull(Box<PullOut>),
+    /// Get program and inputs of a grant, so that they are there when it is run.
+    Prepare(GrantId),
+    /// Run units of a grant, in this order.
+    Execute {
+        /// Repeated with the results.
+        job: Job,
+        /// The grant.
+        grant: GrantId,
+        /// The units, as places in the grant.
+        places: std::ops::Range<usize>,
+    },
+    /// Stop running a job.
+    Stop(Job),
+    /// The program and inputs of a grant are not needed any more.
+    Release(GrantId),
+    /// The outputs are not needed any more.
+    Discard(Vec<BlobId>),
+    /// Try to connect to a coordinator.
+    Dial(Box<Verified<Offer>>),
+}
+
+/// A pull to be sent.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PullOut {
+    /// Repeated with the answer.
+    pub question: Question,
+    /// The coordinator.
+    pub to: NodeId,
+    /// Units wanted.
+    pub want: u32,
+    /// Grants to renew.
+    pub renew: Vec<GrantId>,
+    /// Units given back.
+    pub abandoned: Vec<Abandoned>,
+    /// What was computed, to be signed as one batch.
+    pub results: Vec<UnitResult>,
+    /// Grants that the coordinator wants to see, as it signed them.
+    pub grants: Vec<crate::signed::Signed<Grant>>,
+    /// See [`Input::Shared`].
+    pub share: Vec<String>,
+}
+
+/// What a terminal has done since its start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Units run.
+    pub units: u64,
+    /// Results that counted.
+    pub counted: u64,
+    /// Results that came too late or were not wanted.
+    pub uncounted: u64,
+    /// Units that could not be run.
+    pub faults: u64,
+    /// Fuel of all results.
+    pub fuel: u64,
+}
+
+/// The state of a terminal.
+#[derive(Debug)]
+pub struct Terminal {
+    config: TerminalConfig,
+    seed: [u8; 32],
+    asked: u64,
+    links: BTreeMap<NodeId, Link>,
+    questions: BTreeMap<Question, NodeId>,
+    work: Work,
+    share: Vec<String>,
+    draining: bool,
+    tally: Tally,
+}
+
+impl Terminal {
+    /// Starts without work. `seed` spreads pauses and names questions.
+    #[must_use]
+    pub fn new(config: TerminalConfig, seed: [u8; 32]) -> Self {
+        let work = Work::new(config.slots);
+        Self {
+            config,
+            seed,
+            asked: 0,
+            links: BTreeMap::new(),
+            questions: BTreeMap::new(),
+            work,
+            share: Vec::new(),
+            draining: false,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Takes one input. Never fails, never waits.
+    pub fn handle(&mut self, now: Timestamp, input: Input, out: &mut Vec<Effect>) {
+        match input {
+            Input::Found(node) => self.found(now, node),
+            Input::Lost(node) => {
+                if let Some(link) = self.links.get_mut(&node) {
+                    link.connected = false;
+                }
+            }
+            Input::OfferHeard(offer) => self.heard(now, offer, out),
+            Input::Nudged { by, .. } => {
+                if let Some(link) = self.links.get_mut(&by) {
+                    link.nudge(now);
+                }
+            }
+            Input::Answered { question, answer } => self.answered(now, question, answer, out),
+            Input::Failed { question, refusal } => self.failed(now, question, refusal),
+            Input::Ran { job, runs } => self.ran(now, job, runs, out),
+            Input::Finished(job) => self.work.finished(job, out),
+            Input::Shared(addresses) => self.share = addresses,
+            Input::Drain => self.draining = true,
+            Input::DeadlineReached => {}
+        }
+        self.work.start_jobs(
+            |coordinator| {
+                self.links
+                    .get(&coordinator)
+                    .is_none_or(|link| link.kept() < RESULTS_MAX)
+            },
+            out,
+        );
+        self.pull_where_due(now, out);
+    }
+
+    /// Returns when [`Input::DeadlineReached`] is due next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let due =
+            |(node, link): (&NodeId, &Link)| link.due(self.wants(*node), self.work.holds(*node));
+        self.links.iter().filter_map(due).min()
+    }
+
+    /// Returns what was done since the start.
+    #[must_use]
+    pub const fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Returns whether everything is finished and reported.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.work.is_empty() && self.links.values().all(|link| link.kept() == 0)
+    }
+
+    /// Returns units in store and units being run.
+    #[must_use]
+    pub fn busy(&self) -> (usize, usize) {
+        (self.work.stored(), self.work.running())
+    }
+
+    /// Returns the coordinators in touch.
+    pub fn coordinators(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.links
+            .iter()
+            .filter(|(_, link)| link.connected)
+            .map(|(node, _)| *node)
+    }
+
+    fn found(&mut self, now: Timestamp, node: NodeId) {
+        if self.links.len() >= LINKS_MAX && !self.links.contains_key(&node) {
+            let gone = self
+                .links
+                .iter()
+                .find(|(_, link)| !link.connected && link.kept() == 0);
+            let Some(gone) = gone.map(|(node, _)| *node) else {
+                return;
+            };
+            self.links.remove(&gone);
+        }
+        self.links
+            .entry(node)
+            .or_insert_with(|| Link::new(now))
+            .connect(now);
+    }
+
+    fn heard(&mut self, now: Timestamp, offer: Box<Verified<Offer>>, out: &mut Vec<Effect>) {
+        if offer.profile != self.config.profile
+            || offer.limits.memory_bytes > self.config.memory_bytes
+        {
+            return;
+        }
+        let draw = blake3::keyed_hash(
+            offer.task.as_bytes(),
+            &[&self.config.me.as_bytes()[..], &offer.epoch.to_be_bytes()].concat(),
+        );
+        let [high, low, spread_high, spread_low, ..] = *draw.as_bytes();
+        if u16::from_be_bytes([high, low]) > offer.sortition {
+            return;
+        }
+        let part = u64::from(u16::from_be_bytes([spread_high, spread_low]));
+        let pause =
+            Duration::from_millis(u64::from(offer.spread_millis) * part / u64::from(u16::MAX));
+        match self.links.get_mut(&offer.signer()) {
+            Some(link) if link.connected => link.nudge(now + pause),
+            _ => out.push(Effect::Dial(offer)),
+        }
+    }
+
+    /// Returns how many more units the store takes from this coordinator.
+    fn wants(&self, _from: NodeId) -> u32 {
+        if self.draining { 0 } else { self.work.wants() }
+    }
+
+    /// Asks each coordinator for which something is due.
+    fn pull_where_due(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        let due: Vec<NodeId> = self
+            .links
+            .iter()
+            .filter(|(node, link)| {
+                link.due(self.wants(**node), self.work.holds(**node))
+                    .is_some_and(|at| at <= now)
+            })
+            .map(|(node, _)| *node)
+            .collect();
+        for to in due {
+            self.asked += 1;
+            let (want, question) = (self.wants(to), Question(self.asked));
+            let Some(link) = self.links.get_mut(&to) else {
+                continue;
+            };
+            let (results, abandoned, show) = link.ask(now);
+            let grants = show
+                .iter()
+                .filter_map(|grant| self.work.grant(grant))
+                .map(|grant| grant.signed().clone());
+            let pull = PullOut {
+                question,
+                to,
+                want,
+                renew: self.work.unfinished(to),
+                abandoned,
+                results,
+                grants: grants.collect(),
+                share: self.share.clone(),
+            };
+            self.questions.insert(question, to);
+            out.push(Effect::Pull(Box::new(pull)));
+        }
+    }
+
+    fn answered(
+        &mut self,
+        now: Timestamp,
+        question: Question,
+        answer: Answer,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(from) = self.questions.remove(&question) else {
+            return;
+        };
+        let Some(link) = self.links.get_mut(&from) else {
+            return;
+        };
+        let pause = Duration::from_millis(answer.retry_millis.min(60_000));
+        let pause = if answer.grant.is_some() {
+            Duration::ZERO
+        } else {
+            spread(&self.seed, question, pause)
+        };
+        let settled = link.answered(now, pause, &answer.verdicts);
+        self.tally.counted += settled.counted;
+        self.tally.uncounted += settled.uncounted;
+        if !settled.outputs.is_empty() {
+            out.push(Effect::Discard(settled.outputs));
+        }
+        for grant in settled.grants {
+            self.work.reported(grant, out);
+        }
+        for grant in answer.ended {
+            let outputs = link.forget(grant);
+            if !outputs.is_empty() {
+                out.push(Effect::Discard(outputs));
+            }
+            self.work.end(grant, out);
+        }
+        if let Some(grant) = answer.grant {
+            // A grant of somebody else's units, or for another sandbox, is worth nothing.
+            if grant.signer() == from
+                && grant.device == self.config.me
+                && grant.profile == self.config.profile
+            {
+                self.work.add(grant, out);
+            }
+        }
+    }
+
+    fn failed(&mut self, now: Timestamp, question: Question, refusal: Option<Refusal>) {
+        let Some(link) = self
+            .questions
+            .remove(&question)
+            .and_then(|from| self.links.get_mut(&from))
+        else {
+            return;
+        };
+        let jitter = |pause| spread(&self.seed, question, pause);
+        link.failed(now, refusal.as_ref(), jitter);
+    }
+
+    fn ran(&mut self, now: Timestamp, job: Job, runs: Vec<Run>, out: &mut Vec<Effect>) {
+        let mut unwanted = Vec::new();
+        for run in runs {
+            let unit = run.unit;
+            let Some((coordinator, grant)) = self.work.ran(job, &run) else {
+                unwanted.extend(
+                    run.result
+                        .ok()
+                        .filter(|ran| ran.inline.is_none())
+                        .map(|ran| ran.output.id),
+                );
+                continue;
+            };
+            let Some(link) = self.links.get_mut(&coordinator) else {
+                continue;
+            };
+            self.tally.units += 1;
+            match run.result {
+                Ok(Ran {
+                    outcome,
+                    fuel,
+                    output,
+                    inline,
+                }) => {
+                    self.tally.fuel = self.tally.fuel.saturating_add(fuel);
+                    link.keep(
+                        now,
+                        UnitResult {
+                            grant,
+                            unit,
+                            outcome,
+                            fuel,
+                            output,
+                            inline,
+                        },
+                    );
+                }
+                Err(fault) => {
+                    self.tally.faults += 1;
+                    link.give_back(now, Abandoned { grant, unit, fault });
+                    self.work.reported(grant, out);
+                }
+            }
+        }
+        if !unwanted.is_empty() {
+            out.push(Effect::Discard(unwanted));
+        }
+        // Nothing left to run: what is done is reported at once, so that small tasks end fast.
+        if self.work.stored() == 0 {
+            for link in self.links.values_mut() {
+                link.report_now(now);
+            }
+        }
+    }
+}
+
+impl From<PullReply> for Answer {
+    fn from(reply: PullReply) -> Self {
+        Self {
+            grant: None,
+            verdicts: reply.verdicts,
+            ended: reply.ended,
+            retry_millis: reply.retry_millis,
+        }
+    }
+}
+
+/// Returns `pause` plus up to half of it, so that terminals do not come back together.
+fn spread(seed: &[u8; 32], question: Question, pause: Duration) -> Duration {
+    let draw = blake3::keyed_hash(seed, &question.0.to_be_bytes());
+    pause + pause * u32::from(draw.as_bytes()[0]) / 512
+}

@@ -1,0 +1,277 @@
+//! The terminal's dealings with one coordinator: when to ask it, and what is still to be reported to it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::id::{BlobId, GrantId};
+use crate::message::Refusal;
+use crate::message::work::{
+    Abandoned, GRANT_UNITS_MAX, INLINE_BYTES_MAX, ResultVerdict, UnitResult,
+};
+use crate::time::Timestamp;
+
+/// How long a result may wait for others before it is reported.
+const REPORT_AFTER: Duration = Duration::from_secs(1);
+/// The first pause after a failure; each further one doubles it.
+const BACK_OFF_MIN: Duration = Duration::from_millis(250);
+/// The longest pause after failures.
+const BACK_OFF_MAX: Duration = Duration::from_secs(30);
+/// The pause after a refusal that will not change soon.
+const REFUSED_PAUSE: Duration = Duration::from_secs(60);
+/// How often grants at work are renewed: the shortest lease is a second, the usual one a minute.
+const RENEW_EVERY: Duration = Duration::from_secs(5);
+/// How often a result whose output could not be read is reported again.
+const TRIES_MAX: u8 = 3;
+/// The most grants shown in one report: each has up to 128 KiB.
+const SHOWN_MAX: usize = 8;
+
+/// One coordinator.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) connected: bool,
+    state: State,
+    failures: u32,
+    /// When the last answer came.
+    heard: Timestamp,
+    results: Vec<Kept>,
+    given_back: Vec<Abandoned>,
+    /// When the oldest of both must be reported.
+    report_at: Option<Timestamp>,
+    /// Grants that the coordinator wants to see.
+    show: BTreeSet<GrantId>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// May be asked for work from this moment on.
+    Ready(Timestamp),
+    /// May not be asked anything before this moment.
+    Paused(Timestamp),
+    /// Has been asked, with these results.
+    Asked {
+        results: Vec<Kept>,
+        given_back: Vec<Abandoned>,
+    },
+}
+
+#[derive(Debug)]
+struct Kept {
+    result: UnitResult,
+    tries: u8,
+}
+
+/// What an answer settled.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    pub(super) counted: u64,
+    pub(super) uncounted: u64,
+    /// Outputs that need not be kept any more.
+    pub(super) outputs: Vec<BlobId>,
+    /// The grant of each settled result.
+    pub(super) grants: Vec<GrantId>,
+}
+
+impl Link {
+    pub(super) const fn new(now: Timestamp) -> Self {
+        Self {
+            connected: true,
+            state: State::Ready(now),
+            failures: 0,
+            heard: now,
+            results: Vec::new(),
+            given_back: Vec::new(),
+            report_at: None,
+            show: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn connect(&mut self, now: Timestamp) {
+        self.connected = true;
+        self.failures = 0;
+        if let State::Ready(at) | State::Paused(at) = self.state {
+            self.state = State::Ready(at.min(now));
+        }
+    }
+
+    /// Returns the number of results that have no verdict yet.
+    pub(super) fn kept(&self) -> usize {
+        let asked = if let State::Asked { results, .. } = &self.state {
+            results.len()
+        } else {
+            0
+        };
+        self.results.len() + asked
+    }
+
+    /// Lets the coordinator be asked from `at` on, if it would have been later.
+    pub(super) fn nudge(&mut self, at: Timestamp) {
+        if let State::Ready(ready) = &mut self.state {
+            *ready = at.min(*ready);
+        }
+    }
+
+    /// Returns when it is to be asked next: `wants` units are wanted, `holds` says whether grants are to be renewed.
+    pub(super) fn due(&self, wants: u32, holds: bool) -> Option<Timestamp> {
+        let report = self.report_at;
+        let renew = holds.then(|| self.heard + RENEW_EVERY);
+        match self.state {
+            _ if !self.connected => None,
+            State::Asked { .. } => None,
+            State::Ready(at) => {
+                let ask = (wants > 0).then_some(at);
+                [ask, report, renew].into_iter().flatten().min()
+            }
+            State::Paused(until) => {
+                let first = [(wants > 0).then_some(until), report, renew]
+                    .into_iter()
+                    .flatten()
+                    .min();
+                first.map(|at| at.max(until))
+            }
+        }
+    }
+
+    pub(super) fn keep(&mut self, now: Timestamp, result: UnitResult) {
+        self.results.push(Kept { result, tries: 0 });
+        let at = if self.results.len() >= GRANT_UNITS_MAX as usize / 2 {
+            now
+        } else {
+            now + REPORT_AFTER
+        };
+        self.report_at = Some(self.report_at.map_or(at, |set| set.min(at)));
+    }
+
+    pub(super) fn give_back(&mut self, now: Timestamp, abandoned: Abandoned) {
+        self.given_back.push(abandoned);
+        self.report_at = Some(self.report_at.map_or(now, |set| set.min(now)));
+    }
+
+    /// Reports what there is without waiting for more.
+    pub(super) fn report_now(&mut self, now: Timestamp) {
+        if self.report_at.is_some() {
+            self.report_at = Some(now);
+        }
+    }
+
+    /// Takes what fits one message: results, units given back, and the grants to be shown with them.
+    pub(super) fn ask(
+        &mut self,
+        now: Timestamp,
+    ) -> (Vec<UnitResult>, Vec<Abandoned>, Vec<GrantId>) {
+        let mut inline = 0;
+        let mut show = BTreeSet::new();
+        let fits = |kept: &&Kept| {
+            inline += kept.result.inline.as_ref().map_or(0, Vec::len);
+            if self.show.contains(&kept.result.grant) {
+                show.insert(kept.result.grant);
+            }
+            inline <= INLINE_BYTES_MAX && show.len() <= SHOWN_MAX
+        };
+        let most = GRANT_UNITS_MAX as usize;
+        let count = self.results.iter().take(most).take_while(fits).count();
+        let results: Vec<Kept> = self.results.drain(..count).collect();
+        let given_back: Vec<Abandoned> = self
+            .given_back
+            .drain(..self.given_back.len().min(most))
+            .collect();
+        let more = !self.results.is_empty() || !self.given_back.is_empty();
+        self.report_at = more.then_some(now);
+        let sent = results.iter().map(|kept| kept.result.clone()).collect();
+        self.state = State::Asked {
+            results,
+            given_back: given_back.clone(),
+        };
+        (sent, given_back, show.into_iter().take(SHOWN_MAX).collect())
+    }
+
+    /// Takes the verdicts on the results that the question carried.
+    pub(super) fn answered(
+        &mut self,
+        now: Timestamp,
+        pause: Duration,
+        verdicts: &[ResultVerdict],
+    ) -> Settled {
+        let mut settled = Settled::default();
+        let State::Asked { results, .. } =
+            std::mem::replace(&mut self.state, State::Ready(now + pause))
+        else {
+            return settled;
+        };
+        (self.failures, self.heard) = (0, now);
+        for (place, mut kept) in results.into_iter().enumerate() {
+            match verdicts.get(place) {
+                Some(ResultVerdict::Counted) => settled.add(&kept.result, true),
+                Some(ResultVerdict::ShowGrant) if !self.show.contains(&kept.result.grant) => {
+                    self.show.insert(kept.result.grant);
+                    self.results.push(kept);
+                    self.report_at = Some(now);
+                }
+                Some(ResultVerdict::OutputMissing) | None if kept.tries < TRIES_MAX => {
+                    kept.tries += 1;
+                    self.keep_again(now, kept);
+                }
+                Some(_) | None => settled.add(&kept.result, false),
+            }
+        }
+        settled
+    }
+
+    fn keep_again(&mut self, now: Timestamp, kept: Kept) {
+        self.results.push(kept);
+        self.report_at = Some(now + REPORT_AFTER);
+    }
+
+    /// Takes back what the question carried and pauses, longer with each failure.
+    pub(super) fn failed(
+        &mut self,
+        now: Timestamp,
+        refusal: Option<&Refusal>,
+        jitter: impl Fn(Duration) -> Duration,
+    ) {
+        let pause = match refusal {
+            None | Some(Refusal::Busy) => {
+                (BACK_OFF_MIN * 2_u32.pow(self.failures.min(8))).min(BACK_OFF_MAX)
+            }
+            Some(_) => REFUSED_PAUSE,
+        };
+        self.failures += 1;
+        let paused = State::Paused(now + jitter(pause));
+        if let State::Asked {
+            results,
+            given_back,
+            ..
+        } = std::mem::replace(&mut self.state, paused)
+        {
+            self.results.splice(0..0, results);
+            self.given_back.splice(0..0, given_back);
+            let any = !self.results.is_empty() || !self.given_back.is_empty();
+            self.report_at = any.then_some(now);
+        }
+    }
+
+    /// Drops what belongs to a grant that is over. Returns its outputs.
+    pub(super) fn forget(&mut self, grant: GrantId) -> Vec<BlobId> {
+        self.show.remove(&grant);
+        self.given_back.retain(|abandoned| abandoned.grant != grant);
+        let gone = self
+            .results
+            .extract_if(.., |kept| kept.result.grant == grant);
+        gone.filter(|kept| kept.result.inline.is_none())
+            .map(|kept| kept.result.output.id)
+            .collect()
+    }
+}
+
+impl Settled {
+    fn add(&mut self, result: &UnitResult, counted: bool) {
+        *(if counted {
+            &mut self.counted
+        } else {
+            &mut self.uncounted
+        }) += 1;
+        if result.inline.is_none() {
+            self.outputs.push(result.output.id);
+        }
+        self.grants.push(result.grant);
+    }
+}
