@@ -11,10 +11,10 @@ mod table;
 mod view;
 
 use serde::{Deserialize, Serialize};
-use tally_protocol::id::Hash;
+use tally_protocol::id::{Hash, NetworkId};
 
 use crate::audit::{self, Report};
-use crate::store::{ReadError, Reader};
+use crate::store::{ReadError, Reader, StoredEntry};
 
 pub use table::{COLUMNS, render};
 pub use view::{
@@ -179,48 +179,59 @@ fn list(reader: &Reader, query: &EntriesQuery) -> Result<EntriesPage, ReadError>
     let to = query.to.unwrap_or(u64::MAX).min(head.size());
     let from = query.from.min(to);
     // What is read for this answer; the rest of the range is for the next.
-    let scanned = match query.order {
-        Order::OldestFirst => from..from.saturating_add(SCAN_MAX).min(to),
-        Order::NewestFirst => to.saturating_sub(SCAN_MAX).max(from)..to,
-    };
-    let limit = query.limit.min(LIMIT_MAX) as usize;
-    let entries = log.entries(scanned.clone())?;
-    let entries: Box<dyn Iterator<Item = _>> = match query.order {
-        Order::OldestFirst => Box::new(entries),
-        Order::NewestFirst => Box::new(entries.rev()),
+    let (scanned, rest) = match query.order {
+        Order::OldestFirst => {
+            let end = from.saturating_add(SCAN_MAX).min(to);
+            (from..end, (end < to).then_some(end))
+        }
+        Order::NewestFirst => {
+            let start = to.saturating_sub(SCAN_MAX).max(from);
+            (start..to, (start > from).then_some(start))
+        }
     };
     let mut page = EntriesPage {
         size: head.size(),
         root: head.root(),
         rows: Vec::new(),
-        next: None,
+        next: rest,
     };
-    page.next = match query.order {
-        Order::OldestFirst => Some(scanned.end).filter(|end| *end < to),
-        Order::NewestFirst => Some(scanned.start).filter(|start| *start > from),
+    let entries = log.entries(scanned)?;
+    let entries: Box<dyn Iterator<Item = _>> = match query.order {
+        Order::OldestFirst => Box::new(entries),
+        Order::NewestFirst => Box::new(entries.rev()),
     };
     for entry in entries {
         let entry = entry?;
-        if page.rows.len() == limit {
+        if page.rows.len() as u64 >= u64::from(query.limit.min(LIMIT_MAX)) {
             page.next = Some(match query.order {
                 Order::OldestFirst => entry.sequence,
                 Order::NewestFirst => entry.sequence.saturating_add(1),
             });
             break;
         }
-        let wanted = query.task.as_ref();
-        if wanted.is_none_or(|task| task.may_be_in(&entry.bytes)) {
-            let row = EntryRow::of(&entry, &reader.identity().network);
-            page.rows
-                .extend(Some(row).filter(|row| wanted.is_none_or(|task| task.is_of(row.task()))));
-        }
+        page.rows
+            .extend(row(&entry, query, &reader.identity().network));
     }
     Ok(page)
 }
 
+/// Returns the row of an entry, if it is asked for.
+fn row(entry: &StoredEntry, query: &EntriesQuery, network: &NetworkId) -> Option<EntryRow> {
+    let Some(wanted) = &query.task else {
+        return Some(EntryRow::of(entry, network));
+    };
+    if !wanted.may_be_in(&entry.bytes) {
+        return None;
+    }
+    let row = EntryRow::of(entry, network);
+    row.task()
+        .is_some_and(|task| wanted.is_of(task))
+        .then_some(row)
+}
+
 fn show(reader: &Reader, sequence: u64) -> Result<EntryDetail, AnswerError> {
     let log = reader.log()?;
-    let Some(entry) = log.entry(sequence).map_err(AnswerError::from)? else {
+    let Some(entry) = log.entry(sequence)? else {
         let size = log.head()?.size();
         return Err(AnswerError::NoSuchEntry { sequence, size });
     };

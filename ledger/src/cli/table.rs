@@ -15,6 +15,10 @@ use crate::audit::Report;
 pub const COLUMNS: usize = 80;
 /// Characters of `2026-01-31 23:59:59`.
 const TIME_CHARS: usize = 19;
+/// Columns of a name before its value.
+const NAME_COLUMNS: usize = 11;
+/// The longest value that is shown whole.
+const VALUE_CHARS_MAX: usize = 4_000;
 /// How many nodes a table names before it only counts them.
 const NODES_NAMED: usize = 1;
 
@@ -58,7 +62,7 @@ fn columns(event: &EventRow) -> (String, &'static str, String) {
         EventRow::TaskAccepted { at, summary, .. } => {
             let about = match summary {
                 Some(task) => format!("{} for {}", task.name, task.customer.short()),
-                None => "a statement that does not verify".to_owned(),
+                None => "its signature does not hold".to_owned(),
             };
             (time(*at), "accepted", about)
         }
@@ -209,17 +213,27 @@ impl Text {
 
     /// Adds a named value, on as many lines as it needs.
     fn field(&mut self, name: &str, value: &str) {
-        let value: Vec<char> = plain(value).collect();
-        let mut name = name;
-        for part in value.chunks(COLUMNS.saturating_sub(11)) {
-            let part: String = part.iter().collect();
-            self.line(&format!("{name:<9}  {part}"));
-            name = "";
+        let (mut name, mut rest) = (name, fit(value, VALUE_CHARS_MAX));
+        if rest.is_empty() {
+            rest.push('-');
         }
-        if value.is_empty() {
-            self.line(&format!("{name:<9}  -"));
+        while !rest.is_empty() {
+            let behind = rest.split_off(line_end(&rest, COLUMNS.saturating_sub(NAME_COLUMNS)));
+            self.line(&format!("{name:<NAME_COLUMNS$}{rest}"));
+            (name, rest) = ("", behind.trim_start().to_owned());
         }
     }
+}
+
+/// Returns where to break the text: behind the last space of the first `chars` characters, or after them.
+fn line_end(text: &str, chars: usize) -> usize {
+    let Some((end, _)) = text.char_indices().nth(chars) else {
+        return text.len();
+    };
+    text[..end]
+        .rfind(' ')
+        .filter(|space| *space > 0)
+        .unwrap_or(end)
 }
 
 /// Returns the text without what could move the cursor of a terminal.
@@ -247,7 +261,7 @@ fn time(at: Timestamp) -> String {
 }
 
 fn blob(blob: &BlobRef) -> String {
-    format!("{} {:>7}B", blob.id.short(), scaled(blob.bytes))
+    format!("{} {}B", blob.id.short(), scaled(blob.bytes))
 }
 
 fn nodes(nodes: &[NodeId]) -> String {

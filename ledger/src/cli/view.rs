@@ -267,8 +267,9 @@ impl TaskPrefix {
             .any(|rest| rest.starts_with(&self.bytes))
     }
 
-    pub(super) fn is_of(&self, task: Option<TaskId>) -> bool {
-        task.is_some_and(|task| task.to_string().starts_with(&self.digits))
+    /// Returns whether the id starts with these digits.
+    pub(super) fn is_of(&self, task: TaskId) -> bool {
+        task.to_string().starts_with(&self.digits)
     }
 }
 

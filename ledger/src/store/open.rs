@@ -1,6 +1,6 @@
 //! Opening the tables: only ever those of this version, this network and this node.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -134,13 +134,11 @@ impl Store {
         identity: &Identity,
         now: Timestamp,
     ) -> Result<Self, OpenError> {
-        let existed = path.exists();
-        let database = builder()
-            .create(path)
-            .map_err(|error| refuse(path, error))?;
-        if !existed {
-            sync_folder(path).map_err(|error| storage(path, error))?;
-        }
+        let database = if path.exists() {
+            builder().open(path).map_err(|error| refuse(path, error))?
+        } else {
+            create(path, identity, now)?
+        };
         Self::on_database(database, path, identity, now)
     }
 
@@ -167,13 +165,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Self, OpenError> {
         if is_new(&database).map_err(|error| storage(path, error))? {
-            let format = FormatRow {
-                format: FORMAT,
-                network: identity.network.clone(),
-                node: identity.node,
-                created: now,
-            };
-            initialise(&database, &format).map_err(|error| storage(path, error))?;
+            initialise(&database, identity, now).map_err(|error| storage(path, error))?;
         }
         let reader = Reader::on(Handle::Writable(database), path)?;
         let found = reader.identity();
@@ -222,6 +214,18 @@ impl Reader {
             opened => opened,
         };
         let database = database.map_err(|error| refuse(path, error))?;
+        Self::on(Handle::ReadOnly(database), path)
+    }
+
+    /// Opens the tables on `backend` to read, whoever they belong to.
+    ///
+    /// # Errors
+    /// [`OpenError`], with an empty path.
+    pub fn on_backend(backend: impl StorageBackend) -> Result<Self, OpenError> {
+        let path = Path::new("");
+        let database = builder()
+            .open_read_only_with_backend(backend)
+            .map_err(|error| refuse(path, error))?;
         Self::on(Handle::ReadOnly(database), path)
     }
 
@@ -281,12 +285,44 @@ fn is_new(database: &Database) -> Result<bool, redb::Error> {
     Ok(tables == 0 && transaction.list_multimap_tables()?.count() == 0)
 }
 
-fn initialise(database: &Database, format: &FormatRow) -> Result<(), redb::Error> {
+/// Makes the file with its tables under another name first: a crash on the way leaves a file that redb would refuse.
+fn create(path: &Path, identity: &Identity, now: Timestamp) -> Result<Database, OpenError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    let database = match builder().create(&new) {
+        Err(error) if is_foreign(&error) => {
+            fs::remove_file(&new).map_err(|error| storage(path, redb::Error::Io(error)))?;
+            builder().create(&new)
+        }
+        opened => opened,
+    };
+    let database = database.map_err(|error| refuse(path, error))?;
+    if is_new(&database).map_err(|error| storage(path, error))? {
+        initialise(&database, identity, now).map_err(|error| storage(path, error))?;
+    }
+    // Who holds the new file is the only one who renames, so what is there by now was made by a process before.
+    if path.exists() {
+        return builder().open(path).map_err(|error| refuse(path, error));
+    }
+    fs::rename(&new, path)
+        .and_then(|()| sync_folder(path))
+        .map_err(|error| storage(path, redb::Error::Io(error)))?;
+    Ok(database)
+}
+
+fn initialise(database: &Database, identity: &Identity, now: Timestamp) -> Result<(), redb::Error> {
+    let row = codec::to_bytes(&FormatRow {
+        format: FORMAT,
+        network: identity.network.clone(),
+        node: identity.node,
+        created: now,
+    });
     let mut transaction = database.begin_write()?;
     durable(&mut transaction);
     transaction
         .open_table(FORMAT_TABLE)?
-        .insert(FORMAT_KEY, codec::to_bytes(format).as_slice())?;
+        .insert(FORMAT_KEY, row.as_slice())?;
     transaction.open_table(JOURNAL)?;
     transaction.open_table(SNAPSHOT)?;
     transaction.open_table(ENTRIES)?;
@@ -331,14 +367,12 @@ fn tip(reader: &Reader) -> Result<Tip, ReadError> {
 }
 
 /// Makes the name of a new file durable.
-fn sync_folder(path: &Path) -> Result<(), redb::Error> {
+fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(redb::Error::Io)
+    File::open(folder)?.sync_all()
 }
 
 fn refuse(path: &Path, error: DatabaseError) -> OpenError {

@@ -1,0 +1,156 @@
+//! Full disks, power cuts and killed processes: what was confirmed is there, whatever happens.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use tally_ledger::audit;
+use tally_ledger::store::{Change, CommitError, Store};
+use tally_protocol::time::Timestamp;
+
+use crate::disk::{Chance, Disk};
+use crate::model::{Model, Work};
+use crate::support::{CREATED, identity, store, story};
+
+/// How many crash points a test tries.
+const SEEDS: u64 = 150;
+/// What a run does if nothing stops it.
+const WORK: usize = 25;
+
+/// Works until the disk, on which `fault` comes up, fails; returns the state after the last success, and after the
+/// step that failed.
+fn work(
+    disk: &Disk,
+    chance: &mut Chance,
+    fault: impl FnOnce(&Disk, &mut Chance),
+) -> (Model, Model, Option<CommitError>) {
+    let (open, mut model) = (store(disk), Model::default());
+    fault(disk, chance);
+    for _ in 0..WORK {
+        let work = Work::random(chance);
+        let mut next = model.clone();
+        next.run(&work);
+        if let Err(error) = work.run(&open) {
+            let refused = open.commit(Change {
+                facts: vec![vec![1]],
+                ..Change::default()
+            });
+            assert!(matches!(refused, Err(CommitError::Stopped)));
+            return (model, next, Some(error));
+        }
+        model = next;
+    }
+    (model.clone(), model, None)
+}
+
+/// Opens the disk again, checks what is there, and works on.
+fn recover(disk: &Disk, (before, after): (&Model, &Model), chance: &mut Chance, seed: u64) {
+    let open = store(disk);
+    let mut found = Model::of(&open);
+    assert!(
+        found == *before || found == *after,
+        "seed {seed}: the state is that of no commit"
+    );
+    let work = Work::random(chance);
+    work.run(&open).unwrap();
+    found.run(&work);
+    assert_eq!(Model::of(&open), found, "seed {seed}");
+}
+
+#[test]
+fn a_power_cut_at_any_moment_loses_nothing_that_was_confirmed() {
+    let whole = Disk::default();
+    work(&whole, &mut Chance::from_seed(0), |_, _| ());
+    let steps = whole.steps();
+    for seed in 0..SEEDS {
+        let mut chance = Chance::from_seed(seed);
+        let disk = Disk::default();
+        let fault = |disk: &Disk, chance: &mut Chance| disk.set_power(chance.below(steps));
+        let (before, after, _) = work(&disk, &mut chance, fault);
+        let image = disk.after_power_cut(&mut chance);
+        recover(&image, (&before, &after), &mut chance, seed);
+    }
+}
+
+#[test]
+fn a_full_disk_loses_nothing_that_was_confirmed() {
+    let mut full = 0;
+    for seed in 0..SEEDS {
+        let mut chance = Chance::from_seed(seed);
+        let disk = Disk::default();
+        let fault = |disk: &Disk, chance: &mut Chance| disk.set_space(Some(chance.below(2 << 20)));
+        let (before, after, error) = work(&disk, &mut chance, fault);
+        if let Some(error) = error {
+            assert!(
+                matches!(error, CommitError::DiskFull(_)),
+                "seed {seed}: {error:?}"
+            );
+            full += 1;
+        }
+        disk.set_space(None);
+        recover(&disk, (&before, &after), &mut chance, seed);
+    }
+    assert!(full > SEEDS / 3, "the disk was full {full} times only");
+}
+
+#[test]
+fn an_entry_that_is_too_long_changes_nothing() {
+    let open = store(&Disk::default());
+    let task = crate::support::signed(crate::support::task("long"));
+    let refused = open.commit(Change {
+        facts: vec![vec![1]],
+        events: vec![(CREATED, crate::support::validated(&task, 0..8_000))],
+        ..Change::default()
+    });
+    assert!(matches!(refused, Err(CommitError::EntryTooLong { .. })));
+    assert_eq!(Model::of(&open), Model::default());
+    crate::support::commit(&open, story("short"));
+    assert_eq!(open.head().unwrap().size(), 4);
+}
+
+/// Names the file for the process that [`a_killed_process_loses_nothing_that_it_confirmed`] kills.
+const CHILD_FILE: &str = "TALLY_LEDGER_TEST_FILE";
+
+#[test]
+fn a_killed_process_loses_nothing_that_it_confirmed() {
+    if let Some(path) = std::env::var_os(CHILD_FILE) {
+        commit_for_ever(path.as_ref());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.redb");
+    let mut confirmed = 0;
+    for round in 1..=3 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture"])
+            .arg("crash::a_killed_process_loses_nothing_that_it_confirmed")
+            .env(CHILD_FILE, &path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let sizes = lines.filter_map(|line| line.unwrap().strip_prefix("size ")?.parse().ok());
+        confirmed = sizes.take(20 * round).last().unwrap();
+        // While it runs, nobody else gets at the file.
+        let locked = Store::create_or_open(&path, &identity(), CREATED).unwrap_err();
+        assert!(locked.hint().contains("the node is running"), "{locked}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let open = Store::create_or_open(&path, &identity(), CREATED).unwrap();
+    let report = audit::verify(&open, &mut |_| ()).unwrap();
+    assert!(report.is_sound(), "{report:?}");
+    assert!(report.entries >= confirmed);
+    assert_eq!(report.entries % 4, 0, "half a change was committed");
+}
+
+fn commit_for_ever(path: &std::path::Path) -> ! {
+    let open = Store::create_or_open(path, &identity(), CREATED).unwrap();
+    loop {
+        let at = Timestamp::from_millis(open.head().unwrap().size());
+        let events = story(&at.as_millis().to_string());
+        let change = Change {
+            events: events.into_iter().map(|event| (at, event)).collect(),
+            ..Change::default()
+        };
+        println!("size {}", open.commit(change).unwrap().tree_size);
+    }
+}

@@ -1,0 +1,22 @@
+//! The ledger from outside: formats, group commit, crashes, audits and the command line's answers.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "the sizes of tests fit into every type"
+)]
+
+#[cfg(test)]
+mod audit;
+#[cfg(test)]
+mod cli;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod disk;
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod open;
+#[cfg(test)]
+mod support;
