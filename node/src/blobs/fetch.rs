@@ -1,0 +1,341 @@
+//! Reads content from other nodes.
+//!
+//! While a segment is checked and written on a blocking thread, the next one is read from the peer. A transfer that
+//! breaks leaves what was right; the next one asks only for what is missing, from the same holder or another.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bao_tree::io::BaoContentItem;
+use bao_tree::io::sync::DecodeResponseIter;
+use futures::AsyncReadExt;
+use libp2p::Stream;
+use tally_protocol::id::{BlobId, NodeId};
+use tally_protocol::message::Refusal;
+use tally_protocol::message::blob::{BlobGrant, BlobRange, BlobReply, BlobRequest};
+use tally_protocol::signed::Signed;
+use tally_protocol::task::BlobRef;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::segment::{Segment, segments, tree_of};
+use super::serve::{read_header, write_header};
+use super::store::{BlobStore, Partial, StoreError};
+use crate::network::{AskError, Network};
+
+/// How long the holder may take to answer, and how long it may send nothing.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes that count as sending something.
+const PIECE_BYTES: usize = 32 << 10;
+/// The topic of the counters.
+const TOPIC: &str = "blob";
+
+/// Why content was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The holder cannot be asked.
+    #[error("ask for blob {blob}")]
+    Ask {
+        /// The blob.
+        blob: BlobId,
+        /// Why not.
+        source: AskError,
+    },
+    /// The holder says no.
+    #[error("read a blob: {0}")]
+    Refused(Refusal),
+    /// The holder's blob has another length.
+    #[error("read a blob of {expected} bytes: the holder says {found}")]
+    Length {
+        /// Bytes expected.
+        expected: u64,
+        /// Bytes of the holder's.
+        found: u64,
+    },
+    /// What the holder sent is not the blob. What came before is kept.
+    #[error("verify blob {blob} from {holder}")]
+    Corrupt {
+        /// The blob.
+        blob: BlobId,
+        /// Who sent it.
+        holder: NodeId,
+    },
+    /// The stream broke. What came before is kept.
+    #[error("read a blob to its end")]
+    Broken(#[source] io::Error),
+    /// The holder sent nothing for too long. What came before is kept.
+    #[error("read a blob: nothing came for {IDLE_TIMEOUT:?}")]
+    Idle,
+    /// The store does not take it.
+    #[error("store a blob")]
+    Store(#[from] StoreError),
+}
+
+/// How far a transfer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of the blob that are here and right.
+    pub bytes: u64,
+    /// Bytes of the blob.
+    pub total: u64,
+    /// Bytes that this transfer has moved.
+    pub transferred: u64,
+}
+
+/// Brings `blob` into `store` from `from`, going on where an earlier transfer ended. Done at once if it is there.
+///
+/// # Errors
+/// [`FetchError`]. All but [`FetchError::Store`] may go better with another holder, or later.
+pub async fn fetch(
+    network: &Network,
+    store: &BlobStore,
+    from: NodeId,
+    blob: BlobRef,
+    grant: Option<Signed<BlobGrant>>,
+    mut progress: impl FnMut(Progress) + Send,
+) -> Result<(), FetchError> {
+    let _turn = store.turn(blob.id).await;
+    let opening = store.clone();
+    let found = spawn_blocking(move || {
+        if opening.has(blob.id) {
+            return Ok(None);
+        }
+        let partial = opening.open_partial(blob)?;
+        let missing = partial.missing();
+        Ok::<_, StoreError>(Some((Arc::new(partial), missing)))
+    });
+    let Some((partial, missing)) = found.await.map_err(lost)?? else {
+        return Ok(());
+    };
+    let absent: u64 = missing.iter().map(length).sum();
+    let mut now = Progress {
+        bytes: blob.bytes - absent,
+        total: blob.bytes,
+        transferred: 0,
+    };
+    progress(now);
+    let transfer = Transfer {
+        network,
+        holder: from,
+        blob: blob.id,
+        grant,
+    };
+    for run in runs(&missing) {
+        transfer
+            .receive(blob, run, &partial, |segment, encoded| {
+                now.bytes += length(segment);
+                now.transferred += encoded;
+                progress(now);
+            })
+            .await?;
+    }
+    let committing = store.clone();
+    spawn_blocking(move || committing.commit_partial(&partial))
+        .await
+        .map_err(lost)??;
+    network.counters().count(TOPIC, "fetched");
+    Ok(())
+}
+
+/// Reads a part of a blob into memory; the caller bounds its length. The answer is verified against the root.
+///
+/// # Errors
+/// [`FetchError`], never of the store.
+pub async fn read_range(
+    network: &Network,
+    from: NodeId,
+    range: BlobRange,
+    grant: Option<Signed<BlobGrant>>,
+) -> Result<Vec<u8>, FetchError> {
+    let transfer = Transfer {
+        network,
+        holder: from,
+        blob: range.blob,
+        grant,
+    };
+    let (mut stream, blob_bytes) = transfer.open(range).await?;
+    let wanted = range.start..range.start.saturating_add(range.bytes);
+    if wanted.end > blob_bytes {
+        return Err(FetchError::Length {
+            expected: wanted.end,
+            found: blob_bytes,
+        });
+    }
+    let mut content = Vec::new();
+    for segment in segments(&wanted, blob_bytes) {
+        let encoded = transfer.read_segment(&mut stream, &segment).await?;
+        let id = range.blob;
+        let wanted = wanted.clone();
+        let decoded = spawn_blocking(move || decode(id, blob_bytes, &segment, &encoded, &wanted));
+        let decoded = decoded.await.map_err(lost)?;
+        content.extend_from_slice(&decoded.ok_or_else(|| transfer.corrupt())?);
+    }
+    Ok(content)
+}
+
+/// Checks a segment and returns what of it lies in `wanted`.
+fn decode(
+    blob: BlobId,
+    blob_bytes: u64,
+    segment: &Segment,
+    encoded: &[u8],
+    wanted: &Range<u64>,
+) -> Option<Vec<u8>> {
+    let root = blake3::Hash::from_bytes(*blob.as_bytes());
+    let tree = tree_of(blob_bytes);
+    let mut content = Vec::with_capacity(encoded.len());
+    for item in DecodeResponseIter::new(root, tree, encoded, &segment.chunks) {
+        if let BaoContentItem::Leaf(leaf) = item.ok()? {
+            let end = leaf.offset + leaf.data.len() as u64;
+            let from = wanted.start.clamp(leaf.offset, end) - leaf.offset;
+            let to = wanted.end.clamp(leaf.offset, end) - leaf.offset;
+            let part = usize::try_from(from).ok()?..usize::try_from(to).ok()?;
+            content.extend_from_slice(&leaf.data[part]);
+        }
+    }
+    Some(content)
+}
+
+/// Who is asked for what.
+struct Transfer<'a> {
+    network: &'a Network,
+    holder: NodeId,
+    blob: BlobId,
+    grant: Option<Signed<BlobGrant>>,
+}
+
+impl Transfer<'_> {
+    /// Asks for a range; returns the stream behind the header, and the length of the blob.
+    async fn open(&self, range: BlobRange) -> Result<(Stream, u64), FetchError> {
+        let ask = |source| FetchError::Ask {
+            blob: self.blob,
+            source,
+        };
+        let opened = self.network.open_blob_stream(self.holder).await;
+        let mut stream = opened.map_err(ask)?;
+        let request = BlobRequest {
+            range,
+            grant: self.grant.clone(),
+        };
+        let exchange = async {
+            write_header(&mut stream, &request).await?;
+            read_header::<BlobReply>(&mut stream).await
+        };
+        let reply = timeout(IDLE_TIMEOUT, exchange)
+            .await
+            .map_err(|_| FetchError::Idle)?;
+        match reply.map_err(FetchError::Broken)? {
+            BlobReply::Follows(blob_bytes) => Ok((stream, blob_bytes)),
+            BlobReply::Refused(refusal) => Err(FetchError::Refused(refusal)),
+        }
+    }
+
+    /// Receives a run of adjacent segments.
+    async fn receive(
+        &self,
+        blob: BlobRef,
+        run: &[Segment],
+        partial: &Arc<Partial>,
+        mut arrived: impl FnMut(&Segment, u64),
+    ) -> Result<(), FetchError> {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else {
+            return Ok(());
+        };
+        let range = BlobRange {
+            blob: blob.id,
+            start: first.bytes.start,
+            bytes: last.bytes.end - first.bytes.start,
+        };
+        let (mut stream, blob_bytes) = self.open(range).await?;
+        if blob_bytes != blob.bytes {
+            return Err(FetchError::Length {
+                expected: blob.bytes,
+                found: blob_bytes,
+            });
+        }
+        let mut writing = None;
+        for segment in run {
+            let encoded = self.read_segment(&mut stream, segment).await;
+            self.written(writing.take(), &mut arrived).await?;
+            let (encoded, part, partial) = (encoded?, segment.clone(), Arc::clone(partial));
+            writing = Some(spawn_blocking(move || {
+                let written = partial.write(&part, &encoded);
+                (part, encoded.len() as u64, written)
+            }));
+        }
+        self.written(writing, &mut arrived).await
+    }
+
+    /// Waits for the segment that is being checked and written.
+    async fn written(
+        &self,
+        writing: Option<Writing>,
+        arrived: &mut impl FnMut(&Segment, u64),
+    ) -> Result<(), FetchError> {
+        let Some(writing) = writing else {
+            return Ok(());
+        };
+        let (segment, encoded_bytes, written) = writing.await.map_err(lost)?;
+        match written {
+            Ok(()) => {
+                arrived(&segment, encoded_bytes);
+                Ok(())
+            }
+            Err(bao_tree::io::DecodeError::Io(source)) => Err(FetchError::Store(StoreError::Io {
+                what: "write a segment of",
+                path: self.blob.to_string().into(),
+                source,
+            })),
+            Err(error) => {
+                tracing::info!(holder = %self.holder, blob = %self.blob, %error, "content is corrupt");
+                Err(self.corrupt())
+            }
+        }
+    }
+
+    /// Reads the bytes of one segment, as long as some come now and then.
+    async fn read_segment(
+        &self,
+        stream: &mut Stream,
+        segment: &Segment,
+    ) -> Result<Vec<u8>, FetchError> {
+        let mut encoded = vec![0; segment.encoded_bytes];
+        for piece in encoded.chunks_mut(PIECE_BYTES) {
+            timeout(IDLE_TIMEOUT, stream.read_exact(piece))
+                .await
+                .map_err(|_| FetchError::Idle)?
+                .map_err(FetchError::Broken)?;
+        }
+        self.network
+            .counters()
+            .add(TOPIC, "bytes_in", encoded.len() as u64);
+        Ok(encoded)
+    }
+
+    fn corrupt(&self) -> FetchError {
+        self.network.counters().count(TOPIC, "corrupt");
+        FetchError::Corrupt {
+            blob: self.blob,
+            holder: self.holder,
+        }
+    }
+}
+
+/// A segment that is being checked and written.
+type Writing = tokio::task::JoinHandle<(Segment, u64, Result<(), bao_tree::io::DecodeError>)>;
+
+/// Groups segments that follow each other, so that each group takes one stream.
+fn runs(missing: &[Segment]) -> impl Iterator<Item = &[Segment]> {
+    missing.chunk_by(|left, right| left.bytes.end == right.bytes.start)
+}
+
+const fn length(segment: &Segment) -> u64 {
+    segment.bytes.end - segment.bytes.start
+}
+
+/// A blocking thread that was lost is an I/O fault of this node.
+fn lost(error: tokio::task::JoinError) -> FetchError {
+    FetchError::Broken(io::Error::other(error))
+}

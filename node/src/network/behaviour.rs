@@ -1,0 +1,170 @@
+//! The libp2p behaviours of a node, and its transport.
+
+use std::time::Duration;
+
+use libp2p::connection_limits::{self, ConnectionLimits};
+use libp2p::kad::store::{MemoryStore, MemoryStoreConfig};
+use libp2p::kad::{self, StoreInserts};
+use libp2p::swarm::NetworkBehaviour;
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::{
+    PeerId, StreamProtocol, Swarm, SwarmBuilder, gossipsub, identify, identity, mdns, noise, ping,
+    tcp, yamux,
+};
+use tally_protocol::id::NetworkId;
+use tally_protocol::message::PROTOCOL_VERSION;
+use tally_protocol::message::announce::Role;
+
+use super::conversation::{Talk, talk};
+use super::counters::Counters;
+use super::customer::Customer;
+use super::work::Work;
+use super::{NetworkConfig, NetworkLimits, StartError, gossip};
+
+/// How long a connection without streams stays open. Gossip keeps those that matter open.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a provider record lives, and how often its provider renews it.
+const PROVIDER_TTL: Duration = Duration::from_secs(30 * 60);
+/// See [`PROVIDER_TTL`].
+const PROVIDER_INTERVAL: Duration = Duration::from_secs(10 * 60);
+/// How long a Kademlia query may take.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(20);
+/// Keys with provider records: the coordinator buckets, with room for another role.
+const PROVIDED_KEYS_MAX: usize = 64;
+/// Time between pings.
+const PING_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Everything that a node speaks.
+#[derive(NetworkBehaviour)]
+pub(super) struct Node {
+    // First, so that a connection beyond the limits is refused before any other behaviour sees it.
+    pub(super) limits: connection_limits::Behaviour,
+    pub(super) identify: identify::Behaviour,
+    pub(super) ping: ping::Behaviour,
+    pub(super) kad: kad::Behaviour<MemoryStore>,
+    pub(super) gossip: gossipsub::Behaviour,
+    pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
+    pub(super) work: Talk<Work>,
+    pub(super) customer: Talk<Customer>,
+    pub(super) blobs: libp2p_stream::Behaviour,
+}
+
+/// Returns what a node of this network and version calls its protocol.
+pub(super) fn protocol_version(network: &NetworkId) -> String {
+    format!("tally/{network}/{PROTOCOL_VERSION}")
+}
+
+/// Returns the Kademlia protocol of a network.
+pub(super) fn kad_protocol(network: &NetworkId) -> StreamProtocol {
+    StreamProtocol::try_from_owned(format!("/tally/{network}/kad/1"))
+        .expect("the name starts with a slash")
+}
+
+/// Returns whether nodes with these roles answer Kademlia queries of others.
+pub(super) fn serves_kad(roles: &[Role]) -> bool {
+    roles
+        .iter()
+        .any(|role| matches!(role, Role::Coordinator | Role::Bootstrap))
+}
+
+/// Makes the swarm of a node.
+pub(super) fn swarm(
+    config: &NetworkConfig,
+    counters: &Counters,
+) -> Result<Swarm<Node>, StartError> {
+    let pair = identity::Keypair::ed25519_from_bytes(config.key.to_bytes())
+        .expect("32 bytes are an ed25519 secret key");
+    let me = pair.public().to_peer_id();
+    let behaviour = Node {
+        limits: connection_limits::Behaviour::new(connection_limits_of(&config.limits)),
+        identify: identify_behaviour(config, &pair),
+        ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
+        kad: kad_behaviour(config, me),
+        gossip: gossip::behaviour(&config.network)?,
+        mdns: mdns_behaviour(config, me).into(),
+        work: talk(counters.clone()),
+        customer: talk(counters.clone()),
+        blobs: libp2p_stream::Behaviour::new(),
+    };
+    let fault = |what| {
+        move |error: String| StartError::SetUp {
+            what,
+            reason: error,
+        }
+    };
+    let tcp = |pair| {
+        SwarmBuilder::with_existing_identity(pair)
+            .with_tokio()
+            .with_tcp(
+                tcp::Config::default().nodelay(true),
+                noise::Config::new,
+                yamux::Config::default,
+            )
+            .map_err(|error| fault("the TCP transport")(error.to_string()))
+    };
+    // A computer without a DNS configuration can still dial addresses.
+    let swarm = match tcp(pair.clone())?.with_dns() {
+        Ok(builder) => builder
+            .with_behaviour(|_| behaviour)
+            .map_err(|error| fault("the behaviours")(error.to_string()))?
+            .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(IDLE_TIMEOUT))
+            .build(),
+        Err(error) => {
+            tracing::warn!(%error, "no DNS: names in addresses cannot be resolved");
+            tcp(pair)?
+                .with_behaviour(|_| behaviour)
+                .map_err(|error| fault("the behaviours")(error.to_string()))?
+                .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(IDLE_TIMEOUT))
+                .build()
+        }
+    };
+    Ok(swarm)
+}
+
+fn connection_limits_of(limits: &NetworkLimits) -> ConnectionLimits {
+    ConnectionLimits::default()
+        .with_max_established(Some(limits.connections))
+        .with_max_established_per_peer(Some(limits.connections_per_peer))
+        .with_max_pending_incoming(Some(limits.pending_incoming))
+        .with_max_pending_outgoing(Some(limits.pending_outgoing))
+}
+
+fn identify_behaviour(config: &NetworkConfig, pair: &identity::Keypair) -> identify::Behaviour {
+    identify::Behaviour::new(
+        identify::Config::new(protocol_version(&config.network), pair.public())
+            .with_agent_version(concat!("tally/", env!("CARGO_PKG_VERSION")).to_owned())
+            .with_push_listen_addr_updates(true),
+    )
+}
+
+fn kad_behaviour(config: &NetworkConfig, me: PeerId) -> kad::Behaviour<MemoryStore> {
+    let mut kad_config = kad::Config::new(kad_protocol(&config.network));
+    kad_config
+        .set_query_timeout(QUERY_TIMEOUT)
+        .set_record_filtering(StoreInserts::FilterBoth)
+        .set_provider_record_ttl(Some(PROVIDER_TTL))
+        .set_provider_publication_interval(Some(PROVIDER_INTERVAL));
+    let store = MemoryStoreConfig {
+        max_records: 0,
+        max_provided_keys: PROVIDED_KEYS_MAX,
+        ..MemoryStoreConfig::default()
+    };
+    let store = MemoryStore::with_config(me, store);
+    let mut kad = kad::Behaviour::with_config(me, store, kad_config);
+    kad.set_mode(Some(if serves_kad(&config.roles) {
+        kad::Mode::Server
+    } else {
+        kad::Mode::Client
+    }));
+    kad
+}
+
+/// A computer on which mDNS does not work goes on without it.
+fn mdns_behaviour(config: &NetworkConfig, me: PeerId) -> Option<mdns::tokio::Behaviour> {
+    if !config.mdns {
+        return None;
+    }
+    mdns::tokio::Behaviour::new(mdns::Config::default(), me)
+        .inspect_err(|error| tracing::warn!(%error, "no mDNS on this computer"))
+        .ok()
+}

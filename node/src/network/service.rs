@@ -1,0 +1,540 @@
+//! The task that owns the swarm.
+//!
+//! Each arm of its loop takes one thing that happened and handles it to the end without waiting. What takes longer
+//! (signatures, files) runs on blocking threads and comes back as a [`Checked`].
+
+mod swarm_events;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use ed25519_dalek::SigningKey;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use libp2p::gossipsub::{self, IdentTopic, MessageId};
+use libp2p::kad::{QueryId, RecordKey};
+use libp2p::swarm::ConnectionId;
+use libp2p::swarm::dial_opts::DialOpts;
+use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm};
+use tally_protocol::id::{NetworkId, NodeId};
+use tally_protocol::message::announce::{Offer, Role, RoleStatement};
+use tally_protocol::message::customer::{CustomerReply, CustomerRequest};
+use tally_protocol::message::work::{WorkReply, WorkRequest};
+use tally_protocol::message::{PROTOCOL_VERSION, Refusal};
+use tally_protocol::signed::{Signed, Verified};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
+
+use super::behaviour::{self, Node};
+use super::conversation::Questions;
+use super::counters::Counters;
+use super::customer::Customer;
+use super::discovery::{Action, Discovery, FoundCoordinator, ShownRoles};
+use super::gossip::{self, Fault, OFFER_BYTES_MAX, OfferGate};
+use super::peer::{PeerInfo, Peers, peer_of};
+use super::work::Work;
+use super::{
+    AskError, DialError, NetworkConfig, NetworkEvent, PublishError, StartError, now, saved,
+};
+
+/// How often deadlines are looked at.
+const TICK: Duration = Duration::from_millis(250);
+/// Offers that are checked at a time; more are ignored.
+const OFFER_CHECKS_MAX: usize = 64;
+/// How long a role statement is valid; it is signed anew at half of that.
+const ROLE_VALIDITY: Duration = Duration::from_secs(3_600);
+/// The longest validity of a role statement that is believed.
+const ROLE_VALIDITY_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// Places in the event queue that questions of peers leave free, for what the owner must not miss.
+const EVENTS_RESERVED: usize = 64;
+
+/// What others ask of the swarm's task.
+#[derive(Debug)]
+pub(super) enum Command {
+    AskWork {
+        to: NodeId,
+        request: WorkRequest,
+        reply: oneshot::Sender<Result<WorkReply, AskError>>,
+    },
+    AskCustomer {
+        to: NodeId,
+        request: CustomerRequest,
+        reply: oneshot::Sender<Result<CustomerReply, AskError>>,
+    },
+    PublishOffer {
+        offer: Signed<Offer>,
+        reply: oneshot::Sender<Result<(), PublishError>>,
+    },
+    Dial {
+        address: Multiaddr,
+        reply: oneshot::Sender<Result<NodeId, DialError>>,
+    },
+    Connect {
+        node: NodeId,
+        addresses: Vec<Multiaddr>,
+        reply: oneshot::Sender<Result<(), DialError>>,
+    },
+    Peers {
+        reply: oneshot::Sender<Vec<PeerInfo>>,
+    },
+    Addresses {
+        reply: oneshot::Sender<Vec<Multiaddr>>,
+    },
+    Find {
+        reply: oneshot::Sender<Vec<FoundCoordinator>>,
+    },
+    ShutDown {
+        reply: oneshot::Sender<()>,
+    },
+}
+
+/// What came back from a blocking thread.
+enum Checked {
+    Offer {
+        id: MessageId,
+        source: PeerId,
+        result: Result<Verified<Offer>, Fault>,
+    },
+    Role {
+        node: NodeId,
+        result: Result<Verified<RoleStatement>, &'static str>,
+    },
+    Saved,
+}
+
+/// Who waits for a dial.
+enum Dialler {
+    Address(oneshot::Sender<Result<NodeId, DialError>>),
+    Node(oneshot::Sender<Result<(), DialError>>),
+}
+
+/// A look-up that somebody waits for.
+struct Finding {
+    open: HashSet<QueryId>,
+    found: BTreeSet<NodeId>,
+    reply: oneshot::Sender<Vec<FoundCoordinator>>,
+}
+
+/// The state of the task.
+pub(super) struct Service {
+    swarm: Swarm<Node>,
+    key: SigningKey,
+    network: NetworkId,
+    roles: Vec<Role>,
+    kad_protocol: StreamProtocol,
+    topic: IdentTopic,
+    role: Verified<RoleStatement>,
+    saved_path: Option<PathBuf>,
+    explicit_loopback: bool,
+    commands: mpsc::Receiver<Command>,
+    events: mpsc::Sender<NetworkEvent>,
+    counters: Counters,
+    peers: Peers,
+    work: Questions<Work>,
+    customer: Questions<Customer>,
+    discovery: Discovery,
+    offers: OfferGate,
+    checks: FuturesUnordered<BoxFuture<'static, Checked>>,
+    offers_in_check: usize,
+    dials: HashMap<ConnectionId, Dialler>,
+    findings: Vec<Finding>,
+}
+
+impl Service {
+    pub(super) fn new(
+        config: NetworkConfig,
+        commands: mpsc::Receiver<Command>,
+        events: mpsc::Sender<NetworkEvent>,
+        counters: Counters,
+    ) -> Result<Self, StartError> {
+        let mut swarm = behaviour::swarm(&config, &counters)?;
+        for address in &config.listen {
+            swarm
+                .listen_on(address.clone())
+                .map_err(|source| StartError::Listen {
+                    address: address.clone(),
+                    source,
+                })?;
+        }
+        for address in &config.external {
+            swarm.add_external_address(address.clone());
+        }
+        let saved = config.saved_peers.as_deref().map(saved::load);
+        let limits = config.limits;
+        let role = sign_role(&config.roles, &config.network, &config.key);
+        let listens_on_loopback = config
+            .listen
+            .iter()
+            .filter_map(super::peer::ip_of)
+            .any(|ip| ip.is_loopback());
+        Ok(Self {
+            swarm,
+            discovery: Discovery::new(&config, saved.unwrap_or_default(), Instant::now()),
+            kad_protocol: behaviour::kad_protocol(&config.network),
+            topic: gossip::offers_topic(&config.network),
+            role,
+            explicit_loopback: listens_on_loopback,
+            work: Questions::new(limits.asked, limits.questions, counters.clone()),
+            customer: Questions::new(limits.asked, limits.questions, counters.clone()),
+            key: config.key,
+            network: config.network,
+            roles: config.roles,
+            saved_path: config.saved_peers,
+            commands,
+            events,
+            counters,
+            peers: Peers::default(),
+            offers: OfferGate::default(),
+            checks: FuturesUnordered::new(),
+            offers_in_check: 0,
+            dials: HashMap::new(),
+            findings: Vec::new(),
+        })
+    }
+
+    /// Returns the control that opens and accepts streams.
+    pub(super) fn stream_control(&self) -> libp2p_stream::Control {
+        self.swarm.behaviour().blobs.new_control()
+    }
+
+    /// Runs until it is told to stop or all handles are gone.
+    pub(super) async fn run(mut self) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let actions = self.discovery.start(Instant::now());
+        self.act(actions);
+        loop {
+            tokio::select! {
+                event = self.swarm.select_next_some() => self.on_swarm_event(event),
+                command = self.commands.recv() => match command {
+                    None => break,
+                    Some(Command::ShutDown { reply }) => {
+                        self.save_before_end().await;
+                        drop(self);
+                        let _ = reply.send(());
+                        return;
+                    }
+                    Some(command) => self.on_command(command),
+                },
+                Some((channel, reply)) = self.work.next_answer() => {
+                    self.work.answer(&mut self.swarm.behaviour_mut().work, channel, reply);
+                }
+                Some((channel, reply)) = self.customer.next_answer() => {
+                    self.customer.answer(&mut self.swarm.behaviour_mut().customer, channel, reply);
+                }
+                Some(checked) = self.checks.next() => self.on_checked(checked),
+                _ = ticks.tick() => self.on_tick(),
+            }
+        }
+        self.save_before_end().await;
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::AskWork { to, request, reply } => {
+                let talk = &mut self.swarm.behaviour_mut().work;
+                self.work.ask(talk, to, request, reply);
+            }
+            Command::AskCustomer { to, request, reply } => {
+                let talk = &mut self.swarm.behaviour_mut().customer;
+                self.customer.ask(talk, to, request, reply);
+            }
+            Command::PublishOffer { offer, reply } => {
+                let _ = reply.send(self.publish(&offer));
+            }
+            Command::Dial { address, reply } => {
+                self.dial(DialOpts::from(address), Dialler::Address(reply));
+            }
+            Command::Connect {
+                node,
+                addresses,
+                reply,
+            } => self.connect(node, addresses, reply),
+            Command::Peers { reply } => {
+                let _ = reply.send(self.peers.list());
+            }
+            Command::Addresses { reply } => {
+                let listening = self.swarm.listeners().cloned();
+                let external = self.swarm.external_addresses().cloned();
+                let all: BTreeSet<_> = listening.chain(external).collect();
+                let _ = reply.send(all.into_iter().collect());
+            }
+            Command::Find { reply } => self.find(reply),
+            Command::ShutDown { reply } => drop(reply),
+        }
+    }
+
+    fn connect(
+        &mut self,
+        node: NodeId,
+        addresses: Vec<Multiaddr>,
+        reply: oneshot::Sender<Result<(), DialError>>,
+    ) {
+        if self.peers.is_connected(node) {
+            let _ = reply.send(Ok(()));
+            return;
+        }
+        // A dial that is already under way may use other addresses, so this one does not wait for it.
+        let options = DialOpts::peer_id(peer_of(node))
+            .condition(libp2p::swarm::dial_opts::PeerCondition::Disconnected)
+            .addresses(addresses)
+            .extend_addresses_through_behaviour()
+            .build();
+        self.dial(options, Dialler::Node(reply));
+    }
+
+    fn dial(&mut self, options: DialOpts, dialler: Dialler) {
+        let id = options.connection_id();
+        match self.swarm.dial(options) {
+            Ok(()) => {
+                self.dials.insert(id, dialler);
+            }
+            Err(error) => dialler.failed(&error),
+        }
+    }
+
+    fn publish(&mut self, offer: &Signed<Offer>) -> Result<(), PublishError> {
+        let bytes = offer.as_bytes();
+        if bytes.len() > OFFER_BYTES_MAX {
+            return Err(PublishError::TooLong(bytes.len()));
+        }
+        let gossip = &mut self.swarm.behaviour_mut().gossip;
+        match gossip.publish(self.topic.clone(), bytes) {
+            Ok(_) => self.counters.count("gossip", "published"),
+            Err(gossipsub::PublishError::NoPeersSubscribedToTopic) => {
+                self.counters.count("gossip", "published_to_nobody");
+            }
+            Err(gossipsub::PublishError::Duplicate) => {
+                self.counters.count("gossip", "published_again");
+            }
+            Err(error) => {
+                self.counters.count("gossip", "publish_failed");
+                return Err(PublishError::Refused(error.to_string()));
+            }
+        }
+        Ok(())
+    }
+
+    fn find(&mut self, reply: oneshot::Sender<Vec<FoundCoordinator>>) {
+        let keys = self.discovery.shuffled_keys();
+        let open = keys.into_iter().map(|key| self.look(key)).collect();
+        self.findings.push(Finding {
+            open,
+            found: BTreeSet::new(),
+            reply,
+        });
+    }
+
+    fn look(&mut self, key: RecordKey) -> QueryId {
+        self.swarm.behaviour_mut().kad.get_providers(key)
+    }
+
+    fn act(&mut self, actions: impl IntoIterator<Item = Action>) {
+        for action in actions {
+            match action {
+                Action::Dial(options) => {
+                    let id = options.connection_id();
+                    if let Err(error) = self.swarm.dial(options) {
+                        tracing::debug!(%error, "did not dial");
+                        self.discovery.on_dial_failed(id, Instant::now());
+                    }
+                }
+                Action::Look(key) => drop(self.look(key)),
+                Action::Provide(key) => {
+                    if let Err(error) = self.swarm.behaviour_mut().kad.start_providing(key) {
+                        tracing::warn!(%error, "did not announce this coordinator");
+                    }
+                }
+                Action::Hello(node) => self.ask_roles(node),
+                Action::Save(peers) => self.save(peers),
+            }
+        }
+    }
+
+    /// Asks a peer for its role statement; the answer comes back checked.
+    fn ask_roles(&mut self, node: NodeId) {
+        let (reply, answered) = oneshot::channel();
+        let talk = &mut self.swarm.behaviour_mut().work;
+        self.work.ask(talk, node, WorkRequest::Hello, reply);
+        let network = self.network.clone();
+        let check = async move {
+            let result = match answered.await {
+                Ok(Ok(WorkReply::Role(statement))) => {
+                    tokio::task::spawn_blocking(move || check_role(statement, node, &network))
+                        .await
+                        .unwrap_or(Err("check_failed"))
+                }
+                Ok(Ok(_)) => Err("not_shown"),
+                Ok(Err(_)) | Err(_) => Err("no_answer"),
+            };
+            Checked::Role { node, result }
+        };
+        self.checks.push(check.boxed());
+    }
+
+    fn on_checked(&mut self, checked: Checked) {
+        match checked {
+            Checked::Offer { id, source, result } => {
+                self.offers_in_check -= 1;
+                self.on_offer_checked(&id, &source, result);
+            }
+            Checked::Role { node, result } => self.on_role_checked(node, result),
+            Checked::Saved => {}
+        }
+    }
+
+    fn on_role_checked(
+        &mut self,
+        node: NodeId,
+        result: Result<Verified<RoleStatement>, &'static str>,
+    ) {
+        let statement = match result {
+            Ok(statement) => statement,
+            Err(reason) => {
+                self.counters.count("role", reason);
+                tracing::debug!(peer = %node, reason, "a peer has not shown its roles");
+                self.discovery.on_hello_failed(node, Instant::now());
+                return;
+            }
+        };
+        if !self.peers.is_connected(node) {
+            return;
+        }
+        let shown = ShownRoles {
+            roles: statement.roles.clone(),
+            expires: statement.expires,
+        };
+        self.peers.shown_roles(node, shown.roles.clone());
+        let addresses = self.peers.known_addresses(node);
+        if self.discovery.on_roles(node, shown, addresses, now()) {
+            self.counters.count("role", "coordinator_found");
+            self.tell(NetworkEvent::CoordinatorFound(node));
+        }
+    }
+
+    fn on_offer_checked(
+        &mut self,
+        id: &MessageId,
+        source: &PeerId,
+        result: Result<Verified<Offer>, Fault>,
+    ) {
+        let admitted = result.and_then(|offer| self.offers.admit(&offer, now()).map(|()| offer));
+        let fault = admitted.as_ref().err().copied();
+        self.judge(id, source, fault);
+        let Ok(offer) = admitted else { return };
+        let addresses = offer.addresses.iter();
+        let addresses = addresses.filter_map(|address| address.parse().ok());
+        let addresses = addresses.collect();
+        let candidate = self
+            .discovery
+            .on_candidate(offer.signer(), addresses, Instant::now());
+        self.act(candidate);
+        self.tell(NetworkEvent::OfferHeard(offer));
+    }
+
+    /// Tells gossipsub, once, what became of a message.
+    fn judge(&mut self, id: &MessageId, source: &PeerId, fault: Option<Fault>) {
+        let name = fault.map_or("accepted", Fault::name);
+        self.counters.count("gossip", name);
+        let acceptance = fault.map_or(gossipsub::MessageAcceptance::Accept, Fault::acceptance);
+        let gossip = &mut self.swarm.behaviour_mut().gossip;
+        gossip.report_message_validation_result(id, source, acceptance);
+    }
+
+    fn on_tick(&mut self) {
+        let clock = now();
+        if self.role.expires.since(clock) < ROLE_VALIDITY / 2 {
+            self.role = sign_role(&self.roles, &self.network, &self.key);
+        }
+        let actions = self.discovery.on_tick(Instant::now(), clock);
+        self.act(actions);
+    }
+
+    /// Tells the owner; an event that has no place is lost and counted.
+    fn tell(&self, event: NetworkEvent) {
+        if self.events.try_send(event).is_err() {
+            self.counters.count("events", "lost");
+        }
+    }
+
+    /// Returns whether the owner can take another question.
+    fn can_ask_owner(&self) -> bool {
+        self.events.capacity() > EVENTS_RESERVED.min(self.events.max_capacity() / 2)
+    }
+
+    fn save(&mut self, peers: Vec<saved::SavedPeer>) {
+        let Some(path) = self.saved_path.clone() else {
+            return;
+        };
+        let write = tokio::task::spawn_blocking(move || saved::store(&path, peers));
+        let check = async move {
+            if let Ok(Err(error)) = write.await {
+                tracing::warn!(%error, "did not save the known coordinators");
+            }
+            Checked::Saved
+        };
+        self.checks.push(check.boxed());
+    }
+
+    async fn save_before_end(&mut self) {
+        let peers = self.discovery.saved().to_vec();
+        if !peers.is_empty() {
+            self.save(peers);
+        }
+        while let Some(checked) = self.checks.next().await {
+            if matches!(checked, Checked::Saved) {
+                return;
+            }
+        }
+    }
+}
+
+impl Dialler {
+    fn failed(self, error: &libp2p::swarm::DialError) {
+        let error = match error {
+            libp2p::swarm::DialError::NoAddresses => DialError::NoAddress,
+            other => DialError::Failed(other.to_string()),
+        };
+        match self {
+            Self::Address(reply) => drop(reply.send(Err(error))),
+            Self::Node(reply) => drop(reply.send(Err(error))),
+        }
+    }
+
+    fn connected(self, node: NodeId) {
+        match self {
+            Self::Address(reply) => drop(reply.send(Ok(node))),
+            Self::Node(reply) => drop(reply.send(Ok(()))),
+        }
+    }
+}
+
+fn sign_role(roles: &[Role], network: &NetworkId, key: &SigningKey) -> Verified<RoleStatement> {
+    let statement = RoleStatement {
+        protocol: PROTOCOL_VERSION,
+        roles: roles.to_vec(),
+        expires: now() + ROLE_VALIDITY,
+    };
+    Verified::sign(statement, network, key)
+}
+
+/// Checks the role statement that `node` has sent over its own connection.
+fn check_role(
+    statement: Signed<RoleStatement>,
+    node: NodeId,
+    network: &NetworkId,
+) -> Result<Verified<RoleStatement>, &'static str> {
+    let statement = statement.verify(network).map_err(|_| "unverified")?;
+    let clock = now();
+    if statement.signer() != node {
+        Err("other_signer")
+    } else if statement.protocol != PROTOCOL_VERSION {
+        Err("other_version")
+    } else if statement.expires <= clock || statement.expires.since(clock) > ROLE_VALIDITY_MAX {
+        Err("expired")
+    } else {
+        Ok(statement)
+    }
+}
