@@ -1,4 +1,24 @@
 //! The Tally node: libp2p, disk, clock and command line around the role machines.
+//!
+//! - [`node`]: a running node; [`coordinator`] and [`terminal`]: the shells of its roles; [`customer`]: the customer's
+//! - [`network`]: the overlay; [`blobs`]: content; [`peers`]: the way to other nodes and to the other roles of this one
+//! - [`worker`]: the sandboxes; [`programs`]: those that come with Tally
+//! - [`folder`], [`keys`], [`config`], [`clock`], [`fault`]: what a node stands on
+//! - [`admin`]: the socket of the running node; [`cli`]: the command line
+#![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod blobs;
+pub mod clock;
+pub mod config;
+pub mod coordinator;
+pub mod error;
+pub mod fault;
+pub mod folder;
+pub mod keys;
 pub mod network;
+pub mod node;
+pub mod peers;
+pub mod programs;
+pub mod terminal;
+pub mod worker;

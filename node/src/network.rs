@@ -160,6 +160,13 @@ pub enum NetworkEvent {
 pub struct Answer<T>(oneshot::Sender<T>);
 
 impl<T> Answer<T> {
+    /// Returns a place for an answer and where it comes out, for a question that stays inside this node.
+    #[must_use]
+    pub fn channel() -> (Self, oneshot::Receiver<T>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(sender), receiver)
+    }
+
     /// Sends the answer. It is dropped if the asker has gone or has waited too long.
     pub fn send(self, reply: T) {
         let _ = self.0.send(reply);

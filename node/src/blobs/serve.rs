@@ -60,7 +60,7 @@ impl Default for ServeLimits {
 #[must_use = "the task can be aborted through it"]
 pub fn serve(
     network: &Network,
-    store: BlobStore,
+    stores: Vec<BlobStore>,
     access: Access,
     limits: ServeLimits,
 ) -> JoinHandle<()> {
@@ -70,7 +70,7 @@ pub fn serve(
     let counters = network.counters().clone();
     tokio::spawn(async move {
         let holder = Arc::new(Holder {
-            store,
+            stores,
             access,
             counters,
         });
@@ -109,7 +109,8 @@ pub fn serve(
 }
 
 struct Holder {
-    store: BlobStore,
+    /// One for each role of the node.
+    stores: Vec<BlobStore>,
     access: Access,
     counters: Counters,
 }
@@ -163,14 +164,17 @@ impl Holder {
             .ok()
             .and_then(Result::ok)
             .ok_or(Refusal::Malformed)?;
-        let (store, access) = (self.store.clone(), self.access.clone());
+        let (stores, access) = (self.stores.clone(), self.access.clone());
         let decide = spawn_blocking(move || {
             access.check(reader, &request, crate::network::now())?;
-            let open = store.open_blob(request.range.blob);
-            let open = open.map_err(|error| {
-                tracing::debug!(error = &error as &dyn std::error::Error, "content not here");
-                Refusal::UnknownBlob
-            })?;
+            let open_in = |store: &BlobStore| match store.open_blob(request.range.blob) {
+                Ok(open) => Some(open),
+                Err(error) => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "content not here");
+                    None
+                }
+            };
+            let open = stores.iter().find_map(open_in).ok_or(Refusal::UnknownBlob)?;
             let end = request.range.start.checked_add(request.range.bytes);
             if end.is_none_or(|end| end > open.blob.bytes) {
                 return Err(Refusal::Malformed);

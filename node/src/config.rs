@@ -1,0 +1,248 @@
+//! The configuration of a node: `tally.toml` in its folder, and what the command line says over it.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+use serde::{Deserialize, Deserializer, de};
+use tally_protocol::coordinator::Customers;
+use tally_protocol::id::{NetworkId, NodeId};
+use tally_protocol::message::announce::Role;
+use tally_protocol::task::job::ByteSize;
+
+/// What `tally.toml` may say. Everything has a default.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The network; nodes of different networks have nothing to do with each other.
+    pub network: NetworkId,
+    /// Addresses to listen on. A terminal needs none.
+    pub listen: Vec<Multiaddr>,
+    /// Addresses under which others reach the node, if they are not those it listens on.
+    pub external: Vec<Multiaddr>,
+    /// Nodes to connect to first, as `/ip4/.../tcp/.../p2p/12D3KooW...`.
+    pub bootstrap: Vec<Multiaddr>,
+    /// Whether to find nodes on the local network.
+    pub mdns: bool,
+    /// The coordinator's part.
+    pub coordinator: CoordinatorTable,
+    /// The terminal's part.
+    pub terminal: TerminalTable,
+}
+
+/// `[coordinator]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CoordinatorTable {
+    /// `"any"`, or a list of customers' ids.
+    pub customers: CustomerList,
+    /// The most tasks at a time.
+    pub tasks_max: usize,
+    /// The largest input.
+    pub input_max: Size,
+    /// The largest program.
+    pub program_max: Size,
+    /// The most disk space for the contents of all tasks.
+    pub disk_max: Size,
+    /// For how many hours a result is kept.
+    pub keep_hours: u64,
+}
+
+/// `[terminal]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TerminalTable {
+    /// Units run at a time.
+    pub slots: NonZeroUsize,
+    /// The most memory of one unit.
+    pub memory_max: Size,
+    /// The most disk space for programs, inputs and outputs.
+    pub disk_max: Size,
+    /// The longest time of one unit, in seconds.
+    pub unit_seconds_max: u64,
+    /// How far the sandbox steps back for other processes, 0 to 19.
+    pub nice: i32,
+    /// Whether other terminals on the same task may be told this one's address.
+    pub share_address: bool,
+}
+
+/// A size in bytes, written as in job files.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(transparent)]
+pub struct Size(ByteSize);
+
+impl Size {
+    /// Returns the size in bytes.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        self.0.0
+    }
+}
+
+/// Whose tasks a coordinator takes.
+#[derive(Debug, Clone)]
+pub struct CustomerList(pub Customers);
+
+impl FromStr for CustomerList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "any" {
+            return Ok(Self(Customers::Any));
+        }
+        let listed = text.split(',').filter(|part| !part.is_empty()).map(str::parse::<NodeId>);
+        let listed: Result<BTreeSet<NodeId>, _> = listed.collect();
+        listed.map(Customers::Listed).map(Self).map_err(|error| error.to_string())
+    }
+}
+
+impl<'de> Deserialize<'de> for CustomerList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "\"any\" or a list of customers' ids")]
+        enum Written {
+            Word(String),
+            List(Vec<String>),
+        }
+        let text = match Written::deserialize(deserializer)? {
+            Written::Word(word) => word,
+            Written::List(list) => list.join(","),
+        };
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            network: "tally".parse().expect("a network name"),
+            listen: Vec::new(),
+            external: Vec::new(),
+            bootstrap: Vec::new(),
+            mdns: true,
+            coordinator: CoordinatorTable::default(),
+            terminal: TerminalTable::default(),
+        }
+    }
+}
+
+const fn gib(count: u64) -> Size {
+    Size(ByteSize(count << 30))
+}
+
+impl Default for CoordinatorTable {
+    fn default() -> Self {
+        Self {
+            customers: CustomerList(Customers::Listed(BTreeSet::new())),
+            tasks_max: 1_000,
+            input_max: gib(1),
+            program_max: Size(ByteSize(32 << 20)),
+            disk_max: gib(20),
+            keep_hours: 7 * 24,
+        }
+    }
+}
+
+impl Default for TerminalTable {
+    fn default() -> Self {
+        Self {
+            slots: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            memory_max: gib(1),
+            disk_max: gib(4),
+            unit_seconds_max: 600,
+            nice: 19,
+            share_address: true,
+        }
+    }
+}
+
+/// Why a configuration is not one.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("read the configuration {path}")]
+    Io {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("read the configuration {path}\n{reason}")]
+    Toml {
+        /// The file.
+        path: String,
+        /// Line and reason.
+        reason: String,
+    },
+}
+
+impl Config {
+    /// Reads a configuration; the defaults if there is no file and `optional` says that this is fine.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn read(path: &Path, optional: Optional) -> Result<Self, ConfigError> {
+        let name = || path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => toml::from_str(&text)
+                .map_err(|error| ConfigError::Toml { path: name(), reason: error.to_string().trim_end().to_owned() }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && optional == Optional::Yes => {
+                Ok(Self::default())
+            }
+            Err(source) => Err(ConfigError::Io { path: name(), source }),
+        }
+    }
+
+    /// Returns where to listen: what is configured, else the usual port for roles that others must reach.
+    #[must_use]
+    pub fn listen_for(&self, roles: &[Role]) -> Vec<Multiaddr> {
+        let reached = roles.contains(&Role::Coordinator) || roles.contains(&Role::Bootstrap);
+        if self.listen.is_empty() && reached {
+            return vec!["/ip4/0.0.0.0/tcp/4810".parse().expect("an address")];
+        }
+        self.listen.clone()
+    }
+
+    /// Returns how long a coordinator keeps results.
+    #[must_use]
+    pub const fn retention(&self) -> Duration {
+        Duration::from_secs(self.coordinator.keep_hours * 3_600)
+    }
+}
+
+/// Whether a file may be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Optional {
+    /// It may.
+    Yes,
+    /// It was named, so it must be there.
+    No,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_key_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tally.toml");
+        std::fs::write(&path, "[terminal]\nslot = 2\n").unwrap();
+        let error = Config::read(&path, Optional::Yes).unwrap_err().to_string();
+        assert!(error.contains("unknown field `slot`") && error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn customers_are_any_or_listed() {
+        let text = "[coordinator]\ncustomers = \"any\"\ninput_max = \"2 GiB\"\n";
+        let config: Config = toml::from_str(text).unwrap();
+        assert_eq!(config.coordinator.customers.0, Customers::Any);
+        assert_eq!(config.coordinator.input_max.bytes(), 2 << 30);
+        assert_eq!(Config::default().coordinator.customers.0, Customers::Listed(BTreeSet::new()));
+        assert!(toml::from_str::<Config>("[coordinator]\ncustomers = [\"nobody\"]").is_err());
+    }
+}

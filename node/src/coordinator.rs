@@ -1,0 +1,481 @@
+//! The coordinator's shell: one task owns the [machine](tally_protocol::coordinator), feeds it what happens, commits
+//! what it records, and then carries out its other effects in their order.
+//!
+//! Group commit: while one group of records is being written, inputs gather in the mailbox; the next turn takes
+//! up to [`INPUTS_MAX`] of them and commits their records at once. If the disk does not take a group, the process
+//! stops: nothing that follows from it has left.
+
+mod contents;
+mod division;
+mod intake;
+mod merging;
+mod pulls;
+mod watchers;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use tally_ledger::cli::{AnswerError, LedgerAnswer, LedgerQuery};
+use tally_ledger::store::{Change, CommitError, Committed, ReadError, Row as StoredRow, Store};
+use tally_protocol::codec;
+use tally_protocol::coordinator::{
+    Answer as RoleAnswer, Coordinator, CoordinatorConfig, Effect, Fact, Input, Question, RestoreError, Row,
+};
+use tally_protocol::entry::Ending;
+use tally_protocol::id::{GrantId, NodeId, TaskId};
+use tally_protocol::message::Refusal;
+use tally_protocol::message::customer::{CustomerReply, CustomerRequest, TaskStatus, TaskSummary};
+use tally_protocol::message::work::{Pull, VerifiedReport, WorkReply, WorkRequest};
+use tally_protocol::signed::Verified;
+use tally_protocol::time::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, spawn_blocking};
+
+use crate::blobs::{Access, BlobStore};
+use crate::clock;
+use crate::fault::{self, Point};
+use crate::network::{Answer, Network};
+use watchers::Watchers;
+
+/// Messages that wait for the coordinator: more make their senders wait.
+pub const MAILBOX_MAX: usize = 1_024;
+/// Inputs of one group commit.
+const INPUTS_MAX: usize = 256;
+/// Facts after which the journal is replaced by a snapshot.
+const SNAPSHOT_EVERY: u64 = 5_000;
+
+/// What the shell is told.
+#[derive(Debug)]
+pub enum Message {
+    /// For the machine.
+    Input(Input),
+    /// A customer asks.
+    Asked {
+        /// The customer.
+        from: NodeId,
+        /// What.
+        request: CustomerRequest,
+        /// Where the answer goes.
+        answer: Answer<CustomerReply>,
+    },
+    /// A task whose signature holds.
+    Submitted {
+        /// The task.
+        task: Box<Verified<tally_protocol::task::Task>>,
+        /// Where the answer goes.
+        answer: Answer<CustomerReply>,
+    },
+    /// A terminal pulls; nothing of its report is checked yet.
+    Pull {
+        /// The terminal.
+        from: NodeId,
+        /// What it asks.
+        pull: Box<Pull>,
+        /// Where the answer goes.
+        answer: Answer<WorkReply>,
+    },
+    /// A pull whose report is checked.
+    Checked(Box<CheckedPull>),
+    /// A pull whose report is checked and whose outputs are here, but for those that are missing.
+    Complete(Box<CheckedPull>, BTreeSet<(GrantId, u32)>),
+    /// The operator asks.
+    Operator(Operator),
+}
+
+/// A pull on its way to the machine.
+#[derive(Debug)]
+pub struct CheckedPull {
+    from: NodeId,
+    pull: Pull,
+    report: Option<VerifiedReport>,
+    answer: Answer<WorkReply>,
+}
+
+/// What the operator asks.
+#[derive(Debug)]
+pub enum Operator {
+    /// All tasks.
+    List(oneshot::Sender<Vec<TaskSummary>>),
+    /// One task.
+    Status(TaskId, oneshot::Sender<Option<TaskStatus>>),
+    /// Stop a task.
+    Cancel(TaskId, oneshot::Sender<Option<TaskStatus>>),
+    /// The log.
+    Ledger(LedgerQuery, oneshot::Sender<Result<LedgerAnswer, AnswerError>>),
+    /// End the shell.
+    Stop,
+}
+
+/// What a coordinator needs.
+#[derive(Debug)]
+pub struct Setup {
+    /// What the machine is told.
+    pub config: CoordinatorConfig,
+    /// The node's key.
+    pub key: SigningKey,
+    /// Journal, log and rows.
+    pub store: Store,
+    /// Contents.
+    pub blobs: BlobStore,
+    /// Who may read them.
+    pub access: Access,
+    /// A folder for files on their way.
+    pub scratch: PathBuf,
+    /// The overlay.
+    pub network: Network,
+    /// Where the shell's own tasks report to.
+    pub mailbox: mpsc::Sender<Message>,
+}
+
+/// Why a coordinator cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CoordinatorError {
+    /// The records cannot be read.
+    #[error("read the coordinator's records")]
+    Read(#[from] ReadError),
+    /// The records make no sense.
+    #[error("restore the coordinator")]
+    Restore(#[from] RestoreError),
+    /// A group of records was not written.
+    #[error("record what happened")]
+    Commit(#[from] CommitError),
+}
+
+impl CoordinatorError {
+    /// Returns what to do next.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::Read(error) => error.hint(),
+            Self::Restore(_) => "the database is damaged or of another network; restore it from a backup",
+            Self::Commit(error) => error.hint(),
+        }
+    }
+}
+
+/// The shell.
+#[derive(Debug)]
+pub struct Shell {
+    parts: Parts,
+    machine: Coordinator,
+    store: Arc<Store>,
+    asked: u64,
+    customers: BTreeMap<Question, Answer<CustomerReply>>,
+    operators: BTreeMap<Question, oneshot::Sender<Option<TaskStatus>>>,
+    pulls: BTreeMap<Question, Answer<WorkReply>>,
+    watchers: Watchers,
+    fetching: BTreeMap<TaskId, AbortHandle>,
+    /// Rows to be written with the next group beside those that the machine asks for.
+    rows: Vec<StoredRow>,
+    snapshot_at: u64,
+    stopping: bool,
+}
+
+/// What the shell's own tasks share with it.
+#[derive(Debug, Clone)]
+struct Parts {
+    me: NodeId,
+    key: SigningKey,
+    network: Network,
+    blobs: BlobStore,
+    access: Access,
+    scratch: PathBuf,
+    mailbox: mpsc::Sender<Message>,
+}
+
+impl Shell {
+    /// Starts from what the store holds.
+    ///
+    /// # Errors
+    /// [`CoordinatorError`] if the records cannot be read.
+    pub fn start(setup: Setup) -> Result<Self, CoordinatorError> {
+        let Setup { config, key, store, blobs, access, scratch, network, mailbox } = setup;
+        let loaded = store.load()?;
+        let me = config.me;
+        let snapshot = loaded.snapshot.as_ref().map(|snapshot| snapshot.bytes.as_slice());
+        let facts: Vec<Vec<u8>> = loaded.facts.collect::<Result<_, _>>()?;
+        let machine = Coordinator::restore(config, rand::random(), snapshot, facts)?;
+        let snapshot_at = loaded.snapshot.as_ref().map_or(0, |snapshot| snapshot.up_to);
+        Ok(Self {
+            parts: Parts { me, key, network, blobs, access, scratch, mailbox },
+            machine,
+            store: Arc::new(store),
+            asked: 0,
+            customers: BTreeMap::new(),
+            operators: BTreeMap::new(),
+            pulls: BTreeMap::new(),
+            watchers: Watchers::default(),
+            fetching: BTreeMap::new(),
+            rows: Vec::new(),
+            snapshot_at,
+            stopping: false,
+        })
+    }
+
+    /// Runs until it is stopped.
+    ///
+    /// # Errors
+    /// [`CoordinatorError::Commit`] if a group was not written: the process must stop.
+    pub async fn run(mut self, mut mailbox: mpsc::Receiver<Message>) -> Result<(), CoordinatorError> {
+        let mut effects = Vec::new();
+        self.machine.resume(clock::now(), &mut effects);
+        self.allow_results();
+        self.carry_out(effects).await?;
+        let mut messages = Vec::with_capacity(INPUTS_MAX);
+        while !self.stopping {
+            tokio::select! {
+                count = mailbox.recv_many(&mut messages, INPUTS_MAX) => if count == 0 { break },
+                () = clock::sleep_until(self.machine.next_deadline()) => {
+                    messages.push(Message::Input(Input::DeadlineReached));
+                }
+                () = self.watchers.due() => {}
+            }
+            let mut effects = Vec::new();
+            let now = clock::now();
+            for message in messages.drain(..) {
+                self.take(now, message, &mut effects);
+            }
+            self.carry_out(effects).await?;
+            self.watchers.answer_due(clock::now(), &self.machine);
+        }
+        Ok(())
+    }
+
+    /// Lets customers read the results that are here.
+    fn allow_results(&self) {
+        for summary in self.machine.list(self.parts.me) {
+            let status = self.machine.status(clock::now(), &summary.task, self.parts.me);
+            let result = status.and_then(|status| status.result);
+            if let (Some(result), Some(task)) = (result, self.machine.task(&summary.task)) {
+                self.parts.access.allow_reader(result.id, task.customer);
+            }
+        }
+    }
+
+    fn question(&mut self) -> Question {
+        self.asked += 1;
+        Question(self.asked)
+    }
+
+    fn take(&mut self, now: Timestamp, message: Message, effects: &mut Vec<Effect>) {
+        match message {
+            Message::Input(input) => {
+                if let Input::Arrived { task, .. } = &input {
+                    self.fetching.remove(task);
+                }
+                self.pass_points(&input);
+                self.machine.handle(now, input, effects);
+            }
+            Message::Asked { from, request, answer } => self.asked(now, from, request, answer, effects),
+            Message::Submitted { task, answer } => {
+                fault::pass(Point::SubmissionHeard);
+                let question = self.question();
+                self.customers.insert(question, answer);
+                self.machine.handle(now, Input::Submitted { question, task: *task }, effects);
+            }
+            Message::Pull { from, pull, answer } => self.check_pull(from, *pull, answer),
+            Message::Checked(pull) => self.complete_pull(now, pull, effects),
+            Message::Complete(pull, missing) => self.pulled(now, *pull, missing, effects),
+            Message::Operator(operator) => self.operator(now, operator, effects),
+        }
+    }
+
+    fn pass_points(&self, input: &Input) {
+        match input {
+            Input::Arrived { .. } => fault::pass(Point::InputArrived),
+            Input::Divided { .. } => fault::pass(Point::InputDivided),
+            Input::Merged { .. } => fault::pass(Point::OutputsMerged),
+            Input::Submitted { .. }
+            | Input::Arriving { .. }
+            | Input::Pulled { .. }
+            | Input::Cancelled { .. }
+            | Input::Gone(_)
+            | Input::DeadlineReached => {}
+        }
+    }
+
+    fn operator(&mut self, now: Timestamp, operator: Operator, effects: &mut Vec<Effect>) {
+        match operator {
+            Operator::List(reply) => drop(reply.send(self.machine.list(self.parts.me))),
+            Operator::Status(task, reply) => drop(reply.send(self.machine.status(now, &task, self.parts.me))),
+            Operator::Cancel(task, reply) => {
+                let question = self.question();
+                self.operators.insert(question, reply);
+                let by = self.parts.me;
+                self.machine.handle(now, Input::Cancelled { question, task, by }, effects);
+            }
+            Operator::Ledger(query, reply) => {
+                let store = Arc::clone(&self.store);
+                spawn_blocking(move || reply.send(tally_ledger::cli::answer(&store, &query)));
+            }
+            Operator::Stop => self.stopping = true,
+        }
+    }
+
+    /// Commits the records among the effects, then carries out the others in their order.
+    async fn carry_out(&mut self, effects: Vec<Effect>) -> Result<(), CoordinatorError> {
+        let change = self.change_of(&effects)?;
+        if !change.is_empty() {
+            let committed = self.commit(change).await?;
+            self.snapshot(committed).await?;
+        }
+        for effect in effects {
+            self.release(effect);
+        }
+        Ok(())
+    }
+
+    async fn commit(&self, change: Change) -> Result<Committed, CoordinatorError> {
+        fault::pass(Point::BeforeCommit);
+        let store = Arc::clone(&self.store);
+        let committed = joined(spawn_blocking(move || store.commit(change)).await)?;
+        fault::pass(Point::AfterCommit);
+        Ok(committed)
+    }
+
+    /// Replaces a long journal by a snapshot.
+    async fn snapshot(&mut self, committed: Committed) -> Result<(), CoordinatorError> {
+        if committed.journal_end - self.snapshot_at < SNAPSHOT_EVERY {
+            return Ok(());
+        }
+        let (store, bytes) = (Arc::clone(&self.store), self.machine.snapshot());
+        joined(spawn_blocking(move || store.write_snapshot(committed.journal_end, &bytes)).await)?;
+        self.snapshot_at = committed.journal_end;
+        fault::pass(Point::SnapshotWritten);
+        Ok(())
+    }
+
+    /// Gathers everything durable of the effects into one change.
+    fn change_of(&mut self, effects: &[Effect]) -> Result<Change, CoordinatorError> {
+        let mut change = Change { puts: std::mem::take(&mut self.rows), ..Change::default() };
+        let now = clock::now();
+        for effect in effects {
+            match effect {
+                Effect::Record(fact) => {
+                    change.facts.push(codec::to_bytes(fact));
+                    change.puts.extend(self.pins_of(fact));
+                }
+                Effect::Append(event) => change.events.push((now, event.clone())),
+                Effect::Keep { task, row: Row::Unit { unit, output } } => {
+                    change.puts.push(contents::unit_row(task, *unit, output));
+                }
+                Effect::Keep { task, row: Row::Output { id, content } } => {
+                    change.puts.push(contents::output_row(task, id, content));
+                }
+                Effect::Forget(task) => change.removals.extend(contents::forget(&self.store, task, &self.parts)?),
+                Effect::Answer { .. }
+                | Effect::Nudge { .. }
+                | Effect::Announce(_)
+                | Effect::Fetch(_)
+                | Effect::Divide(_)
+                | Effect::Merge(_)
+                | Effect::Edit { .. }
+                | Effect::Changed(_) => {}
+            }
+        }
+        Ok(change)
+    }
+
+    /// Returns the rows that keep the contents which a fact speaks of.
+    fn pins_of(&self, fact: &Fact) -> Vec<StoredRow> {
+        match fact {
+            Fact::Accepted { signed, .. } => match signed.clone().verify(self.parts.network.network()) {
+                Ok(task) => {
+                    let editor = task.edit.as_ref().map(|edit| edit.program.id);
+                    let all = [task.program.id, task.input.id].into_iter().chain(editor);
+                    all.flat_map(|blob| contents::pins(&task.task_id(), &blob)).collect()
+                }
+                Err(_) => Vec::new(),
+            },
+            Fact::Divided { task, division } => contents::pins(task, &division.packed.id).to_vec(),
+            Fact::Merged { task, merged } => contents::pins(task, &merged.id).to_vec(),
+            Fact::Ended { task, ending: Ending::Done(result), .. } => contents::pins(task, &result.id).to_vec(),
+            Fact::Arrived(_)
+            | Fact::Reported { .. }
+            | Fact::Faulted { .. }
+            | Fact::Ended { .. }
+            | Fact::Forgotten(_) => Vec::new(),
+        }
+    }
+
+    fn release(&mut self, effect: Effect) {
+        match effect {
+            Effect::Record(fact) => self.recorded(&fact),
+            Effect::Append(_) | Effect::Keep { .. } | Effect::Forget(_) => {}
+            Effect::Answer { question, answer } => self.answer(question, answer),
+            Effect::Nudge { to, task } => self.nudge(to, task),
+            Effect::Announce(offer) => self.announce(offer),
+            Effect::Fetch(task) => self.fetch(task),
+            Effect::Divide(task) => self.divide(task),
+            Effect::Merge(task) => self.merge(task),
+            Effect::Edit { task, merged } => self.edit(task, merged),
+            Effect::Changed(task) => self.watchers.changed(clock::now(), task, &self.machine),
+        }
+    }
+
+    fn recorded(&mut self, fact: &Fact) {
+        let Fact::Ended { task, ending, .. } = fact else {
+            return;
+        };
+        if let Some(fetching) = self.fetching.remove(task) {
+            fetching.abort();
+        }
+        if let (Ending::Done(result), Some(signed)) = (ending, self.machine.task(task)) {
+            self.parts.access.allow_reader(result.id, signed.customer);
+        }
+        tracing::info!(task = %task.short(), ?ending, "task ended");
+    }
+
+    fn answer(&mut self, question: Question, answer: RoleAnswer) {
+        if let Some(reply) = self.customers.remove(&question) {
+            match answer {
+                RoleAnswer::Status(status) => reply.send(CustomerReply::Status(status)),
+                RoleAnswer::Refused(refusal) => reply.send(CustomerReply::Refused(refusal)),
+                RoleAnswer::Pulled(_) => reply.send(CustomerReply::Refused(Refusal::Malformed)),
+            }
+        } else if let Some(reply) = self.operators.remove(&question) {
+            let status = if let RoleAnswer::Status(status) = answer { Some(*status) } else { None };
+            let _ = reply.send(status);
+        } else if let Some(reply) = self.pulls.remove(&question) {
+            self.answer_pull(answer, reply);
+        }
+    }
+
+    fn nudge(&self, to: NodeId, task: TaskId) {
+        let parts = self.parts.clone();
+        tokio::spawn(async move {
+            if to == parts.me {
+                // The terminal of this node asks again by itself.
+                return;
+            }
+            if let Err(error) = parts.network.ask_work(to, WorkRequest::Nudge(task)).await {
+                tracing::debug!(terminal = ?to, "cannot nudge: {error}");
+            }
+        });
+    }
+
+    fn announce(&self, mut offer: tally_protocol::message::announce::Offer) {
+        use tally_protocol::message::announce::{ADDRESS_BYTES_MAX, ADDRESSES_MAX};
+        let parts = self.parts.clone();
+        tokio::spawn(async move {
+            let addresses = parts.network.addresses().await.into_iter().map(|address| address.to_string());
+            let fitting = addresses.filter(|address| address.len() <= ADDRESS_BYTES_MAX);
+            offer.addresses = fitting.take(ADDRESSES_MAX).collect();
+            let offer = Verified::sign(offer, parts.network.network(), &parts.key);
+            if let Err(error) = parts.network.publish_offer(offer.signed().clone()).await {
+                tracing::debug!("cannot gossip an offer: {error}");
+            }
+        });
+    }
+}
+
+/// How long an input's progress is not told again.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// Returns what a blocking task returned; its panic goes on here.
+fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
+    result.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}

@@ -1,0 +1,154 @@
+//! Terminals: a pull on its way to the machine, and the answer on its way back.
+//!
+//! Signatures are checked and made on other threads. Outputs that are too large for the message are read from the
+//! terminal, over its own connection, before the machine hears of the results; so a vote never waits for bytes.
+
+use std::collections::BTreeSet;
+
+use tally_protocol::coordinator::{Answer as RoleAnswer, Effect, Input, NewLeases, Pulled};
+use tally_protocol::id::{GrantId, NodeId, TaskId};
+use tally_protocol::message::Refusal;
+use tally_protocol::message::blob::BlobRange;
+use tally_protocol::message::work::{Grant, Leased, Pull, PullReply, WorkReply};
+use tally_protocol::signed::Verified;
+use tally_protocol::task::BlobRef;
+use tally_protocol::time::Timestamp;
+use tokio::task::spawn_blocking;
+
+use super::{CheckedPull, Message, Parts, Shell, contents};
+use crate::blobs::{self, StoreError};
+use crate::error::chain;
+use crate::fault::{self, Point};
+use crate::network::Answer;
+
+impl Shell {
+    /// Checks the signatures of a pull's report elsewhere; what has none goes on at once.
+    pub(super) fn check_pull(&self, from: NodeId, mut pull: Pull, answer: Answer<WorkReply>) {
+        let parts = self.parts.clone();
+        let report = pull.report.take();
+        tokio::spawn(async move {
+            let verified = match report {
+                None => Ok(None),
+                Some(report) => {
+                    let (network, me) = (parts.network.network().clone(), parts.me);
+                    let checked = spawn_blocking(move || report.verify(&network, me, from));
+                    super::joined(checked.await).map(Some)
+                }
+            };
+            match verified {
+                Ok(report) => {
+                    fault::pass(Point::ReportVerified);
+                    let pull = Box::new(CheckedPull { from, pull, report, answer });
+                    let _ = parts.mailbox.send(Message::Checked(pull)).await;
+                }
+                Err(refusal) => {
+                    tracing::info!(terminal = ?from, "report refused: {refusal}");
+                    answer.send(WorkReply::Refused(refusal));
+                }
+            }
+        });
+    }
+
+    /// Reads the large outputs that the machine would count; without any the pull goes to the machine at once.
+    pub(super) fn complete_pull(&mut self, now: Timestamp, pull: Box<CheckedPull>, effects: &mut Vec<Effect>) {
+        let wanted = self.wanted_outputs(&pull);
+        if wanted.is_empty() {
+            return self.pulled(now, *pull, BTreeSet::new(), effects);
+        }
+        for (task, _, output) in &wanted {
+            self.rows.extend(contents::pins(task, &output.id));
+        }
+        let parts = self.parts.clone();
+        tokio::spawn(async move {
+            let mut missing = BTreeSet::new();
+            for (_, result, output) in wanted {
+                if let Err(reason) = bring(&parts, pull.from, output).await {
+                    tracing::info!(terminal = ?pull.from, "cannot read an output: {reason}");
+                    missing.insert(result);
+                }
+            }
+            let _ = parts.mailbox.send(Message::Complete(pull, missing)).await;
+        });
+    }
+
+    fn wanted_outputs(&self, pull: &CheckedPull) -> Vec<(TaskId, (GrantId, u32), BlobRef)> {
+        let Some(report) = &pull.report else {
+            return Vec::new();
+        };
+        let wanted = report.results.iter().filter(|result| {
+            self.machine.wants_output(pull.from, result, &report.grants)
+        });
+        wanted
+            .filter_map(|result| {
+                let task = self.machine.task_of(pull.from, result, &report.grants)?;
+                Some((task, (result.grant, result.unit), result.output))
+            })
+            .collect()
+    }
+
+    pub(super) fn pulled(
+        &mut self,
+        now: Timestamp,
+        pull: CheckedPull,
+        missing: BTreeSet<(GrantId, u32)>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let CheckedPull { from, pull, report, answer } = pull;
+        let question = self.question();
+        self.pulls.insert(question, answer);
+        let input = Input::Pulled { question, from, pull, report, missing };
+        self.machine.handle(now, input, effects);
+    }
+
+    /// Signs and sends the answer to a pull.
+    pub(super) fn answer_pull(&self, answer: RoleAnswer, reply: Answer<WorkReply>) {
+        let pulled = match answer {
+            RoleAnswer::Pulled(pulled) => *pulled,
+            RoleAnswer::Refused(refusal) => return reply.send(WorkReply::Refused(refusal)),
+            RoleAnswer::Status(_) => return reply.send(WorkReply::Refused(Refusal::Malformed)),
+        };
+        let parts = self.parts.clone();
+        spawn_blocking(move || {
+            let Pulled { leased, verdicts, ended, retry_millis, peers } = pulled;
+            let leased = leased.and_then(|new| match sign(new, &parts) {
+                Ok(leased) => Some(leased),
+                Err(error) => {
+                    tracing::error!("cannot read inputs: {}", chain(&error));
+                    None
+                }
+            });
+            fault::pass(Point::GrantSigned);
+            reply.send(WorkReply::Pulled(Box::new(PullReply { leased, verdicts, ended, retry_millis, peers })));
+            fault::pass(Point::PullAnswered);
+        });
+    }
+}
+
+async fn bring(parts: &Parts, from: NodeId, output: BlobRef) -> Result<(), String> {
+    blobs::fetch(&parts.network, &parts.blobs, from, output, None, |_| {}).await.map_err(|error| chain(&error))
+}
+
+fn sign(new: NewLeases, parts: &Parts) -> Result<Leased, StoreError> {
+    let NewLeases { grant, inline, read } = new;
+    let inputs = if inline { Some(read_inputs(&grant, parts)?) } else { None };
+    let network = parts.network.network();
+    let grant = Verified::sign(grant, network, &parts.key).signed().clone();
+    let read = Verified::sign(read, network, &parts.key).signed().clone();
+    Ok(Leased { grant, inputs, read })
+}
+
+/// Reads the inputs of all units of a grant; neighbours are read at once.
+fn read_inputs(grant: &Grant, parts: &Parts) -> Result<Vec<u8>, StoreError> {
+    let mut inputs = Vec::new();
+    let mut run = BlobRange { blob: grant.input.id, start: 0, bytes: 0 };
+    for unit in &grant.units {
+        if run.start + run.bytes == unit.start {
+            run.bytes += unit.bytes;
+            continue;
+        }
+        inputs.extend(parts.blobs.read(run)?);
+        (run.start, run.bytes) = (unit.start, unit.bytes);
+    }
+    inputs.extend(parts.blobs.read(run)?);
+    Ok(inputs)
+}

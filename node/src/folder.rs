@@ -1,0 +1,183 @@
+//! The data folder of a node: one folder, one key, one running node.
+//!
+//! ```text
+//! format            what the folder is, and the version of its layout
+//! key               the node's secret key
+//! tally.toml        configuration, written by people
+//! lock              held by the process that uses the folder
+//! admin.sock        where the command line reaches the running node
+//! peers.json        coordinators seen before
+//! coordinator.redb  journal, log and rows of the coordinator
+//! customer.redb     the tasks that this key has submitted
+//! tasks/ID/         contents of one task, at the coordinator
+//! blobs/            programs, inputs and outputs, at the terminal and the customer
+//! ```
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+use tally_protocol::id::TaskId;
+
+/// The layout this program writes and reads.
+const FORMAT: u32 = 1;
+const FORMAT_TEXT: &str = "tally data folder, format ";
+
+/// Why a folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// The folder is of another version of Tally.
+    #[error("use the folder {path}: its format is {found}, this program knows {FORMAT}; use the version of Tally that wrote it")]
+    Format {
+        /// The folder.
+        path: PathBuf,
+        /// What it says.
+        found: String,
+    },
+    /// Another process uses it.
+    #[error("use the folder {0}: a node is running on it; stop that one first, or choose another --dir")]
+    InUse(PathBuf),
+    /// The disk says no.
+    #[error("use {path}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The data folder of a node.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    root: PathBuf,
+}
+
+/// Holds the folder for this process as long as it lives.
+#[derive(Debug)]
+pub struct FolderLock(#[expect(dead_code, reason = "the lock is the open file")] File);
+
+impl Folder {
+    /// Opens the folder, making it if it is not there.
+    ///
+    /// # Errors
+    /// [`FolderError`] if it cannot be made or is of another format.
+    pub fn open(root: &Path) -> Result<Self, FolderError> {
+        let folder = Self { root: root.to_owned() };
+        fs::create_dir_all(root).map_err(|source| FolderError::Io { path: root.to_owned(), source })?;
+        let path = folder.root.join("format");
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                let found = text.trim().strip_prefix(FORMAT_TEXT).unwrap_or("unknown").to_owned();
+                if found != FORMAT.to_string() {
+                    return Err(FolderError::Format { path: root.to_owned(), found });
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let text = format!("{FORMAT_TEXT}{FORMAT}\n");
+                fs::write(&path, text).map_err(|source| FolderError::Io { path, source })?;
+            }
+            Err(source) => return Err(FolderError::Io { path, source }),
+        }
+        Ok(folder)
+    }
+
+    /// Takes the folder for this process.
+    ///
+    /// # Errors
+    /// [`FolderError::InUse`] if another process has it.
+    pub fn lock(&self) -> Result<FolderLock, FolderError> {
+        let path = self.root.join("lock");
+        let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = opened.map_err(|source| FolderError::Io { path, source })?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| FolderError::InUse(self.root.clone()))?;
+        Ok(FolderLock(file))
+    }
+
+    /// Returns the folder itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Returns the place of the key.
+    #[must_use]
+    pub fn key(&self) -> PathBuf {
+        self.root.join("key")
+    }
+
+    /// Returns the place of the configuration.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.root.join("tally.toml")
+    }
+
+    /// Returns the place of the admin socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.root.join("admin.sock")
+    }
+
+    /// Returns the place of the saved peers.
+    #[must_use]
+    pub fn peers(&self) -> PathBuf {
+        self.root.join("peers.json")
+    }
+
+    /// Returns the place of the coordinator's database.
+    #[must_use]
+    pub fn coordinator_store(&self) -> PathBuf {
+        self.root.join("coordinator.redb")
+    }
+
+    /// Returns the place of the customer's database.
+    #[must_use]
+    pub fn customer_store(&self) -> PathBuf {
+        self.root.join("customer.redb")
+    }
+
+    /// Returns the place of a terminal's or customer's contents.
+    #[must_use]
+    pub fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+
+    /// Returns the place of the contents of all tasks of a coordinator.
+    #[must_use]
+    pub fn tasks(&self) -> PathBuf {
+        self.root.join("tasks")
+    }
+
+    /// Returns the place of the contents of one task of a coordinator.
+    #[must_use]
+    pub fn task(&self, task: &TaskId) -> PathBuf {
+        self.tasks().join(task.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_another_format_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        Folder::open(dir.path()).unwrap();
+        Folder::open(dir.path()).unwrap();
+        fs::write(dir.path().join("format"), "tally data folder, format 2\n").unwrap();
+        let error = Folder::open(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("its format is 2, this program knows 1"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_is_used_by_one_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        let held = folder.lock().unwrap();
+        assert!(matches!(folder.lock(), Err(FolderError::InUse(_))));
+        drop(held);
+        folder.lock().unwrap();
+    }
+}

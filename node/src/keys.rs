@@ -1,0 +1,135 @@
+//! Key files: a node's ed25519 key, readable by its owner only.
+//!
+//! The file is text: a line that says what it is, a line with the 32 secret bytes in hex, a line with the node id
+//! for people. Losing it is losing the node's name and whatever is owed to it.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use data_encoding::HEXLOWER;
+use ed25519_dalek::SigningKey;
+use tally_protocol::id::NodeId;
+use zeroize::Zeroizing;
+
+/// The first line of a key file.
+const HEADER: &str = "tally secret key, format 1: keep this file to yourself";
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file is not there.
+    #[error("read the key {0}: there is none; make one with `tally key new`")]
+    Missing(PathBuf),
+    /// There is a file already.
+    #[error("write the key {0}: the file exists, and a key is never overwritten")]
+    Exists(PathBuf),
+    /// Others may read the file.
+    #[error("use the key {path}: others may read it (mode {mode:o}); run `chmod 600 {path}`")]
+    Readable {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// The file is something else.
+    #[error("read the key {0}: not a Tally key file of format 1")]
+    Format(PathBuf),
+    /// The disk says no.
+    #[error("use the key {path}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Returns the node id of a key.
+#[must_use]
+pub fn node_id(key: &SigningKey) -> NodeId {
+    NodeId::from_bytes(key.verifying_key().to_bytes())
+}
+
+/// Makes a new key and writes it to `path`, which must not exist.
+///
+/// # Errors
+/// [`KeyError`].
+pub fn create(path: &Path) -> Result<SigningKey, KeyError> {
+    let secret: Zeroizing<[u8; 32]> = Zeroizing::new(rand::random());
+    let key = SigningKey::from_bytes(&secret);
+    write(path, &key)?;
+    Ok(key)
+}
+
+/// Writes a key to `path`, which must not exist.
+///
+/// # Errors
+/// [`KeyError`].
+pub fn write(path: &Path, key: &SigningKey) -> Result<(), KeyError> {
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::AlreadyExists => KeyError::Exists(path.to_owned()),
+        _ => KeyError::Io { path: path.to_owned(), source },
+    };
+    let secret = Zeroizing::new(HEXLOWER.encode(key.as_bytes()));
+    let text = Zeroizing::new(format!("{HEADER}\n{}\n{}\n", *secret, node_id(key)));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
+}
+
+/// Reads a key.
+///
+/// # Errors
+/// [`KeyError`].
+pub fn read(path: &Path) -> Result<SigningKey, KeyError> {
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => KeyError::Missing(path.to_owned()),
+        _ => KeyError::Io { path: path.to_owned(), source },
+    };
+    let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(KeyError::Readable { path: path.to_owned(), mode });
+    }
+    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(failed)?);
+    parse(&text).ok_or_else(|| KeyError::Format(path.to_owned()))
+}
+
+fn parse(text: &str) -> Option<SigningKey> {
+    let mut lines = text.lines();
+    if lines.next() != Some(HEADER) {
+        return None;
+    }
+    let secret = Zeroizing::new(HEXLOWER.decode(lines.next()?.as_bytes()).ok()?);
+    let key = SigningKey::from_bytes(secret.as_slice().try_into().ok()?);
+    (lines.next()?.parse() == Ok(node_id(&key))).then_some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_read_back_and_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let key = create(&path).unwrap();
+        assert_eq!(read(&path).unwrap().to_bytes(), key.to_bytes());
+        assert!(matches!(create(&path), Err(KeyError::Exists(_))));
+        assert_eq!(read(&path).unwrap().to_bytes(), key.to_bytes());
+    }
+
+    #[test]
+    fn a_readable_or_damaged_key_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        assert!(matches!(read(&path), Err(KeyError::Missing(_))));
+        create(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(read(&path), Err(KeyError::Readable { mode: 0o644, .. })));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replacen(HEADER, "", 1)).unwrap();
+        assert!(matches!(read(&path), Err(KeyError::Format(_))));
+    }
+}

@@ -1,0 +1,239 @@
+//! A running node: the roles that were chosen, the overlay they share, and the admin socket.
+
+mod operator;
+mod router;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use ed25519_dalek::SigningKey;
+use tally_ledger::store::{Identity, Store};
+use tally_protocol::coordinator::CoordinatorConfig;
+use tally_protocol::message::announce::Role;
+use tally_sandbox::SandboxConfig;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::blobs::{self, Access, BlobStore, ServeLimits, StoreLimits};
+use crate::config::Config;
+use crate::coordinator;
+use crate::folder::Folder;
+use crate::keys;
+use crate::network::{Network, NetworkConfig, NetworkLimits};
+use crate::peers::Peers;
+use crate::terminal;
+use crate::worker::Workers;
+
+/// How long a terminal may finish its units after it was told to stop.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// What a node is started with.
+#[derive(Debug)]
+pub struct Start {
+    /// Its data folder.
+    pub folder: Folder,
+    /// Its configuration.
+    pub config: Config,
+    /// The roles it plays.
+    pub roles: Vec<Role>,
+}
+
+/// The roles of a running node.
+#[derive(Debug)]
+struct Roles {
+    coordinator: Option<Part<coordinator::Message>>,
+    terminal: Option<Part<terminal::Message>>,
+}
+
+/// A role that runs.
+#[derive(Debug)]
+struct Part<M> {
+    mailbox: mpsc::Sender<M>,
+    task: JoinHandle<Result<()>>,
+}
+
+/// Runs a node until it is told to stop.
+///
+/// # Errors
+/// If it cannot start, or a role cannot go on.
+pub async fn run(start: Start) -> Result<()> {
+    let Start { folder, config, roles } = start;
+    let _lock = folder.lock()?;
+    let key = keys::read(&folder.key())?;
+    let me = keys::node_id(&key);
+    let access = Access::new(me, config.network.clone());
+    let (network, events) = Network::start(network_config(&folder, &config, &roles, &key))?;
+    let mut peers = Peers::new(network.clone());
+    let mut stores = Vec::new();
+    let mut running = Roles { coordinator: None, terminal: None };
+    if roles.contains(&Role::Coordinator) {
+        let store = open_store(folder.tasks(), config.coordinator.disk_max.bytes())?;
+        stores.push(store.clone());
+        let part = start_coordinator(&folder, &config, &key, (store.clone(), access.clone(), network.clone()))?;
+        peers.add_own(part.mailbox.clone(), store);
+        running.coordinator = Some(part);
+    }
+    if roles.contains(&Role::Terminal) {
+        let store = open_store(folder.blobs(), config.terminal.disk_max.bytes())?;
+        stores.push(store.clone());
+        running.terminal = Some(start_terminal(&config, &key, (store, access.clone(), peers.clone()))?);
+    }
+    let serving = blobs::serve(&network, stores, access, ServeLimits::default());
+    let socket = crate::admin::listen(&folder.socket())
+        .with_context(|| format!("open the admin socket {}", folder.socket().display()))?;
+    tracing::info!(node = %me, network = %config.network, ?roles, folder = %folder.root().display(), "node started");
+    let routed = router::Router::new(&running, network.clone(), &config).run(events);
+    let (stop, stopped) = mpsc::channel(1);
+    let operator = operator::Operator::new(&running, network.clone(), (me, roles, folder.clone()), stop);
+    let result = until_stopped(&mut running, routed, operator.run(socket), stopped).await;
+    end(running).await;
+    network.shutdown().await;
+    serving.abort();
+    let _ = std::fs::remove_file(folder.socket());
+    result
+}
+
+/// Waits for a signal, a question to stop, or a role that cannot go on.
+async fn until_stopped(
+    running: &mut Roles,
+    routed: impl Future<Output = ()>,
+    operated: impl Future<Output = ()>,
+    mut stopped: mpsc::Receiver<()>,
+) -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        () = routed => Ok(()),
+        () = operated => Ok(()),
+        _ = stopped.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+        result = ended(&mut running.coordinator) => result.context("the coordinator stopped"),
+        result = ended(&mut running.terminal) => result.context("the terminal stopped"),
+    }
+}
+
+/// Waits for the end of a role, for ever if it is not played.
+async fn ended<M>(part: &mut Option<Part<M>>) -> Result<()> {
+    let result = match part {
+        Some(part) => (&mut part.task).await,
+        None => std::future::pending().await,
+    };
+    *part = None;
+    result.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}
+
+/// Lets the terminal report what it has, then stops the roles.
+async fn end(mut running: Roles) {
+    if let Some(terminal) = &running.terminal {
+        let _ = terminal.mailbox.send(terminal::Message::Drain).await;
+        let drained = tokio::time::timeout(DRAIN_MAX, ended(&mut running.terminal)).await;
+        if drained.is_err() {
+            tracing::info!("units that were not finished are left to others");
+        }
+    }
+    if let Some(coordinator) = &running.coordinator {
+        let stop = coordinator::Message::Operator(coordinator::Operator::Stop);
+        let _ = coordinator.mailbox.send(stop).await;
+        let _ = ended(&mut running.coordinator).await;
+    }
+}
+
+fn network_config(folder: &Folder, config: &Config, roles: &[Role], key: &SigningKey) -> NetworkConfig {
+    NetworkConfig {
+        key: key.clone(),
+        network: config.network.clone(),
+        roles: roles.to_vec(),
+        listen: config.listen_for(roles),
+        external: config.external.clone(),
+        bootstrap: config.bootstrap.clone(),
+        mdns: config.mdns,
+        saved_peers: Some(folder.peers()),
+        limits: NetworkLimits::default(),
+    }
+}
+
+fn open_store(path: PathBuf, bytes_max: u64) -> Result<BlobStore> {
+    std::fs::create_dir_all(&path).with_context(|| format!("make the folder {}", path.display()))?;
+    Ok(BlobStore::open(&path, StoreLimits { bytes_max })?)
+}
+
+fn start_coordinator(
+    folder: &Folder,
+    config: &Config,
+    key: &SigningKey,
+    (blobs, access, network): (BlobStore, Access, Network),
+) -> Result<Part<coordinator::Message>> {
+    let me = keys::node_id(key);
+    let identity = Identity { network: config.network.clone(), node: me };
+    let store = Store::create_or_open(&folder.coordinator_store(), &identity, crate::clock::now())?;
+    let scratch = folder.root().join("scratch");
+    // Whatever lies there was left half done by an earlier run.
+    let _ = std::fs::remove_dir_all(&scratch);
+    std::fs::create_dir_all(&scratch).with_context(|| format!("make the folder {}", scratch.display()))?;
+    let (mailbox, messages) = mpsc::channel(coordinator::MAILBOX_MAX);
+    let table = &config.coordinator;
+    let role = CoordinatorConfig {
+        me,
+        network: config.network.clone(),
+        profile: tally_sandbox::profile().clone(),
+        customers: table.customers.0.clone(),
+        tasks_max: table.tasks_max,
+        input_bytes_max: table.input_max.bytes(),
+        program_bytes_max: table.program_max.bytes(),
+        retention: config.retention(),
+    };
+    let shell = coordinator::Shell::start(coordinator::Setup {
+        config: role,
+        key: key.clone(),
+        store,
+        blobs,
+        access,
+        scratch,
+        network,
+        mailbox: mailbox.clone(),
+    })?;
+    let task = tokio::spawn(async move {
+        let result = shell.run(messages).await;
+        result.map_err(|error| {
+            let hint = error.hint();
+            anyhow::Error::from(error).context(hint)
+        })
+    });
+    Ok(Part { mailbox, task })
+}
+
+fn start_terminal(
+    config: &Config,
+    key: &SigningKey,
+    (store, access, peers): (BlobStore, Access, Peers),
+) -> Result<Part<terminal::Message>> {
+    let table = &config.terminal;
+    let (mailbox, messages) = mpsc::channel(terminal::MAILBOX_MAX);
+    let sandbox = SandboxConfig {
+        memory_bytes_max: table.memory_max.bytes(),
+        unit_time_max: Duration::from_secs(table.unit_seconds_max),
+        nice: table.nice,
+        ..SandboxConfig::default()
+    };
+    let reports = mailbox.clone();
+    let report = move |report| drop(reports.blocking_send(terminal::Message::Worker(report)));
+    let workers = Workers::start(table.slots.get(), &sandbox, &store, report)
+        .context("start the sandbox; Tally's terminals need Linux 5.13 or later with seccomp")?;
+    let shell = terminal::Shell::new(terminal::Setup {
+        key: key.clone(),
+        network: config.network.clone(),
+        profile: tally_sandbox::profile().clone(),
+        memory_bytes: table.memory_max.bytes(),
+        slots: table.slots.get(),
+        store,
+        access,
+        peers,
+        workers,
+        mailbox: mailbox.clone(),
+    });
+    let task = tokio::spawn(async move { Ok(shell.run(messages).await?) });
+    Ok(Part { mailbox, task })
+}

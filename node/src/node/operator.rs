@@ -1,0 +1,162 @@
+//! Answers the operator's questions that come through the admin socket.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tally_protocol::id::NodeId;
+use tally_protocol::message::announce::Role;
+use tally_protocol::unit::ProfileId;
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+
+use super::Roles;
+use crate::admin::{self, AdminError, Request};
+use crate::coordinator::{self, Operator as Ask};
+use crate::error::chain;
+use crate::folder::Folder;
+use crate::network::Network;
+use crate::terminal::{self, TerminalStatus};
+
+/// How a node is.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its id.
+    pub node: NodeId,
+    /// Its network.
+    pub network: String,
+    /// The roles it plays.
+    pub roles: Vec<Role>,
+    /// Its data folder.
+    pub folder: String,
+    /// The profile of its sandbox.
+    pub profile: ProfileId,
+    /// Where it can be reached.
+    pub addresses: Vec<String>,
+    /// Connected peers.
+    pub peers: usize,
+    /// Its process.
+    pub process: u32,
+    /// The terminal, if it is one.
+    pub terminal: Option<TerminalStatus>,
+}
+
+/// Knows whom to ask.
+#[derive(Debug)]
+pub(super) struct Operator {
+    coordinator: Option<mpsc::Sender<coordinator::Message>>,
+    terminal: Option<mpsc::Sender<terminal::Message>>,
+    network: Network,
+    node: NodeId,
+    roles: Vec<Role>,
+    folder: Folder,
+    stop: mpsc::Sender<()>,
+}
+
+impl Operator {
+    pub(super) fn new(
+        running: &Roles,
+        network: Network,
+        (node, roles, folder): (NodeId, Vec<Role>, Folder),
+        stop: mpsc::Sender<()>,
+    ) -> Self {
+        let coordinator = running.coordinator.as_ref().map(|part| part.mailbox.clone());
+        let terminal = running.terminal.as_ref().map(|part| part.mailbox.clone());
+        Self { coordinator, terminal, network, node, roles, folder, stop }
+    }
+
+    /// Answers connections until the process ends.
+    pub(super) async fn run(self, socket: UnixListener) {
+        let operator = Arc::new(self);
+        loop {
+            match socket.accept().await {
+                Ok((stream, _)) => {
+                    let operator = Arc::clone(&operator);
+                    tokio::spawn(async move {
+                        let served = admin::serve(stream, |request| operator.answer(request)).await;
+                        if let Err(error) = served {
+                            tracing::debug!("admin connection ended: {error}");
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!("cannot accept an admin connection: {error}");
+                    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+
+    async fn answer(&self, request: Request) -> Result<Value, AdminError> {
+        match request {
+            Request::Status => json(&self.status().await),
+            Request::Peers => json(&self.network.peers().await),
+            Request::Find => json(&self.network.find_coordinators().await),
+            Request::Counters => {
+                let counters = self.network.counters().all().into_iter();
+                let named: BTreeMap<String, u64> = counters.map(|((topic, name), n)| (format!("{topic}.{name}"), n)).collect();
+                json(&named)
+            }
+            Request::Tasks => json(&self.ask(Ask::List).await?),
+            Request::Task { task } => match self.ask(|reply| Ask::Status(task, reply)).await? {
+                Some(status) => json(&status),
+                None => Err(unknown(&task.to_string())),
+            },
+            Request::Cancel { task } => match self.ask(|reply| Ask::Cancel(task, reply)).await? {
+                Some(status) => json(&status),
+                None => Err(unknown(&task.to_string())),
+            },
+            Request::Ledger { query } => match self.ask(|reply| Ask::Ledger(query, reply)).await? {
+                Ok(answer) => json(&answer),
+                Err(error) => Err(AdminError::new("ledger", chain(&error), error.hint())),
+            },
+            Request::Stop => {
+                let _ = self.stop.try_send(());
+                Ok(Value::Null)
+            }
+        }
+    }
+
+    async fn status(&self) -> NodeStatus {
+        let terminal = match &self.terminal {
+            Some(mailbox) => {
+                let (reply, answered) = oneshot::channel();
+                let _ = mailbox.send(terminal::Message::Status(reply)).await;
+                answered.await.ok()
+            }
+            None => None,
+        };
+        NodeStatus {
+            node: self.node,
+            network: self.network.network().to_string(),
+            roles: self.roles.clone(),
+            folder: self.folder.root().display().to_string(),
+            profile: tally_sandbox::profile().clone(),
+            addresses: self.network.addresses().await.iter().map(ToString::to_string).collect(),
+            peers: self.network.peers().await.len(),
+            process: std::process::id(),
+            terminal,
+        }
+    }
+
+    /// Asks the coordinator of this node.
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, AdminError> {
+        let Some(mailbox) = &self.coordinator else {
+            let hint = "ask a node that runs with --role coordinator, or the customer's own folder with --dir";
+            return Err(AdminError::new("wrong_role", "this node is no coordinator", hint));
+        };
+        let (reply, answered) = oneshot::channel();
+        let gone = |_| AdminError::new("stopping", "the coordinator is stopping", "start the node again");
+        mailbox.send(coordinator::Message::Operator(question(reply))).await.map_err(|_| gone(()))?;
+        answered.await.map_err(|_| gone(()))
+    }
+}
+
+fn unknown(task: &str) -> AdminError {
+    AdminError::new("unknown_task", format!("no task {task} is here"), "`tally task list` shows the tasks that are")
+}
+
+fn json(value: &impl Serialize) -> Result<Value, AdminError> {
+    serde_json::to_value(value).map_err(|error| AdminError::new("internal", error.to_string(), "please report this"))
+}

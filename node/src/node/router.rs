@@ -1,0 +1,96 @@
+//! Takes what happens in the overlay to the role that it concerns.
+
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+use tally_protocol::coordinator::Input as CoordinatorInput;
+use tally_protocol::message::Refusal;
+use tally_protocol::message::customer::CustomerReply;
+use tally_protocol::message::work::{WorkReply, WorkRequest};
+use tally_protocol::terminal::Input as TerminalInput;
+use tokio::sync::mpsc;
+
+use super::Roles;
+use crate::config::Config;
+use crate::coordinator;
+use crate::network::{Network, NetworkEvent};
+use crate::terminal;
+
+/// Knows the mailboxes of the roles that are played.
+#[derive(Debug)]
+pub(super) struct Router {
+    coordinator: Option<mpsc::Sender<coordinator::Message>>,
+    terminal: Option<mpsc::Sender<terminal::Message>>,
+    network: Network,
+    share: bool,
+}
+
+impl Router {
+    pub(super) fn new(roles: &Roles, network: Network, config: &Config) -> Self {
+        Self {
+            coordinator: roles.coordinator.as_ref().map(|part| part.mailbox.clone()),
+            terminal: roles.terminal.as_ref().map(|part| part.mailbox.clone()),
+            network,
+            share: config.terminal.share_address,
+        }
+    }
+
+    /// Routes until the overlay ends.
+    pub(super) async fn run(self, mut events: mpsc::Receiver<NetworkEvent>) {
+        while let Some(event) = events.recv().await {
+            self.route(event).await;
+        }
+    }
+
+    async fn route(&self, event: NetworkEvent) {
+        match event {
+            NetworkEvent::Listening(address) => {
+                tracing::info!(%address, "listening");
+                if self.share {
+                    let addresses = self.network.addresses().await;
+                    let with_peer = |address: &Multiaddr| address.iter().any(|part| matches!(part, Protocol::P2p(_)));
+                    let shared = addresses.into_iter().filter(with_peer).map(|address| address.to_string());
+                    self.tell_terminal(TerminalInput::Shared(shared.collect())).await;
+                }
+            }
+            NetworkEvent::Connected(node) => tracing::debug!(?node, "connected"),
+            NetworkEvent::Disconnected(node) => {
+                tracing::debug!(?node, "disconnected");
+                self.tell_terminal(TerminalInput::Lost(node)).await;
+                if let Some(coordinator) = &self.coordinator {
+                    let gone = coordinator::Message::Input(CoordinatorInput::Gone(node));
+                    let _ = coordinator.send(gone).await;
+                }
+            }
+            NetworkEvent::CoordinatorFound(node) => {
+                tracing::info!(coordinator = %node, "found a coordinator");
+                self.tell_terminal(TerminalInput::Found(node)).await;
+            }
+            NetworkEvent::OfferHeard(offer) => self.tell_terminal(TerminalInput::OfferHeard(Box::new(offer))).await,
+            NetworkEvent::WorkAsked { from, request, answer } => match (request, &self.coordinator, &self.terminal) {
+                (WorkRequest::Pull(pull), Some(coordinator), _) => {
+                    // A full mailbox drops the answer, which tells the terminal that the node is busy.
+                    let _ = coordinator.try_send(coordinator::Message::Pull { from, pull, answer });
+                }
+                (WorkRequest::Nudge(task), _, Some(terminal)) => {
+                    let _ = terminal.try_send(terminal::nudge(from, task));
+                    answer.send(WorkReply::Nudged);
+                }
+                (WorkRequest::Hello | WorkRequest::Pull(_) | WorkRequest::Nudge(_), ..) => {
+                    answer.send(WorkReply::Refused(Refusal::WrongRole));
+                }
+            },
+            NetworkEvent::CustomerAsked { from, request, answer } => match &self.coordinator {
+                Some(coordinator) => {
+                    let _ = coordinator.try_send(coordinator::Message::Asked { from, request, answer });
+                }
+                None => answer.send(CustomerReply::Refused(Refusal::WrongRole)),
+            },
+        }
+    }
+
+    async fn tell_terminal(&self, input: TerminalInput) {
+        if let Some(terminal) = &self.terminal {
+            let _ = terminal.send(terminal::Message::Input(input)).await;
+        }
+    }
+}

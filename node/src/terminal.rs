@@ -1,0 +1,399 @@
+//! The terminal's shell: one task owns the [machine](tally_protocol::terminal), feeds it what happens and carries out
+//! what it wants: signs and sends pulls, gets programs and inputs, gives orders to the sandboxes.
+
+mod prepare;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use libp2p::Multiaddr;
+use serde::Serialize;
+use tally_protocol::coordinator::Question;
+use tally_protocol::id::{BlobId, GrantId, NetworkId, NodeId, TaskId};
+use tally_protocol::message::Refusal;
+use tally_protocol::message::announce::Offer;
+use tally_protocol::message::work::{Batch, Leased, Pull, PullReply, Report as WorkReport, WorkReply, WorkRequest};
+use tally_protocol::signed::Verified;
+use tally_protocol::terminal::{Answer, Effect, Input, Job, PullOut, Run, Terminal, TerminalConfig};
+use tally_protocol::unit::{Fault, ProfileId};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::blobs::{Access, BlobStore};
+use crate::clock;
+use crate::peers::Peers;
+use crate::worker::{Order, Report, Workers};
+use prepare::{Prepared, Programs};
+
+/// Messages that wait for the terminal: more make their senders wait.
+pub const MAILBOX_MAX: usize = 1_024;
+/// Inputs taken at once before effects are carried out.
+const INPUTS_MAX: usize = 256;
+/// Other terminals that are dialled for the gossip mesh.
+const MESH_DIALS_MAX: usize = 8;
+
+/// What the shell is told.
+#[derive(Debug)]
+pub enum Message {
+    /// For the machine.
+    Input(Input),
+    /// From a slot.
+    Worker(Report),
+    /// The answer to a pull.
+    Pulled(Question, Result<Box<Pulled>, Option<Refusal>>),
+    /// Program and inputs of a grant are here.
+    Prepared(GrantId, Result<Prepared, String>),
+    /// Somebody asks how it is.
+    Status(oneshot::Sender<TerminalStatus>),
+    /// Finish what is there, then stop.
+    Drain,
+}
+
+/// A checked answer to a pull, with what came beside the grant.
+#[derive(Debug)]
+pub struct Pulled {
+    answer: Answer,
+    leased: Option<Leased>,
+    peers: Vec<String>,
+}
+
+/// How a terminal is, for people.
+#[derive(Debug, Clone, Serialize, serde::Deserialize)]
+pub struct TerminalStatus {
+    /// Coordinators in touch.
+    pub coordinators: Vec<NodeId>,
+    /// Units in store.
+    pub stored: usize,
+    /// Jobs that run.
+    pub running: usize,
+    /// Units run since the start.
+    pub units: u64,
+    /// Results that counted.
+    pub counted: u64,
+    /// Results that did not count.
+    pub uncounted: u64,
+    /// Units that could not be run.
+    pub faults: u64,
+    /// Fuel of all results.
+    pub fuel: u64,
+}
+
+/// What a terminal needs.
+#[derive(Debug)]
+pub struct Setup {
+    /// The node's key.
+    pub key: SigningKey,
+    /// The network.
+    pub network: NetworkId,
+    /// Its profile.
+    pub profile: ProfileId,
+    /// The most memory of a unit.
+    pub memory_bytes: u64,
+    /// Units run at a time.
+    pub slots: usize,
+    /// Contents.
+    pub store: BlobStore,
+    /// Who may read them.
+    pub access: Access,
+    /// The way to others.
+    pub peers: Peers,
+    /// The sandboxes.
+    pub workers: Workers,
+    /// Where the shell's own tasks report to.
+    pub mailbox: mpsc::Sender<Message>,
+}
+
+/// The shell.
+#[derive(Debug)]
+pub struct Shell {
+    setup: Setup,
+    machine: Terminal,
+    programs: Programs,
+    grants: BTreeMap<GrantId, Held>,
+    meshed: BTreeSet<String>,
+    draining: bool,
+}
+
+/// A grant with what is needed to run it.
+#[derive(Debug)]
+enum Held {
+    /// On its way; these jobs wait for it.
+    Preparing(Box<(Verified<tally_protocol::message::work::Grant>, Leased)>, VecDeque<(Job, Range<usize>)>),
+    Ready(Prepared),
+    Failed(Arc<tally_protocol::message::work::Grant>),
+}
+
+/// The terminal cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[error("run units: {0}")]
+pub struct Broken(String);
+
+impl Shell {
+    /// Starts without work.
+    #[must_use]
+    pub fn new(setup: Setup) -> Self {
+        let me = crate::keys::node_id(&setup.key);
+        let config = TerminalConfig {
+            me,
+            profile: setup.profile.clone(),
+            memory_bytes: setup.memory_bytes,
+            slots: setup.slots,
+        };
+        let machine = Terminal::new(config, rand::random());
+        Self {
+            setup,
+            machine,
+            programs: Programs::default(),
+            grants: BTreeMap::new(),
+            meshed: BTreeSet::new(),
+            draining: false,
+        }
+    }
+
+    /// Runs until it is told to stop and has reported everything, or all senders are gone.
+    ///
+    /// # Errors
+    /// [`Broken`] if no sandbox can be started any more.
+    pub async fn run(mut self, mut mailbox: mpsc::Receiver<Message>) -> Result<(), Broken> {
+        let mut messages = Vec::with_capacity(INPUTS_MAX);
+        if let Some(own) = self.setup.peers.own_coordinator() {
+            messages.push(Message::Input(Input::Found(own)));
+        }
+        while !(self.draining && self.machine.is_drained()) {
+            let mut effects = Vec::new();
+            for message in messages.drain(..) {
+                self.take(message, &mut effects)?;
+            }
+            for effect in effects {
+                self.carry_out(effect);
+            }
+            tokio::select! {
+                count = mailbox.recv_many(&mut messages, INPUTS_MAX) => if count == 0 { break },
+                () = clock::sleep_until(self.machine.next_deadline()) => {
+                    messages.push(Message::Input(Input::DeadlineReached));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, message: Message, effects: &mut Vec<Effect>) -> Result<(), Broken> {
+        let input = match message {
+            Message::Input(input) => input,
+            Message::Worker(Report::Ran(job, runs)) => Input::Ran { job, runs },
+            Message::Worker(Report::Finished(job)) => Input::Finished(job),
+            Message::Worker(Report::Broken(reason)) => return Err(Broken(reason)),
+            Message::Pulled(question, Ok(pulled)) => {
+                let Pulled { answer, leased, peers } = *pulled;
+                self.mesh(peers);
+                if let (Some(grant), Some(leased)) = (&answer.grant, leased) {
+                    let held = Held::Preparing(Box::new((grant.clone(), leased)), VecDeque::new());
+                    self.grants.insert(grant.id, held);
+                }
+                Input::Answered { question, answer }
+            }
+            Message::Pulled(question, Err(refusal)) => Input::Failed { question, refusal },
+            Message::Prepared(grant, result) => {
+                self.prepared(grant, result);
+                return Ok(());
+            }
+            Message::Status(reply) => {
+                let _ = reply.send(self.status());
+                return Ok(());
+            }
+            Message::Drain => {
+                self.draining = true;
+                Input::Drain
+            }
+        };
+        self.machine.handle(clock::now(), input, effects);
+        Ok(())
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Pull(pull) => self.pull(*pull),
+            Effect::Prepare(grant) => self.prepare(grant),
+            Effect::Execute { job, grant, places } => self.execute(job, grant, places),
+            Effect::Stop(job) => self.setup.workers.stop(job),
+            Effect::Release(grant) => {
+                self.grants.remove(&grant);
+            }
+            Effect::Discard(blobs) => self.discard(blobs),
+            Effect::Dial(offer) => self.dial(&offer),
+        }
+    }
+
+    fn status(&self) -> TerminalStatus {
+        let (stored, running) = self.machine.busy();
+        let tally = self.machine.tally();
+        TerminalStatus {
+            coordinators: self.machine.coordinators().collect(),
+            stored,
+            running,
+            units: tally.units,
+            counted: tally.counted,
+            uncounted: tally.uncounted,
+            faults: tally.faults,
+            fuel: tally.fuel,
+        }
+    }
+
+    /// Signs and sends a pull; the answer comes back as a message.
+    fn pull(&self, out: PullOut) {
+        let Setup { key, network, profile, memory_bytes, peers, mailbox, access, .. } = &self.setup;
+        for result in out.results.iter().filter(|result| result.inline.is_none()) {
+            access.allow_reader(result.output.id, out.to);
+        }
+        let (question, to) = (out.question, out.to);
+        let (key, network, peers, mailbox) = (key.clone(), network.clone(), peers.clone(), mailbox.clone());
+        let (profile, memory_bytes) = (profile.clone(), *memory_bytes);
+        tokio::spawn(async move {
+            let report = (!out.results.is_empty()).then(|| {
+                let batch = Batch::of(&out.results, to, clock::now());
+                let batch = Verified::sign(batch, &network, &key).signed().clone();
+                WorkReport { batch, results: out.results, grants: out.grants }
+            });
+            let pull = Pull {
+                want: out.want,
+                profile,
+                memory_bytes,
+                renew: out.renew,
+                abandoned: out.abandoned,
+                report,
+                share: out.share,
+            };
+            let result = match peers.ask_work(to, WorkRequest::Pull(Box::new(pull))).await {
+                Ok(WorkReply::Pulled(reply)) => checked(*reply, &network).ok_or(None),
+                Ok(WorkReply::Refused(refusal)) => {
+                    tracing::info!(coordinator = ?to, "pull refused: {refusal}");
+                    Err(Some(refusal))
+                }
+                Ok(WorkReply::Role(_) | WorkReply::Nudged) => Err(Some(Refusal::Malformed)),
+                Err(error) => {
+                    tracing::debug!(coordinator = ?to, "no answer to a pull: {error}");
+                    Err(None)
+                }
+            };
+            let _ = mailbox.send(Message::Pulled(question, result)).await;
+        });
+    }
+
+    fn prepare(&mut self, id: GrantId) {
+        let Some(Held::Preparing(held, _)) = self.grants.get(&id) else {
+            return;
+        };
+        let (grant, leased) = (**held).clone();
+        let prepare = self.programs.prepare(grant, leased, self.setup.peers.clone());
+        let mailbox = self.setup.mailbox.clone();
+        tokio::spawn(async move {
+            let result = prepare.await;
+            let _ = mailbox.send(Message::Prepared(id, result)).await;
+        });
+    }
+
+    fn prepared(&mut self, id: GrantId, result: Result<Prepared, String>) {
+        let Some(Held::Preparing(held, waiting)) = self.grants.remove(&id) else {
+            return;
+        };
+        let ready = match result {
+            Ok(prepared) => {
+                self.programs.keep(&prepared.program);
+                Held::Ready(prepared)
+            }
+            Err(reason) => {
+                tracing::warn!(grant = ?id, "cannot get program or inputs: {reason}");
+                Held::Failed(Arc::new(held.0.value().clone()))
+            }
+        };
+        self.grants.insert(id, ready);
+        for (job, places) in waiting {
+            self.execute(job, id, places);
+        }
+    }
+
+    fn execute(&mut self, job: Job, id: GrantId, places: Range<usize>) {
+        match self.grants.get_mut(&id) {
+            Some(Held::Preparing(_, waiting)) => waiting.push_back((job, places)),
+            Some(Held::Ready(prepared)) => {
+                let Prepared { grant, program, inputs } = prepared.clone();
+                self.setup.workers.give(Order { job, grant, places, program, inputs });
+            }
+            Some(Held::Failed(grant)) => {
+                let lost = grant.units[places].iter().map(|leased| leased.unit);
+                let run = |unit| Run { unit, result: Err(Fault::Unavailable), took: Duration::ZERO };
+                let runs = lost.map(run).collect();
+                self.tell([Message::Worker(Report::Ran(job, runs)), Message::Worker(Report::Finished(job))]);
+            }
+            None => self.tell([Message::Worker(Report::Finished(job))]),
+        }
+    }
+
+    /// Sends messages to the shell itself without waiting for it.
+    fn tell<const N: usize>(&self, messages: [Message; N]) {
+        let mailbox = self.setup.mailbox.clone();
+        tokio::spawn(async move {
+            for message in messages {
+                let _ = mailbox.send(message).await;
+            }
+        });
+    }
+
+    fn discard(&self, blobs: Vec<BlobId>) {
+        let (store, access) = (self.setup.store.clone(), self.setup.access.clone());
+        tokio::task::spawn_blocking(move || {
+            for blob in blobs {
+                access.forget(blob);
+                if let Err(error) = store.remove(blob) {
+                    tracing::warn!(?blob, "cannot remove an output: {error}");
+                }
+            }
+        });
+    }
+
+    fn dial(&self, offer: &Verified<Offer>) {
+        let addresses: Vec<Multiaddr> = offer.addresses.iter().filter_map(|text| text.parse().ok()).collect();
+        let (peers, to) = (self.setup.peers.clone(), offer.signer());
+        tokio::spawn(async move {
+            if let Err(error) = peers.connect(to, addresses).await {
+                tracing::debug!(coordinator = ?to, "cannot reach it: {error}");
+            }
+        });
+    }
+
+    /// Connects to other terminals, so that gossip has more than one way.
+    fn mesh(&mut self, peers: Vec<String>) {
+        for address in peers {
+            if self.meshed.len() >= MESH_DIALS_MAX || !self.meshed.insert(address.clone()) {
+                continue;
+            }
+            let (Ok(address), peers) = (address.parse::<Multiaddr>(), self.setup.peers.clone()) else {
+                continue;
+            };
+            tokio::spawn(async move {
+                if let Err(error) = peers.dial(address).await {
+                    tracing::debug!("cannot reach another terminal: {error}");
+                }
+            });
+        }
+    }
+}
+
+/// Checks the signature of a new grant and that the inline inputs have the length it says.
+fn checked(reply: PullReply, network: &NetworkId) -> Option<Box<Pulled>> {
+    let PullReply { leased, verdicts, ended, retry_millis, peers } = reply;
+    let grant = match &leased {
+        Some(leased) => Some(leased.grant.clone().verify(network).ok()?),
+        None => None,
+    };
+    let answer = Answer { grant, verdicts, ended, retry_millis };
+    Some(Box::new(Pulled { answer, leased, peers }))
+}
+
+/// A nudge for this terminal.
+#[must_use]
+pub const fn nudge(by: NodeId, task: TaskId) -> Message {
+    Message::Input(Input::Nudged { by, task })
+}
