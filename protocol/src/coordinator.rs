@@ -9,14 +9,21 @@
 //! as many different devices as must agree; their votes are facts; the vote that completes a quorum validates
 //! the unit, once. A quorum of failures is as good as one of successes: it settles the unit.
 //!
-//! Invariants: no effect leaves before the facts it follows from; every task that was accepted ends; nothing here
-//! grows without a bound of [`CoordinatorConfig`].
+//! Invariants: no effect leaves before the facts it follows from; every task that was accepted ends if terminals
+//! come; nothing here grows without a bound.
 
+mod devices;
 mod ending;
+mod grants;
 mod intake;
 mod leasing;
+mod parcel;
+mod reports;
 mod status;
 mod task_run;
+#[cfg(test)]
+mod tests;
+mod timers;
 mod units;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,8 +45,10 @@ use crate::task::{BlobRef, Task};
 use crate::time::Timestamp;
 use crate::unit::{Fault, Outcome, ProfileId};
 
-use leasing::Devices;
+use devices::Devices;
+use reports::Reported;
 use task_run::{Stage, TaskRecord, TaskRun};
+use timers::{Timer, Timers};
 
 /// Names a question of a peer until it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -358,17 +367,6 @@ impl From<Vote> for (u32, Outcome, u64, BlobRef) {
     }
 }
 
-/// What is due at some time. Kept in one table, checked when it fires.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Timer {
-    /// The leases of a grant end.
-    Expire(GrantId),
-    /// Units of a task are to be offered again.
-    Announce(TaskId),
-    /// A task whose input never came, or whose result was kept long enough, goes.
-    Drop(TaskId),
-}
-
 /// Why a coordinator's state cannot be restored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
@@ -397,10 +395,12 @@ const STATE_BYTES_MAX: usize = 1 << 30;
 pub struct Coordinator {
     config: CoordinatorConfig,
     tasks: BTreeMap<TaskId, TaskRun>,
-    /// Tasks that have not ended, in the order in which the next pull looks at them.
+    /// Tasks with units to be leased, in the order in which the next pull looks at them.
     turns: Vec<TaskId>,
+    /// Tasks that have ended and are still known, the oldest first.
+    ended: BTreeSet<(Timestamp, TaskId)>,
     devices: Devices,
-    timers: BTreeSet<(Timestamp, Timer)>,
+    timers: Timers,
 }
 
 impl Coordinator {
@@ -411,8 +411,9 @@ impl Coordinator {
             config,
             tasks: BTreeMap::new(),
             turns: Vec::new(),
+            ended: BTreeSet::new(),
             devices: Devices::new(seed),
-            timers: BTreeSet::new(),
+            timers: Timers::new(),
         }
     }
 
@@ -442,11 +443,6 @@ impl Coordinator {
                 .map_err(|source| RestoreError::Fact { index, source })?;
             restored.replay(fact)?;
         }
-        let unended = restored.tasks.values().filter(|run| !run.is_ended());
-        restored.turns = unended.map(TaskRun::id).collect();
-        restored
-            .turns
-            .sort_by_key(|task| restored.tasks[task].accepted);
         Ok(restored)
     }
 
@@ -472,9 +468,13 @@ impl Coordinator {
 
     /// Asks again for whatever was under way when the state was recorded. Called once, after restoring.
     pub fn resume(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
-        let tasks: Vec<TaskId> = self.tasks.keys().copied().collect();
-        for task in tasks {
+        let order = |run: &TaskRun| (run.accepted, run.id());
+        let mut tasks: Vec<(Timestamp, TaskId)> = self.tasks.values().map(order).collect();
+        tasks.sort_unstable();
+        for (_, task) in tasks {
             self.enter_stage(task, now, out);
+            // The units may all be settled, or one have failed, and the crash was before what follows from it.
+            self.after_units(now, task, out);
         }
     }
 
@@ -492,11 +492,15 @@ impl Coordinator {
                 report,
                 missing,
             } => {
-                let answer = self.pulled(now, from, &pull, report, &missing, out);
+                let report = report.map(|report| Reported { report, missing });
+                let answer = self.pulled(now, from, (&pull, report), out);
                 out.push(Effect::Answer { question, answer });
             }
             Input::Merged { task, result } => self.merged(now, task, result, out),
-            Input::Cancelled { question, task, by } => self.cancel(now, question, task, by, out),
+            Input::Cancelled { question, task, by } => {
+                let answer = self.cancel(now, task, by, out);
+                out.push(Effect::Answer { question, answer });
+            }
             Input::Gone(node) => self.devices.gone(node),
             Input::DeadlineReached => self.fire_timers(now, out),
         }
@@ -505,7 +509,7 @@ impl Coordinator {
     /// Returns when [`Input::DeadlineReached`] is due next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.timers.first().map(|(at, _)| *at)
+        self.timers.next()
     }
 
     /// Returns the accepted task `id`, for the shell's work on it.
@@ -529,16 +533,8 @@ impl Coordinator {
             .map_or(0, units::Units::failed_count)
     }
 
-    fn set_timer(&mut self, at: Timestamp, timer: Timer) {
-        self.timers.insert((at, timer));
-    }
-
     fn fire_timers(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
-        while let Some((at, timer)) = self.timers.first().copied() {
-            if at > now {
-                break;
-            }
-            self.timers.pop_first();
+        while let Some(timer) = self.timers.pop(now) {
             match timer {
                 Timer::Expire(grant) => self.expire(now, grant, out),
                 Timer::Announce(task) => self.announce(now, task, out),

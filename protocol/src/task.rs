@@ -25,6 +25,8 @@ pub const UNITS_MAX: u32 = 1_000_000;
 pub const ARGS_MAX: usize = 64;
 /// See [`ARGS_MAX`].
 pub const ARGS_BYTES_MAX: usize = 16 << 10;
+/// The most results of one unit that a quorum may wait for.
+pub const QUORUM_TOTAL_MAX: u8 = 64;
 /// The longest name of a task, in bytes.
 pub const NAME_BYTES_MAX: usize = 100;
 
@@ -193,7 +195,10 @@ impl Task {
         {
             return Err(bounds(
                 "name",
-                format!("{:?}", self.name),
+                format!(
+                    "{:?}",
+                    self.name.chars().take(NAME_BYTES_MAX).collect::<String>()
+                ),
                 "1 to 100 bytes without control characters",
             ));
         }
@@ -204,12 +209,13 @@ impl Task {
         if !(1..=16).contains(&quorum.agree) {
             return Err(bounds("quorum.agree", quorum.agree.to_string(), "1 to 16"));
         }
-        if quorum.total_max < quorum.agree || quorum.error_max < 1 {
+        let totals = quorum.agree..=QUORUM_TOTAL_MAX;
+        if !totals.contains(&quorum.total_max) || quorum.error_max < 1 {
             let value = format!("{} with error_max {}", quorum.total_max, quorum.error_max);
             return Err(bounds(
                 "quorum.total_max",
                 value,
-                "at least agree, and error_max at least 1",
+                "agree to 64, and error_max at least 1",
             ));
         }
         if !(1_000..=86_400_000).contains(&self.lease_millis) {

@@ -1,30 +1,40 @@
 //! From the last unit to the result: settle, merge, edit, end.
 
 use super::task_run::Stage;
+use super::timers::Timer;
 use super::{Coordinator, Effect, Fact};
 use crate::entry::{Ending, Event};
 use crate::id::TaskId;
 use crate::task::{BlobRef, OnFailure};
 use crate::time::Timestamp;
 
+/// The most ended tasks that are kept, however long they should be: customers are not to fill the disk with them.
+const ENDED_MAX: usize = 10_000;
+/// The longest reason of a failure, in bytes.
+const REASON_BYTES_MAX: usize = 500;
+
 impl Coordinator {
-    /// Looks whether the task can go on after its units have changed.
+    /// Looks whether a running task can go on after its units have changed.
     pub(super) fn after_units(&mut self, now: Timestamp, task: TaskId, out: &mut Vec<Effect>) {
         let Some(run) = self.tasks.get_mut(&task) else {
             return;
         };
-        let failure = run.units().and_then(|units| units.first_failure()).cloned();
-        if let (OnFailure::Fail, Some((unit, reason)), false) =
-            (run.task.on_failure, failure, run.is_ended())
-        {
-            self.end(
-                now,
-                task,
-                Ending::Failed(format!("unit {unit}: {reason}")),
-                out,
-            );
+        let on_failure = run.task.on_failure;
+        let Some(units) = run.units_mut() else {
+            return;
+        };
+        let none_done = units.all_settled() && units.done_count() == 0;
+        let failure = match (units.first_failure(), on_failure) {
+            (Some((unit, reason)), OnFailure::Fail) => Some(format!("unit {unit}: {reason}")),
+            (Some((unit, reason)), OnFailure::Skip) if none_done => {
+                Some(format!("no unit could be computed; unit {unit}: {reason}"))
+            }
+            _ => None,
+        };
+        if let Some(reason) = failure {
+            self.end(now, task, Ending::Failed(reason), out);
         } else if run.settle() {
-            self.leave_turns(&task);
+            self.stop_leasing(now, &task);
             self.enter_stage(task, now, out);
         } else {
             out.push(Effect::Changed(task));
@@ -64,6 +74,10 @@ impl Coordinator {
         ending: Ending,
         out: &mut Vec<Effect>,
     ) {
+        let ending = match ending {
+            Ending::Failed(reason) => Ending::Failed(shorten(reason)),
+            Ending::Done(_) | Ending::Cancelled => ending,
+        };
         self.record(
             Fact::Ended {
                 task,
@@ -73,12 +87,26 @@ impl Coordinator {
             out,
         );
         out.push(Effect::Append(Event::TaskEnded { task, ending }));
-        self.leave_turns(&task);
-        self.devices.end_task(&task);
+        self.stop_leasing(now, &task);
         self.enter_stage(task, now, out);
+        if self.ended.len() > ENDED_MAX
+            && let Some(oldest) = self.ended.first().copied()
+        {
+            self.forget(oldest, out);
+        }
     }
 
-    fn leave_turns(&mut self, task: &TaskId) {
+    fn stop_leasing(&mut self, now: Timestamp, task: &TaskId) {
         self.turns.retain(|other| other != task);
+        self.timers.clear(Timer::Announce(*task));
+        for grant in self.devices.end_task(now, task) {
+            self.timers.clear(Timer::Expire(grant));
+        }
     }
+}
+
+/// Cuts a reason to what fits a list of tasks.
+fn shorten(mut reason: String) -> String {
+    reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+    reason
 }

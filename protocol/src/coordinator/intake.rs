@@ -25,27 +25,23 @@ impl Coordinator {
         out: &mut Vec<Effect>,
     ) {
         let id = task.task_id();
-        let answer = match self.admit(now, &task) {
-            // Known already: the customer asks again because it did not hear the answer.
-            _ if self.tasks.contains_key(&id) => self.status_answer(now, &id, task.signer()),
-            Err(refusal) => Answer::Refused(refusal),
-            Ok(()) => {
-                let signed = task.signed().clone();
-                out.push(Effect::Record(Fact::Accepted {
-                    signed: signed.clone(),
-                    at: now,
-                }));
-                out.push(Effect::Append(Event::TaskAccepted { task: id, signed }));
-                self.tasks.insert(id, TaskRun::new(task.clone(), now));
-                self.turns.push(id);
-                self.status_answer(now, &id, task.signer())
+        // One that is known is asked for again because the customer did not hear the answer.
+        if !self.tasks.contains_key(&id) {
+            if let Err(refusal) = self.admit(now, &task) {
+                let answer = Answer::Refused(refusal);
+                return out.push(Effect::Answer { question, answer });
             }
-        };
-        let accepted = matches!(out.last(), Some(Effect::Append(_)));
-        out.push(Effect::Answer { question, answer });
-        if accepted {
+            let signed = task.signed().clone();
+            out.push(Effect::Record(Fact::Accepted {
+                signed: signed.clone(),
+                at: now,
+            }));
+            out.push(Effect::Append(Event::TaskAccepted { task: id, signed }));
+            self.tasks.insert(id, TaskRun::new(task.clone(), now));
             self.enter_stage(id, now, out);
         }
+        let answer = self.status_answer(now, &id, task.signer());
+        out.push(Effect::Answer { question, answer });
     }
 
     /// Says whether the task may be accepted.
@@ -79,7 +75,7 @@ impl Coordinator {
                 self.config.program_bytes_max,
             );
         }
-        if self.turns.len() >= self.config.tasks_max {
+        if self.tasks.len() - self.ended.len() >= self.config.tasks_max {
             return Err(Refusal::Busy);
         }
         Ok(())
@@ -131,6 +127,7 @@ impl Coordinator {
             Ok(division) => {
                 self.record(Fact::Divided { task, division }, out);
                 self.enter_stage(task, now, out);
+                self.after_units(now, task, out);
             }
             Err(reason) => self.end(now, task, Ending::Failed(reason), out),
         }
@@ -138,57 +135,49 @@ impl Coordinator {
 
     /// Asks for what the stage of the task needs from outside.
     pub(super) fn enter_stage(&mut self, task: TaskId, now: Timestamp, out: &mut Vec<Effect>) {
-        let Some(run) = self.tasks.get_mut(&task) else {
+        let Some(run) = self.tasks.get(&task) else {
             return;
         };
-        run.settle();
-        let due = match &run.stage {
+        let mut drop_at = None;
+        match &run.stage {
             Stage::Uploading(_) => {
                 out.push(Effect::Fetch(task));
-                Some((run.accepted + UPLOAD_MAX, Timer::Drop(task)))
+                drop_at = Some(run.accepted + UPLOAD_MAX);
             }
-            Stage::Dividing => {
-                out.push(Effect::Divide(task));
-                None
+            Stage::Dividing => out.push(Effect::Divide(task)),
+            Stage::Running(_) => {
+                self.turns.push(task);
+                self.announce(now, task, out);
             }
-            Stage::Running(_) => Some((now, Timer::Announce(task))),
-            Stage::Merging(_) => {
-                out.push(Effect::Merge(task));
-                None
-            }
+            Stage::Merging(_) => out.push(Effect::Merge(task)),
             Stage::Editing(_, merged) => {
-                out.push(Effect::Edit {
-                    task,
-                    merged: *merged,
-                });
-                None
+                let merged = *merged;
+                out.push(Effect::Edit { task, merged });
             }
-            Stage::Ended(ended) => Some((ended.at + self.config.retention, Timer::Drop(task))),
-        };
-        if let Some((at, timer)) = due {
-            self.set_timer(at, timer);
+            Stage::Ended(ended) => {
+                self.ended.insert((ended.at, task));
+                drop_at = Some(ended.at + self.config.retention);
+            }
+        }
+        match drop_at {
+            Some(at) => self.timers.set(Timer::Drop(task), at),
+            None => self.timers.clear(Timer::Drop(task)),
         }
         out.push(Effect::Changed(task));
-        self.fire_timers(now, out);
     }
 
     pub(super) fn cancel(
         &mut self,
         now: Timestamp,
-        question: Question,
         task: TaskId,
         by: NodeId,
         out: &mut Vec<Effect>,
-    ) {
-        let owned = self
-            .tasks
-            .get(&task)
-            .is_some_and(|run| by == run.task.customer || by == self.config.me);
-        if owned && self.is_at(&task, |stage| !matches!(stage, Stage::Ended(_))) {
+    ) -> Answer {
+        let run = self.tasks.get(&task).filter(|run| !run.is_ended());
+        if run.is_some_and(|run| by == run.task.customer || by == self.config.me) {
             self.end(now, task, Ending::Cancelled, out);
         }
-        let answer = self.status_answer(now, &task, by);
-        out.push(Effect::Answer { question, answer });
+        self.status_answer(now, &task, by)
     }
 
     pub(super) fn is_at(&self, task: &TaskId, stage: impl Fn(&Stage) -> bool) -> bool {
@@ -207,10 +196,18 @@ impl Coordinator {
                 self.end(now, task, Ending::Failed(reason), out);
             }
             Stage::Ended(ended) if ended.at + self.config.retention <= now => {
-                self.record(Fact::Forgotten(task), out);
-                out.push(Effect::Forget(task));
+                let at = ended.at;
+                self.forget((at, task), out);
             }
             _ => {}
         }
+    }
+
+    /// Forgets a task that has ended.
+    pub(super) fn forget(&mut self, (at, task): (Timestamp, TaskId), out: &mut Vec<Effect>) {
+        self.ended.remove(&(at, task));
+        self.timers.clear(Timer::Drop(task));
+        self.record(Fact::Forgotten(task), out);
+        out.push(Effect::Forget(task));
     }
 }

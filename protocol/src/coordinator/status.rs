@@ -1,12 +1,16 @@
 //! What a customer, or the operator, is told of a task.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::task_run::{Stage, TaskRun};
+use super::units::Units;
 use super::{Answer, Coordinator};
+use crate::entry::Ending;
 use crate::id::{NodeId, TaskId};
 use crate::message::Refusal;
-use crate::message::customer::{LIST_MAX, TaskStatus, TaskSummary};
+use crate::message::customer::{DEVICES_TOLD_MAX, DeviceTally, LIST_MAX, TaskStatus, TaskSummary};
 use crate::time::Timestamp;
 
 /// An upload that has brought nothing for so long is told to wait for the customer.
@@ -26,7 +30,7 @@ impl Coordinator {
         let visible = |run: &&TaskRun| asker == run.task.customer || asker == self.config.me;
         let mut tasks: Vec<TaskSummary> =
             self.tasks.values().filter(visible).map(summary).collect();
-        tasks.sort_by_key(|task| std::cmp::Reverse(task.accepted));
+        tasks.sort_by_key(|task| Reverse(task.accepted));
         tasks.truncate(LIST_MAX);
         tasks
     }
@@ -58,8 +62,8 @@ impl Coordinator {
         let units = run.units();
         let result = match &run.stage {
             Stage::Ended(ended) => match ended.ending {
-                crate::entry::Ending::Done(result) => Some(result),
-                crate::entry::Ending::Failed(_) | crate::entry::Ending::Cancelled => None,
+                Ending::Done(result) => Some(result),
+                Ending::Failed(_) | Ending::Cancelled => None,
             },
             _ => None,
         };
@@ -73,9 +77,7 @@ impl Coordinator {
                 .unwrap_or_default(),
             failed_count: units.map_or(0, |units| units.failed_count()),
             fuel: units.map_or(0, |units| units.fuel()),
-            devices: units
-                .map(|units| units.devices().clone())
-                .unwrap_or_default(),
+            devices: units.map(told_devices).unwrap_or_default(),
             waiting_for: self.waiting_for(now, run),
             result,
         }
@@ -88,14 +90,28 @@ impl Coordinator {
                 Some("program and input from the customer: run `tally task watch` there".to_owned())
             }
             Stage::Running(running) if running.units.leased() == 0 => {
-                let (needed, seen) = (run.task.quorum.agree, self.devices.active(now));
-                (seen < usize::from(needed)).then(|| {
+                let needed = usize::from(run.task.quorum.agree);
+                let seen = self.devices.active_up_to(now, needed);
+                (seen < needed).then(|| {
                     format!("terminals: each unit needs {needed} different ones, {seen} asked for work lately")
                 })
             }
             _ => None,
         }
     }
+}
+
+/// Returns what each device did, of the most important ones if there are too many for a message.
+fn told_devices(units: &Units) -> BTreeMap<NodeId, DeviceTally> {
+    let all = units.devices();
+    if all.len() <= DEVICES_TOLD_MAX {
+        return all.clone();
+    }
+    let mut ranked: Vec<(&NodeId, &DeviceTally)> = all.iter().collect();
+    ranked.sort_by_key(|(_, tally)| Reverse((tally.outvoted, tally.agreed, tally.lost)));
+    let told = ranked.into_iter().take(DEVICES_TOLD_MAX);
+    told.map(|(device, tally)| (*device, tally.clone()))
+        .collect()
 }
 
 fn summary(run: &TaskRun) -> TaskSummary {

@@ -170,24 +170,40 @@ impl TaskRun {
 
     /// Steps from running to merging if all units are settled. Returns whether it did.
     pub(super) fn settle(&mut self) -> bool {
-        let Stage::Running(running) = &self.stage else {
-            return false;
-        };
-        if !running.units.all_settled() {
-            return false;
+        match self.take_stage() {
+            Stage::Running(running) if running.units.all_settled() => {
+                self.stage = Stage::Merging(running);
+                true
+            }
+            other => {
+                self.stage = other;
+                false
+            }
         }
-        self.stage = Stage::Merging(running.clone());
-        true
     }
 
     pub(super) fn edit(&mut self, merged: BlobRef) {
-        if let Stage::Merging(running) | Stage::Running(running) = &self.stage {
-            self.stage = Stage::Editing(running.clone(), merged);
-        }
+        self.stage = match self.take_stage() {
+            // In the journal the step from running to merging is not written down: it follows from the units.
+            Stage::Running(running) | Stage::Merging(running) => Stage::Editing(running, merged),
+            other => other,
+        };
     }
 
     pub(super) fn end(&mut self, ending: Ending, at: Timestamp) {
-        let units = self.units().cloned();
+        let units = match self.take_stage() {
+            Stage::Running(running) | Stage::Merging(running) | Stage::Editing(running, _) => {
+                Some(running.units)
+            }
+            Stage::Ended(ended) => ended.units,
+            Stage::Uploading(_) | Stage::Dividing => None,
+        };
+        let units = units.map(Units::seal);
         self.stage = Stage::Ended(Box::new(Ended { ending, at, units }));
+    }
+
+    /// Takes the stage out, to be replaced by the next one.
+    const fn take_stage(&mut self) -> Stage {
+        std::mem::replace(&mut self.stage, Stage::Dividing)
     }
 }

@@ -3,10 +3,16 @@
 //! A unit that nobody has touched takes no memory; one that is open has its votes and leases; one that is done is
 //! a bit. Votes and faults are durable (they follow from facts), leases are not.
 //!
+//! A pull finds the units for its device without looking at all of them. Units before the frontier want nobody, but
+//! for those in `returned`, which wanted nobody and now do again; so a scan starts at the frontier, or
+//! where the last scan for the same device ended.
+//!
 //! Invariants: a device has at most one vote and one lease per unit; a unit is done once, when `agree` devices
-//! reported the same (outcome, output, fuel); no unit is leased to more devices than could complete its quorum.
+//! reported the same (outcome, output, fuel); no unit is leased to more devices than could complete its quorum,
+//! not counting leases that take very long.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,10 +21,22 @@ use crate::entry::ValidatedUnit;
 use crate::id::{GrantId, NodeId};
 use crate::message::customer::DeviceTally;
 use crate::task::Quorum;
+use crate::time::Timestamp;
 use crate::unit::Fault;
 
-/// The most returned units that one pull looks through.
-const RETURNED_SCAN_MAX: usize = 4_096;
+/// The most returned units that one pull looks through; the next one of the device goes on from there.
+const RETURNED_SCAN_MAX: usize = 1_024;
+/// The most devices for which it is remembered where their scan ended.
+const PLACES_MAX: usize = 16_384;
+/// The most leases of one unit, slow ones and their backups together.
+const UNIT_LEASES_MAX: usize = 32;
+/// How much worse than faults of different devices faults of the same few are taken: one broken device should
+/// not be able to fail a unit, but a unit that nobody else tries must come to an end.
+const SAME_DEVICE_FAULTS: usize = 4;
+/// How long a device that could not run a unit gets none of this task; doubled with each further time in a row.
+const REST_MIN: Duration = Duration::from_millis(250);
+/// The longest such rest.
+const REST_MAX: Duration = Duration::from_secs(30);
 /// The most outvoted units that a tally names.
 const OUTVOTED_NAMED_MAX: usize = 20;
 /// The most failed units whose reason is kept.
@@ -42,9 +60,14 @@ pub(super) struct Units {
     /// Open units that want another lease although cursors may have passed them.
     #[serde(skip)]
     returned: BTreeSet<u32>,
-    /// For each device the unit up to which it has taken all that it can.
+    /// Units before it want nobody, or are in `returned`.
     #[serde(skip)]
-    cursors: BTreeMap<NodeId, u32>,
+    frontier: u32,
+    #[serde(skip)]
+    places: BTreeMap<NodeId, Place>,
+    /// Leases that were wanted anew since somebody asked.
+    #[serde(skip)]
+    fresh: u32,
     #[serde(skip)]
     leased: u32,
     /// Leases that open units still want.
@@ -52,10 +75,24 @@ pub(super) struct Units {
     open_wanted: u32,
 }
 
+/// Where the scan for a device goes on, and whether there is one at the moment.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    /// It has taken all that it can of the units before this one, but for those in `returned`.
+    next: u32,
+    /// The returned unit to be looked at first.
+    returned: u32,
+    /// Pulls in a row with units that it could not run.
+    faults: u32,
+    /// It gets nothing before this.
+    rests_until: Timestamp,
+}
+
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct OpenUnit {
     votes: Vec<(NodeId, Vote)>,
-    faults: u8,
+    /// Who could not run it, once for each time.
+    faults: Vec<NodeId>,
     #[serde(skip)]
     leases: Vec<(NodeId, GrantId)>,
     #[serde(skip)]
@@ -80,9 +117,21 @@ impl OpenUnit {
 
     /// Returns how many more leases could complete the quorum.
     fn wanted(&self, quorum: Quorum) -> usize {
+        self.missing(quorum).saturating_sub(self.leases.len())
+    }
+
+    /// Returns how many more votes could complete the quorum.
+    fn missing(&self, quorum: Quorum) -> usize {
         let missing = usize::from(quorum.agree).saturating_sub(self.best());
         let allowed = usize::from(quorum.total_max).saturating_sub(self.votes.len());
-        missing.min(allowed).saturating_sub(self.leases.len())
+        missing.min(allowed)
+    }
+
+    /// Returns whether nobody is likely to be able to run it: too many devices could not, or too often.
+    fn is_hopeless(&self, quorum: Quorum) -> bool {
+        let error_max = usize::from(quorum.error_max);
+        let devices: BTreeSet<&NodeId> = self.faults.iter().collect();
+        devices.len() >= error_max || self.faults.len() >= error_max * SAME_DEVICE_FAULTS
     }
 
     fn involves(&self, device: NodeId) -> bool {
@@ -119,7 +168,9 @@ impl Units {
             fuel: 0,
             devices: BTreeMap::new(),
             returned: BTreeSet::new(),
-            cursors: BTreeMap::new(),
+            frontier: 0,
+            places: BTreeMap::new(),
+            fresh: 0,
             leased: 0,
             open_wanted: 0,
         }
@@ -203,8 +254,10 @@ impl Units {
         self.leased = self.leased + narrow(open.leases.len()) - narrow(leases);
         let after = open.wanted(self.quorum);
         self.open_wanted = self.open_wanted + narrow(after) - narrow(before.unwrap_or(0));
-        if after > before.unwrap_or(usize::from(self.quorum.agree)) {
+        let wanted = before.unwrap_or(usize::from(self.quorum.agree));
+        if after > wanted {
             self.returned.insert(unit);
+            self.fresh = self.fresh.saturating_add(narrow(after - wanted));
         } else if after == 0 {
             self.returned.remove(&unit);
         }
@@ -212,7 +265,7 @@ impl Units {
     }
 
     /// Returns whether a lease of `unit` by `device` could complete its quorum.
-    fn may_lease(&self, unit: u32, device: NodeId) -> bool {
+    pub(super) fn may_lease(&self, unit: u32, device: NodeId) -> bool {
         !self.is_settled(unit)
             && self
                 .open
@@ -220,38 +273,124 @@ impl Units {
                 .is_none_or(|open| !open.involves(device) && open.wanted(self.quorum) > 0)
     }
 
-    /// Returns up to `want` units that `device` may lease, returned ones first, then from its cursor on; `fits` ends
-    /// the choice when the next unit would not fit the grant.
+    /// Returns whether `device` may lease `unit` besides those who have it, all of them for very long.
+    pub(super) fn may_back_up(
+        &self,
+        unit: u32,
+        device: NodeId,
+        is_slow: impl Fn(GrantId) -> bool,
+    ) -> bool {
+        self.open.get(&unit).is_some_and(|open| {
+            let prompt = open.leases.iter().filter(|(_, grant)| !is_slow(*grant));
+            !open.involves(device)
+                && prompt.count() < open.missing(self.quorum)
+                && open.leases.len() < UNIT_LEASES_MAX
+        })
+    }
+
+    /// Returns up to `want` units that `device` may lease, returned ones first, then from the frontier on; `fits`
+    /// ends the choice when the next unit would not fit the grant.
     pub(super) fn choose(
         &mut self,
         device: NodeId,
         want: usize,
         mut fits: impl FnMut(u32) -> bool,
     ) -> Vec<u32> {
+        self.advance_frontier();
+        let mut place = self.places.get(&device).copied().unwrap_or_default();
         let mut chosen: Vec<u32> = Vec::new();
-        for unit in self.returned.iter().copied().take(RETURNED_SCAN_MAX) {
-            if chosen.len() == want {
-                return chosen;
-            }
-            if self.may_lease(unit, device) {
-                if !fits(unit) {
-                    return chosen;
+        let mut full = false;
+        let behind = self.returned.range(place.returned..);
+        let ring = behind.chain(self.returned.range(..place.returned));
+        for unit in ring.copied().take(RETURNED_SCAN_MAX) {
+            full = chosen.len() == want;
+            if !full && self.may_lease(unit, device) {
+                full = !fits(unit);
+                if !full {
+                    chosen.push(unit);
                 }
-                chosen.push(unit);
             }
+            if full {
+                break;
+            }
+            place.returned = unit + 1;
         }
-        let mut unit = self.cursors.get(&device).copied().unwrap_or(0);
-        while unit < self.count && chosen.len() < want {
+        place.next = place.next.max(self.frontier);
+        while !full && place.next < self.count && chosen.len() < want {
+            let unit = place.next;
             if self.may_lease(unit, device) && !self.returned.contains(&unit) {
                 if !fits(unit) {
                     break;
                 }
                 chosen.push(unit);
             }
+            place.next += 1;
+        }
+        *self.place_mut(device) = place;
+        chosen
+    }
+
+    fn place_mut(&mut self, device: NodeId) -> &mut Place {
+        if self.places.len() >= PLACES_MAX && !self.places.contains_key(&device) {
+            self.places.clear();
+        }
+        self.places.entry(device).or_default()
+    }
+
+    /// Lets a device that could not run a unit rest, so that a broken one does not go through all of them.
+    pub(super) fn send_to_rest(&mut self, now: Timestamp, device: NodeId) {
+        let place = self.place_mut(device);
+        let rest = REST_MIN * 2_u32.pow(place.faults.min(16));
+        place.rests_until = now + rest.min(REST_MAX);
+        place.faults = place.faults.saturating_add(1);
+    }
+
+    /// Notes that a device could run a unit.
+    pub(super) fn trust(&mut self, device: NodeId) {
+        if let Some(place) = self.places.get_mut(&device) {
+            (place.faults, place.rests_until) = (0, Timestamp::default());
+        }
+    }
+
+    /// Returns whether the device gets nothing at the moment.
+    pub(super) fn rests(&self, now: Timestamp, device: NodeId) -> bool {
+        let place = self.places.get(&device);
+        place.is_some_and(|place| place.rests_until > now)
+    }
+
+    /// Steps over units that want nobody. It never has to go back: a unit that wants somebody again is in `returned`.
+    fn advance_frontier(&mut self) {
+        let wants = |unit: &u32| {
+            self.open
+                .get(unit)
+                .is_none_or(|open| open.wanted(self.quorum) > 0)
+        };
+        let mut unit = self.frontier;
+        while unit < self.count
+            && (self.is_settled(unit) || !wants(&unit) || self.returned.contains(&unit))
+        {
             unit += 1;
         }
-        self.cursors.insert(device, unit);
-        chosen
+        self.frontier = unit;
+    }
+
+    /// Returns how many leases were wanted anew since the last call.
+    pub(super) const fn take_fresh(&mut self) -> u32 {
+        std::mem::replace(&mut self.fresh, 0)
+    }
+
+    /// Drops what nobody asks for once the task has ended: only the counts stay.
+    pub(super) fn seal(self) -> Self {
+        Self {
+            settled: Vec::new(),
+            open: BTreeMap::new(),
+            returned: BTreeSet::new(),
+            places: BTreeMap::new(),
+            leased: 0,
+            open_wanted: 0,
+            fresh: 0,
+            ..self
+        }
     }
 
     /// Leases a chosen unit. Returns how often it had been leased before.
@@ -301,13 +440,15 @@ impl Units {
         if self.is_settled(unit) {
             return;
         }
-        let faults = self.change(unit, |open| {
+        let quorum = self.quorum;
+        let (hopeless, faults) = self.change(unit, |open| {
             open.end_lease(device);
-            open.faults = open.faults.saturating_add(1);
-            open.faults
+            open.faults.push(device);
+            (open.is_hopeless(quorum), open.faults.len())
         });
-        if faults >= self.quorum.error_max {
-            self.fail(unit, format!("{fault} (on {faults} terminals or attempts)"));
+        self.count_lost(device);
+        if hopeless {
+            self.fail(unit, format!("{fault}, after {faults} attempts"));
         }
     }
 
@@ -536,10 +677,7 @@ mod tests {
         let mut units = units(2, 2);
         units.fault(device(1), 0, Fault::StackOverflow);
         units.fault(device(2), 0, Fault::StackOverflow);
-        assert_eq!(
-            units.failed()[&0],
-            "stack overflow (on 2 terminals or attempts)"
-        );
+        assert_eq!(units.failed()[&0], "stack overflow, after 2 attempts");
         for number in 1..=4 {
             units.report(device(number), &[vote(1, &[number])]);
         }

@@ -14,10 +14,12 @@ use crate::signed::Signed;
 use crate::task::{BlobRef, Task};
 use crate::time::Timestamp;
 
-/// The largest message of this conversation.
-pub const CUSTOMER_BYTES_MAX: usize = 256 << 10;
+/// The largest message of this conversation: a full list, or a status that names all that it may.
+pub const CUSTOMER_BYTES_MAX: usize = 1 << 20;
 /// The most tasks in one list.
 pub const LIST_MAX: usize = 500;
+/// The most devices in one status.
+pub const DEVICES_TOLD_MAX: usize = 1_000;
 
 /// What is asked in this conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,7 +86,7 @@ pub struct TaskStatus {
     pub failed_count: u32,
     /// Fuel of the agreed result of every done unit.
     pub fuel: u64,
-    /// Who did what.
+    /// Who did what; of more than [`DEVICES_TOLD_MAX`] devices those that were outvoted, then those that did most.
     pub devices: BTreeMap<NodeId, DeviceTally>,
     /// Why nothing moves, if so.
     pub waiting_for: Option<String>,

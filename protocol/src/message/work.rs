@@ -30,8 +30,10 @@ pub const INLINE_BYTES_MAX: usize = 512 << 10;
 pub const INLINE_UNIT_BYTES_MAX: u64 = 4 << 10;
 /// The largest message of this conversation: a full report with inline outputs and the grants shown again.
 pub const WORK_BYTES_MAX: usize = 2 << 20;
-/// The most grants that one pull renews.
-pub const RENEWALS_MAX: usize = 64;
+/// The most grants that one pull renews, and that a terminal takes from one coordinator.
+pub const RENEWALS_MAX: usize = 1_024;
+/// The most grants shown in one report: each has up to 128 KiB.
+pub const SHOWN_MAX: usize = 8;
 
 /// What is asked in this conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -195,8 +197,7 @@ impl Report {
             .batch
             .verify(network)
             .map_err(|_| Refusal::Unverified)?;
-        let fits =
-            self.results.len() <= GRANT_UNITS_MAX as usize && self.grants.len() <= RENEWALS_MAX;
+        let fits = self.results.len() <= GRANT_UNITS_MAX as usize && self.grants.len() <= SHOWN_MAX;
         if !fits || batch.count as usize != self.results.len() {
             return Err(Refusal::Malformed);
         }

@@ -1,0 +1,253 @@
+//! What terminals report: each result is judged, counted as a vote, and answered with a verdict.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::grants::{Released, State};
+use super::timers::Timer;
+use super::{Coordinator, Effect, Fact, Row, Vote};
+use crate::entry::{Event, ValidatedUnit};
+use crate::id::{GrantId, Hash, NodeId, TaskId};
+use crate::message::work::{Grant, ResultVerdict, UnitResult, VerifiedReport};
+use crate::signed::Verified;
+use crate::time::Timestamp;
+
+/// The most bytes of validated units in one entry of the log, which has room for a little more.
+const ENTRY_UNITS_BYTES_MAX: usize = 900 << 10;
+/// Bytes of a validated unit in an entry, at most, and of each device that it names.
+const UNIT_BYTES: usize = 160;
+/// See [`UNIT_BYTES`].
+const VOTER_BYTES: usize = 34;
+
+/// A report with the results whose output could not be had.
+#[derive(Debug)]
+pub(super) struct Reported {
+    pub(super) report: VerifiedReport,
+    pub(super) missing: BTreeSet<(GrantId, u32)>,
+}
+
+impl Coordinator {
+    /// Counts the results of a report. Returns a verdict on each.
+    pub(super) fn count(
+        &mut self,
+        now: Timestamp,
+        from: NodeId,
+        reported: Reported,
+        out: &mut Vec<Effect>,
+    ) -> Vec<ResultVerdict> {
+        let Reported { report, missing } = reported;
+        let mut votes: BTreeMap<TaskId, Vec<Vote>> = BTreeMap::new();
+        let mut counted: BTreeSet<(TaskId, u32)> = BTreeSet::new();
+        let mut verdicts = Vec::with_capacity(report.results.len());
+        for result in report.results {
+            let verdict = match self.judge(from, &result, &report.grants) {
+                Ok(_) if missing.contains(&(result.grant, result.unit)) => {
+                    ResultVerdict::OutputMissing
+                }
+                Ok(task) if !counted.insert((task, result.unit)) => ResultVerdict::NotLeased,
+                Ok(task) => {
+                    self.release(result.grant, result.unit);
+                    votes.entry(task).or_default().push(keep(task, result, out));
+                    ResultVerdict::Counted
+                }
+                Err(ResultVerdict::Redundant) => {
+                    self.release(result.grant, result.unit);
+                    ResultVerdict::Redundant
+                }
+                Err(verdict) => verdict,
+            };
+            verdicts.push(verdict);
+        }
+        let batch = report.batch.root;
+        for (task, votes) in votes {
+            self.vote(now, (task, from, batch), votes, out);
+        }
+        verdicts
+    }
+
+    /// Takes a unit off its grant. Returns whether the grant held it.
+    pub(super) fn release(&mut self, grant: GrantId, unit: u32) -> bool {
+        let released = self.devices.grants.release(grant, unit);
+        if released == Released::Grant {
+            self.timers.clear(Timer::Expire(grant));
+        }
+        released != Released::Not
+    }
+
+    /// Says to which task a result counts, or why it does not.
+    fn judge(
+        &self,
+        from: NodeId,
+        result: &UnitResult,
+        shown: &[Verified<Grant>],
+    ) -> Result<TaskId, ResultVerdict> {
+        let held = self.devices.grants.get(result.grant);
+        let shown = shown.iter().find(|grant| grant.id == result.grant);
+        let (task, device, leased) = match (held, shown) {
+            (Some(held), _) => {
+                let is_over = matches!(held.state, State::Ended(_));
+                let leased = is_over || held.units.contains(&result.unit);
+                (held.task, held.device, leased)
+            }
+            (None, Some(grant)) => {
+                let mut units = grant.units.iter();
+                let leased = units.any(|leased| leased.unit == result.unit);
+                (grant.task, grant.device, leased)
+            }
+            (None, None) => return Err(ResultVerdict::ShowGrant),
+        };
+        let Some(run) = self.tasks.get(&task).filter(|run| !run.is_ended()) else {
+            return Err(ResultVerdict::TaskEnded);
+        };
+        let Some(units) = run.units().filter(|_| leased && device == from) else {
+            return Err(ResultVerdict::NotLeased);
+        };
+        if units.is_settled(result.unit) || units.has_vote(result.unit, from) {
+            return Err(ResultVerdict::Redundant);
+        }
+        let limits = run.task.limits;
+        if result.fuel > limits.fuel || result.output.bytes > limits.output_bytes {
+            return Err(ResultVerdict::NotLeased);
+        }
+        Ok(task)
+    }
+
+    /// Returns whether the shell should read this large output before it hands over the report.
+    #[must_use]
+    pub fn wants_output(
+        &self,
+        from: NodeId,
+        result: &UnitResult,
+        shown: &[Verified<Grant>],
+    ) -> bool {
+        result.outcome.is_done()
+            && result.inline.is_none()
+            && self.judge(from, result, shown).is_ok()
+    }
+
+    /// Returns the task of a result that [`Coordinator::wants_output`] approved.
+    #[must_use]
+    pub fn task_of(
+        &self,
+        from: NodeId,
+        result: &UnitResult,
+        shown: &[Verified<Grant>],
+    ) -> Option<TaskId> {
+        self.judge(from, result, shown).ok()
+    }
+
+    fn vote(
+        &mut self,
+        now: Timestamp,
+        (task, device, batch): (TaskId, NodeId, Hash),
+        votes: Vec<Vote>,
+        out: &mut Vec<Effect>,
+    ) {
+        let fact = Fact::Reported {
+            task,
+            device,
+            batch,
+            votes,
+        };
+        let units = self.record(fact, out).validated;
+        for unit in units.iter().filter(|unit| unit.outcome.is_done()) {
+            let (unit, output) = (unit.unit, unit.output);
+            let row = Row::Unit { unit, output };
+            out.push(Effect::Keep { task, row });
+        }
+        for units in into_entries(units) {
+            out.push(Effect::Append(Event::BatchValidated {
+                task,
+                device,
+                batch,
+                units,
+            }));
+        }
+        if let Some(units) = self.units_mut(&task) {
+            units.trust(device);
+        }
+        self.after_units(now, task, out);
+        self.nudge_for_fresh(task, out);
+    }
+}
+
+/// Keeps the output of a counted result, if it is here. Returns the vote.
+fn keep(task: TaskId, result: UnitResult, out: &mut Vec<Effect>) -> Vote {
+    let UnitResult {
+        unit,
+        outcome,
+        fuel,
+        output,
+        inline,
+        ..
+    } = result;
+    if let Some(content) = inline.filter(|_| outcome.is_done()) {
+        let id = output.id;
+        let row = Row::Output { id, content };
+        out.push(Effect::Keep { task, row });
+    }
+    Vote {
+        unit,
+        outcome,
+        fuel,
+        output,
+    }
+}
+
+/// Shares validated units out to entries that are not too long.
+fn into_entries(units: Vec<ValidatedUnit>) -> Vec<Vec<ValidatedUnit>> {
+    let mut entries: Vec<Vec<ValidatedUnit>> = Vec::new();
+    let mut bytes = usize::MAX;
+    for unit in units {
+        let voters = unit.agreed.len() + unit.outvoted.len();
+        bytes = bytes.saturating_add(UNIT_BYTES + VOTER_BYTES * voters);
+        if bytes > ENTRY_UNITS_BYTES_MAX {
+            entries.push(Vec::new());
+            bytes = UNIT_BYTES + VOTER_BYTES * voters;
+        }
+        entries.last_mut().expect("one was pushed").push(unit);
+    }
+    entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+    use crate::entry::{ENTRY_BYTES_MAX, Entry};
+    use crate::task::BlobRef;
+    use crate::unit::{Outcome, Trap};
+
+    #[test]
+    fn a_batch_with_very_many_voters_is_more_than_one_entry() {
+        let device = NodeId::from_bytes([0xff; 32]);
+        let unit = |unit| ValidatedUnit {
+            unit,
+            outcome: Outcome::Trap(Trap::MemoryOutOfBounds),
+            fuel: u64::MAX,
+            output: BlobRef {
+                id: BlobRef::of(b"").id,
+                bytes: u64::MAX,
+            },
+            agreed: vec![device; 16],
+            outvoted: vec![device; 48],
+        };
+        let entries = into_entries((0..1_024).map(|number| unit(u32::MAX - number)).collect());
+        assert_eq!(entries.iter().map(Vec::len).sum::<usize>(), 1_024);
+        for units in entries {
+            let event = Event::BatchValidated {
+                task: TaskId::from_bytes([1; 32]),
+                device,
+                batch: Hash::from_bytes([1; 32]),
+                units,
+            };
+            let at = Timestamp::from_millis(u64::MAX);
+            let sequence = u64::MAX;
+            let bytes = codec::to_bytes(&Entry {
+                sequence,
+                at,
+                event,
+            });
+            assert!(bytes.len() <= ENTRY_BYTES_MAX, "{}", bytes.len());
+        }
+    }
+}
