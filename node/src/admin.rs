@@ -70,7 +70,11 @@ pub struct AdminError {
 impl AdminError {
     /// Makes an error.
     pub fn new(code: &str, message: impl Into<String>, hint: &str) -> Self {
-        Self { code: code.to_owned(), message: message.into(), hint: hint.to_owned() }
+        Self {
+            code: code.to_owned(),
+            message: message.into(),
+            hint: hint.to_owned(),
+        }
     }
 }
 
@@ -128,7 +132,10 @@ where
     let mut read = BufReader::new(read);
     loop {
         let mut line = Vec::new();
-        let count = (&mut read).take(REQUEST_BYTES_MAX).read_until(b'\n', &mut line).await?;
+        let count = (&mut read)
+            .take(REQUEST_BYTES_MAX)
+            .read_until(b'\n', &mut line)
+            .await?;
         if count == 0 {
             return Ok(());
         }
@@ -136,7 +143,11 @@ where
             Ok(request) => answer(request).await,
             Err(error) => {
                 let hint = "the node and the command line may be of different versions";
-                Err(AdminError::new("malformed", format!("question not understood: {error}"), hint))
+                Err(AdminError::new(
+                    "malformed",
+                    format!("question not understood: {error}"),
+                    hint,
+                ))
             }
         };
         let reply = match reply {
@@ -154,10 +165,12 @@ where
 /// # Errors
 /// [`AskError`].
 pub async fn ask<T: DeserializeOwned>(path: &Path, request: &Request) -> Result<T, AskError> {
-    let mut stream = UnixStream::connect(path).await.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NotRunning,
-        _ => AskError::Io(error),
-    })?;
+    let mut stream = UnixStream::connect(path)
+        .await
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NotRunning,
+            _ => AskError::Io(error),
+        })?;
     let mut bytes = serde_json::to_vec(request).map_err(io::Error::from)?;
     bytes.push(b'\n');
     stream.write_all(&bytes).await?;
@@ -166,7 +179,9 @@ pub async fn ask<T: DeserializeOwned>(path: &Path, request: &Request) -> Result<
     let read = tokio::time::timeout(PATIENCE, reader.read_until(b'\n', &mut line)).await;
     read.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     match serde_json::from_slice(&line).map_err(|error| AskError::Answer(error.to_string()))? {
-        Reply::Ok(value) => serde_json::from_value(value).map_err(|error| AskError::Answer(error.to_string())),
+        Reply::Ok(value) => {
+            serde_json::from_value(value).map_err(|error| AskError::Answer(error.to_string()))
+        }
         Reply::Error(error) => Err(error.into()),
     }
 }

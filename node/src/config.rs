@@ -93,9 +93,15 @@ impl FromStr for CustomerList {
         if text == "any" {
             return Ok(Self(Customers::Any));
         }
-        let listed = text.split(',').filter(|part| !part.is_empty()).map(str::parse::<NodeId>);
+        let listed = text
+            .split(',')
+            .filter(|part| !part.is_empty())
+            .map(str::parse::<NodeId>);
         let listed: Result<BTreeSet<NodeId>, _> = listed.collect();
-        listed.map(Customers::Listed).map(Self).map_err(|error| error.to_string())
+        listed
+            .map(Customers::Listed)
+            .map(Self)
+            .map_err(|error| error.to_string())
     }
 }
 
@@ -188,12 +194,19 @@ impl Config {
     pub fn read(path: &Path, optional: Optional) -> Result<Self, ConfigError> {
         let name = || path.display().to_string();
         match std::fs::read_to_string(path) {
-            Ok(text) => toml::from_str(&text)
-                .map_err(|error| ConfigError::Toml { path: name(), reason: error.to_string().trim_end().to_owned() }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && optional == Optional::Yes => {
+            Ok(text) => toml::from_str(&text).map_err(|error| ConfigError::Toml {
+                path: name(),
+                reason: error.to_string().trim_end().to_owned(),
+            }),
+            Err(error)
+                if error.kind() == std::io::ErrorKind::NotFound && optional == Optional::Yes =>
+            {
                 Ok(Self::default())
             }
-            Err(source) => Err(ConfigError::Io { path: name(), source }),
+            Err(source) => Err(ConfigError::Io {
+                path: name(),
+                source,
+            }),
         }
     }
 
@@ -233,7 +246,10 @@ mod tests {
         let path = dir.path().join("tally.toml");
         std::fs::write(&path, "[terminal]\nslot = 2\n").unwrap();
         let error = Config::read(&path, Optional::Yes).unwrap_err().to_string();
-        assert!(error.contains("unknown field `slot`") && error.contains("line 2"), "{error}");
+        assert!(
+            error.contains("unknown field `slot`") && error.contains("line 2"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -242,7 +258,10 @@ mod tests {
         let config: Config = toml::from_str(text).unwrap();
         assert_eq!(config.coordinator.customers.0, Customers::Any);
         assert_eq!(config.coordinator.input_max.bytes(), 2 << 30);
-        assert_eq!(Config::default().coordinator.customers.0, Customers::Listed(BTreeSet::new()));
+        assert_eq!(
+            Config::default().coordinator.customers.0,
+            Customers::Listed(BTreeSet::new())
+        );
         assert!(toml::from_str::<Config>("[coordinator]\ncustomers = [\"nobody\"]").is_err());
     }
 }

@@ -6,7 +6,7 @@
 //! stops: nothing that follows from it has left.
 
 mod contents;
-mod division;
+pub(crate) mod division;
 mod intake;
 mod merging;
 mod pulls;
@@ -22,7 +22,8 @@ use tally_ledger::cli::{AnswerError, LedgerAnswer, LedgerQuery};
 use tally_ledger::store::{Change, CommitError, Committed, ReadError, Row as StoredRow, Store};
 use tally_protocol::codec;
 use tally_protocol::coordinator::{
-    Answer as RoleAnswer, Coordinator, CoordinatorConfig, Effect, Fact, Input, Question, RestoreError, Row,
+    Answer as RoleAnswer, Coordinator, CoordinatorConfig, Effect, Fact, Input, Question,
+    RestoreError, Row,
 };
 use tally_protocol::entry::Ending;
 use tally_protocol::id::{GrantId, NodeId, TaskId};
@@ -104,7 +105,10 @@ pub enum Operator {
     /// Stop a task.
     Cancel(TaskId, oneshot::Sender<Option<TaskStatus>>),
     /// The log.
-    Ledger(LedgerQuery, oneshot::Sender<Result<LedgerAnswer, AnswerError>>),
+    Ledger(
+        LedgerQuery,
+        oneshot::Sender<Result<LedgerAnswer, AnswerError>>,
+    ),
     /// End the shell.
     Stop,
 }
@@ -150,7 +154,9 @@ impl CoordinatorError {
     pub const fn hint(&self) -> &'static str {
         match self {
             Self::Read(error) => error.hint(),
-            Self::Restore(_) => "the database is damaged or of another network; restore it from a backup",
+            Self::Restore(_) => {
+                "the database is damaged or of another network; restore it from a backup"
+            }
             Self::Commit(error) => error.hint(),
         }
     }
@@ -192,15 +198,38 @@ impl Shell {
     /// # Errors
     /// [`CoordinatorError`] if the records cannot be read.
     pub fn start(setup: Setup) -> Result<Self, CoordinatorError> {
-        let Setup { config, key, store, blobs, access, scratch, network, mailbox } = setup;
+        let Setup {
+            config,
+            key,
+            store,
+            blobs,
+            access,
+            scratch,
+            network,
+            mailbox,
+        } = setup;
         let loaded = store.load()?;
         let me = config.me;
-        let snapshot = loaded.snapshot.as_ref().map(|snapshot| snapshot.bytes.as_slice());
+        let snapshot = loaded
+            .snapshot
+            .as_ref()
+            .map(|snapshot| snapshot.bytes.as_slice());
         let facts: Vec<Vec<u8>> = loaded.facts.collect::<Result<_, _>>()?;
         let machine = Coordinator::restore(config, rand::random(), snapshot, facts)?;
-        let snapshot_at = loaded.snapshot.as_ref().map_or(0, |snapshot| snapshot.up_to);
+        let snapshot_at = loaded
+            .snapshot
+            .as_ref()
+            .map_or(0, |snapshot| snapshot.up_to);
         Ok(Self {
-            parts: Parts { me, key, network, blobs, access, scratch, mailbox },
+            parts: Parts {
+                me,
+                key,
+                network,
+                blobs,
+                access,
+                scratch,
+                mailbox,
+            },
             machine,
             store: Arc::new(store),
             asked: 0,
@@ -219,7 +248,10 @@ impl Shell {
     ///
     /// # Errors
     /// [`CoordinatorError::Commit`] if a group was not written: the process must stop.
-    pub async fn run(mut self, mut mailbox: mpsc::Receiver<Message>) -> Result<(), CoordinatorError> {
+    pub async fn run(
+        mut self,
+        mut mailbox: mpsc::Receiver<Message>,
+    ) -> Result<(), CoordinatorError> {
         let mut effects = Vec::new();
         self.machine.resume(clock::now(), &mut effects);
         self.allow_results();
@@ -247,7 +279,9 @@ impl Shell {
     /// Lets customers read the results that are here.
     fn allow_results(&self) {
         for summary in self.machine.list(self.parts.me) {
-            let status = self.machine.status(clock::now(), &summary.task, self.parts.me);
+            let status = self
+                .machine
+                .status(clock::now(), &summary.task, self.parts.me);
             let result = status.and_then(|status| status.result);
             if let (Some(result), Some(task)) = (result, self.machine.task(&summary.task)) {
                 self.parts.access.allow_reader(result.id, task.customer);
@@ -269,12 +303,23 @@ impl Shell {
                 self.pass_points(&input);
                 self.machine.handle(now, input, effects);
             }
-            Message::Asked { from, request, answer } => self.asked(now, from, request, answer, effects),
+            Message::Asked {
+                from,
+                request,
+                answer,
+            } => self.asked(now, from, request, answer, effects),
             Message::Submitted { task, answer } => {
                 fault::pass(Point::SubmissionHeard);
                 let question = self.question();
                 self.customers.insert(question, answer);
-                self.machine.handle(now, Input::Submitted { question, task: *task }, effects);
+                self.machine.handle(
+                    now,
+                    Input::Submitted {
+                        question,
+                        task: *task,
+                    },
+                    effects,
+                );
             }
             Message::Pull { from, pull, answer } => self.check_pull(from, *pull, answer),
             Message::Checked(pull) => self.complete_pull(now, pull, effects),
@@ -300,12 +345,15 @@ impl Shell {
     fn operator(&mut self, now: Timestamp, operator: Operator, effects: &mut Vec<Effect>) {
         match operator {
             Operator::List(reply) => drop(reply.send(self.machine.list(self.parts.me))),
-            Operator::Status(task, reply) => drop(reply.send(self.machine.status(now, &task, self.parts.me))),
+            Operator::Status(task, reply) => {
+                drop(reply.send(self.machine.status(now, &task, self.parts.me)))
+            }
             Operator::Cancel(task, reply) => {
                 let question = self.question();
                 self.operators.insert(question, reply);
                 let by = self.parts.me;
-                self.machine.handle(now, Input::Cancelled { question, task, by }, effects);
+                self.machine
+                    .handle(now, Input::Cancelled { question, task, by }, effects);
             }
             Operator::Ledger(query, reply) => {
                 let store = Arc::clone(&self.store);
@@ -350,7 +398,10 @@ impl Shell {
 
     /// Gathers everything durable of the effects into one change.
     fn change_of(&mut self, effects: &[Effect]) -> Result<Change, CoordinatorError> {
-        let mut change = Change { puts: std::mem::take(&mut self.rows), ..Change::default() };
+        let mut change = Change {
+            puts: std::mem::take(&mut self.rows),
+            ..Change::default()
+        };
         let now = clock::now();
         for effect in effects {
             match effect {
@@ -359,13 +410,23 @@ impl Shell {
                     change.puts.extend(self.pins_of(fact));
                 }
                 Effect::Append(event) => change.events.push((now, event.clone())),
-                Effect::Keep { task, row: Row::Unit { unit, output } } => {
+                Effect::Keep {
+                    task,
+                    row: Row::Unit { unit, output },
+                } => {
                     change.puts.push(contents::unit_row(task, *unit, output));
                 }
-                Effect::Keep { task, row: Row::Output { id, content } } => {
+                Effect::Keep {
+                    task,
+                    row: Row::Output { id, content },
+                } => {
                     change.puts.push(contents::output_row(task, id, content));
                 }
-                Effect::Forget(task) => change.removals.extend(contents::forget(&self.store, task, &self.parts)?),
+                Effect::Forget(task) => {
+                    change
+                        .removals
+                        .extend(contents::forget(&self.store, task, &self.parts)?)
+                }
                 Effect::Answer { .. }
                 | Effect::Nudge { .. }
                 | Effect::Announce(_)
@@ -382,17 +443,24 @@ impl Shell {
     /// Returns the rows that keep the contents which a fact speaks of.
     fn pins_of(&self, fact: &Fact) -> Vec<StoredRow> {
         match fact {
-            Fact::Accepted { signed, .. } => match signed.clone().verify(self.parts.network.network()) {
-                Ok(task) => {
-                    let editor = task.edit.as_ref().map(|edit| edit.program.id);
-                    let all = [task.program.id, task.input.id].into_iter().chain(editor);
-                    all.flat_map(|blob| contents::pins(&task.task_id(), &blob)).collect()
+            Fact::Accepted { signed, .. } => {
+                match signed.clone().verify(self.parts.network.network()) {
+                    Ok(task) => {
+                        let editor = task.edit.as_ref().map(|edit| edit.program.id);
+                        let all = [task.program.id, task.input.id].into_iter().chain(editor);
+                        all.flat_map(|blob| contents::pins(&task.task_id(), &blob))
+                            .collect()
+                    }
+                    Err(_) => Vec::new(),
                 }
-                Err(_) => Vec::new(),
-            },
+            }
             Fact::Divided { task, division } => contents::pins(task, &division.packed.id).to_vec(),
             Fact::Merged { task, merged } => contents::pins(task, &merged.id).to_vec(),
-            Fact::Ended { task, ending: Ending::Done(result), .. } => contents::pins(task, &result.id).to_vec(),
+            Fact::Ended {
+                task,
+                ending: Ending::Done(result),
+                ..
+            } => contents::pins(task, &result.id).to_vec(),
             Fact::Arrived(_)
             | Fact::Reported { .. }
             | Fact::Faulted { .. }
@@ -437,7 +505,11 @@ impl Shell {
                 RoleAnswer::Pulled(_) => reply.send(CustomerReply::Refused(Refusal::Malformed)),
             }
         } else if let Some(reply) = self.operators.remove(&question) {
-            let status = if let RoleAnswer::Status(status) = answer { Some(*status) } else { None };
+            let status = if let RoleAnswer::Status(status) = answer {
+                Some(*status)
+            } else {
+                None
+            };
             let _ = reply.send(status);
         } else if let Some(reply) = self.pulls.remove(&question) {
             self.answer_pull(answer, reply);
@@ -461,7 +533,12 @@ impl Shell {
         use tally_protocol::message::announce::{ADDRESS_BYTES_MAX, ADDRESSES_MAX};
         let parts = self.parts.clone();
         tokio::spawn(async move {
-            let addresses = parts.network.addresses().await.into_iter().map(|address| address.to_string());
+            let addresses = parts
+                .network
+                .addresses()
+                .await
+                .into_iter()
+                .map(|address| address.to_string());
             let fitting = addresses.filter(|address| address.len() <= ADDRESS_BYTES_MAX);
             offer.addresses = fitting.take(ADDRESSES_MAX).collect();
             let offer = Verified::sign(offer, parts.network.network(), &parts.key);

@@ -79,7 +79,9 @@ impl FromStr for Fault {
         let (name, count) = text.split_once(':').unwrap_or((text, "1"));
         let point = Point::ALL.into_iter().find(|point| point.name() == name);
         let point = point.ok_or_else(|| format!("{name:?} is not a fault point"))?;
-        let count = count.parse().map_err(|_| format!("{count:?} is not a count"))?;
+        let count = count
+            .parse()
+            .map_err(|_| format!("{count:?} is not a count"))?;
         Ok(Self { point, count })
     }
 }
@@ -97,7 +99,10 @@ pub fn pass(point: Point) {
         return;
     };
     if fault.point == point && passed.fetch_add(1, Ordering::Relaxed) + 1 == fault.count {
-        tracing::error!(point = point.name(), "fault point reached, the process ends");
+        tracing::error!(
+            point = point.name(),
+            "fault point reached, the process ends"
+        );
         let me = rustix::process::getpid();
         // Killed, not aborted: no handler runs, as after a power cut.
         let _ = rustix::process::kill_process(me, rustix::process::Signal::KILL);

@@ -28,7 +28,9 @@ const FORMAT_TEXT: &str = "tally data folder, format ";
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     /// The folder is of another version of Tally.
-    #[error("use the folder {path}: its format is {found}, this program knows {FORMAT}; use the version of Tally that wrote it")]
+    #[error(
+        "use the folder {path}: its format is {found}, this program knows {FORMAT}; use the version of Tally that wrote it"
+    )]
     Format {
         /// The folder.
         path: PathBuf,
@@ -36,7 +38,9 @@ pub enum FolderError {
         found: String,
     },
     /// Another process uses it.
-    #[error("use the folder {0}: a node is running on it; stop that one first, or choose another --dir")]
+    #[error(
+        "use the folder {0}: a node is running on it; stop that one first, or choose another --dir"
+    )]
     InUse(PathBuf),
     /// The disk says no.
     #[error("use {path}")]
@@ -64,14 +68,26 @@ impl Folder {
     /// # Errors
     /// [`FolderError`] if it cannot be made or is of another format.
     pub fn open(root: &Path) -> Result<Self, FolderError> {
-        let folder = Self { root: root.to_owned() };
-        fs::create_dir_all(root).map_err(|source| FolderError::Io { path: root.to_owned(), source })?;
+        let folder = Self {
+            root: root.to_owned(),
+        };
+        fs::create_dir_all(root).map_err(|source| FolderError::Io {
+            path: root.to_owned(),
+            source,
+        })?;
         let path = folder.root.join("format");
         match fs::read_to_string(&path) {
             Ok(text) => {
-                let found = text.trim().strip_prefix(FORMAT_TEXT).unwrap_or("unknown").to_owned();
+                let found = text
+                    .trim()
+                    .strip_prefix(FORMAT_TEXT)
+                    .unwrap_or("unknown")
+                    .to_owned();
                 if found != FORMAT.to_string() {
-                    return Err(FolderError::Format { path: root.to_owned(), found });
+                    return Err(FolderError::Format {
+                        path: root.to_owned(),
+                        found,
+                    });
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -89,7 +105,11 @@ impl Folder {
     /// [`FolderError::InUse`] if another process has it.
     pub fn lock(&self) -> Result<FolderLock, FolderError> {
         let path = self.root.join("lock");
-        let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let opened = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path);
         let file = opened.map_err(|source| FolderError::Io { path, source })?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| FolderError::InUse(self.root.clone()))?;
@@ -168,7 +188,12 @@ mod tests {
         Folder::open(dir.path()).unwrap();
         fs::write(dir.path().join("format"), "tally data folder, format 2\n").unwrap();
         let error = Folder::open(dir.path()).unwrap_err();
-        assert!(error.to_string().contains("its format is 2, this program knows 1"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("its format is 2, this program knows 1"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -70,12 +70,22 @@ pub fn create(path: &Path) -> Result<SigningKey, KeyError> {
 pub fn write(path: &Path, key: &SigningKey) -> Result<(), KeyError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::AlreadyExists => KeyError::Exists(path.to_owned()),
-        _ => KeyError::Io { path: path.to_owned(), source },
+        _ => KeyError::Io {
+            path: path.to_owned(),
+            source,
+        },
     };
     let secret = Zeroizing::new(HEXLOWER.encode(key.as_bytes()));
     let text = Zeroizing::new(format!("{HEADER}\n{}\n{}\n", *secret, node_id(key)));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed)?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(failed)
 }
 
 /// Reads a key.
@@ -85,11 +95,21 @@ pub fn write(path: &Path, key: &SigningKey) -> Result<(), KeyError> {
 pub fn read(path: &Path) -> Result<SigningKey, KeyError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => KeyError::Missing(path.to_owned()),
-        _ => KeyError::Io { path: path.to_owned(), source },
+        _ => KeyError::Io {
+            path: path.to_owned(),
+            source,
+        },
     };
-    let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777;
+    let mode = std::fs::metadata(path)
+        .map_err(failed)?
+        .permissions()
+        .mode()
+        & 0o777;
     if mode & 0o077 != 0 {
-        return Err(KeyError::Readable { path: path.to_owned(), mode });
+        return Err(KeyError::Readable {
+            path: path.to_owned(),
+            mode,
+        });
     }
     let text = Zeroizing::new(std::fs::read_to_string(path).map_err(failed)?);
     parse(&text).ok_or_else(|| KeyError::Format(path.to_owned()))
@@ -126,7 +146,10 @@ mod tests {
         assert!(matches!(read(&path), Err(KeyError::Missing(_))));
         create(&path).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(read(&path), Err(KeyError::Readable { mode: 0o644, .. })));
+        assert!(matches!(
+            read(&path),
+            Err(KeyError::Readable { mode: 0o644, .. })
+        ));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, text.replacen(HEADER, "", 1)).unwrap();

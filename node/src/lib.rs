@@ -9,9 +9,11 @@
 
 pub mod admin;
 pub mod blobs;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod coordinator;
+pub mod customer;
 pub mod error;
 pub mod fault;
 pub mod folder;

@@ -1,6 +1,6 @@
 //! A running node: the roles that were chosen, the overlay they share, and the admin socket.
 
-mod operator;
+pub mod operator;
 mod router;
 
 use std::path::PathBuf;
@@ -59,7 +59,11 @@ struct Part<M> {
 /// # Errors
 /// If it cannot start, or a role cannot go on.
 pub async fn run(start: Start) -> Result<()> {
-    let Start { folder, config, roles } = start;
+    let Start {
+        folder,
+        config,
+        roles,
+    } = start;
     let _lock = folder.lock()?;
     let key = keys::read(&folder.key())?;
     let me = keys::node_id(&key);
@@ -67,18 +71,30 @@ pub async fn run(start: Start) -> Result<()> {
     let (network, events) = Network::start(network_config(&folder, &config, &roles, &key))?;
     let mut peers = Peers::new(network.clone());
     let mut stores = Vec::new();
-    let mut running = Roles { coordinator: None, terminal: None };
+    let mut running = Roles {
+        coordinator: None,
+        terminal: None,
+    };
     if roles.contains(&Role::Coordinator) {
         let store = open_store(folder.tasks(), config.coordinator.disk_max.bytes())?;
         stores.push(store.clone());
-        let part = start_coordinator(&folder, &config, &key, (store.clone(), access.clone(), network.clone()))?;
+        let part = start_coordinator(
+            &folder,
+            &config,
+            &key,
+            (store.clone(), access.clone(), network.clone()),
+        )?;
         peers.add_own(part.mailbox.clone(), store);
         running.coordinator = Some(part);
     }
     if roles.contains(&Role::Terminal) {
         let store = open_store(folder.blobs(), config.terminal.disk_max.bytes())?;
         stores.push(store.clone());
-        running.terminal = Some(start_terminal(&config, &key, (store, access.clone(), peers.clone()))?);
+        running.terminal = Some(start_terminal(
+            &config,
+            &key,
+            (store, access.clone(), peers.clone()),
+        )?);
     }
     let serving = blobs::serve(&network, stores, access, ServeLimits::default());
     let socket = crate::admin::listen(&folder.socket())
@@ -86,13 +102,28 @@ pub async fn run(start: Start) -> Result<()> {
     tracing::info!(node = %me, network = %config.network, ?roles, folder = %folder.root().display(), "node started");
     let routed = router::Router::new(&running, network.clone(), &config).run(events);
     let (stop, stopped) = mpsc::channel(1);
-    let operator = operator::Operator::new(&running, network.clone(), (me, roles, folder.clone()), stop);
+    let operator =
+        operator::Operator::new(&running, network.clone(), (me, roles, folder.clone()), stop);
     let result = until_stopped(&mut running, routed, operator.run(socket), stopped).await;
     end(running).await;
     network.shutdown().await;
     serving.abort();
     let _ = std::fs::remove_file(folder.socket());
     result
+}
+
+/// Runs a node until it stops by itself or `stopped` says so.
+///
+/// # Errors
+/// As [`run`].
+pub async fn until<T>(
+    running: impl Future<Output = Result<()>>,
+    stopped: impl Future<Output = T>,
+) -> Result<()> {
+    tokio::select! {
+        result = running => result,
+        _ = stopped => Ok(()),
+    }
 }
 
 /// Waits for a signal, a question to stop, or a role that cannot go on.
@@ -141,7 +172,12 @@ async fn end(mut running: Roles) {
     }
 }
 
-fn network_config(folder: &Folder, config: &Config, roles: &[Role], key: &SigningKey) -> NetworkConfig {
+fn network_config(
+    folder: &Folder,
+    config: &Config,
+    roles: &[Role],
+    key: &SigningKey,
+) -> NetworkConfig {
     NetworkConfig {
         key: key.clone(),
         network: config.network.clone(),
@@ -156,7 +192,8 @@ fn network_config(folder: &Folder, config: &Config, roles: &[Role], key: &Signin
 }
 
 fn open_store(path: PathBuf, bytes_max: u64) -> Result<BlobStore> {
-    std::fs::create_dir_all(&path).with_context(|| format!("make the folder {}", path.display()))?;
+    std::fs::create_dir_all(&path)
+        .with_context(|| format!("make the folder {}", path.display()))?;
     Ok(BlobStore::open(&path, StoreLimits { bytes_max })?)
 }
 
@@ -167,12 +204,16 @@ fn start_coordinator(
     (blobs, access, network): (BlobStore, Access, Network),
 ) -> Result<Part<coordinator::Message>> {
     let me = keys::node_id(key);
-    let identity = Identity { network: config.network.clone(), node: me };
+    let identity = Identity {
+        network: config.network.clone(),
+        node: me,
+    };
     let store = Store::create_or_open(&folder.coordinator_store(), &identity, crate::clock::now())?;
     let scratch = folder.root().join("scratch");
     // Whatever lies there was left half done by an earlier run.
     let _ = std::fs::remove_dir_all(&scratch);
-    std::fs::create_dir_all(&scratch).with_context(|| format!("make the folder {}", scratch.display()))?;
+    std::fs::create_dir_all(&scratch)
+        .with_context(|| format!("make the folder {}", scratch.display()))?;
     let (mailbox, messages) = mpsc::channel(coordinator::MAILBOX_MAX);
     let table = &config.coordinator;
     let role = CoordinatorConfig {

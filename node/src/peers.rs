@@ -65,8 +65,15 @@ impl Peers {
             return Ok(WorkReply::Refused(Refusal::WrongRole));
         };
         let (answer, answered) = Answer::channel();
-        let message = coordinator::Message::Pull { from: to, pull, answer };
-        own.mailbox.send(message).await.map_err(|_| AskError::ShutDown)?;
+        let message = coordinator::Message::Pull {
+            from: to,
+            pull,
+            answer,
+        };
+        own.mailbox
+            .send(message)
+            .await
+            .map_err(|_| AskError::ShutDown)?;
         answered.await.map_err(|_| AskError::ShutDown)
     }
 
@@ -104,7 +111,9 @@ impl Peers {
         };
         let store = own.store.clone();
         let read = tokio::task::spawn_blocking(move || store.read(range));
-        let read = read.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        let read = read
+            .await
+            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         Ok(read?)
     }
 }

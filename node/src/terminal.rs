@@ -15,9 +15,13 @@ use tally_protocol::coordinator::Question;
 use tally_protocol::id::{BlobId, GrantId, NetworkId, NodeId, TaskId};
 use tally_protocol::message::Refusal;
 use tally_protocol::message::announce::Offer;
-use tally_protocol::message::work::{Batch, Leased, Pull, PullReply, Report as WorkReport, WorkReply, WorkRequest};
+use tally_protocol::message::work::{
+    Batch, Leased, Pull, PullReply, Report as WorkReport, WorkReply, WorkRequest,
+};
 use tally_protocol::signed::Verified;
-use tally_protocol::terminal::{Answer, Effect, Input, Job, PullOut, Run, Terminal, TerminalConfig};
+use tally_protocol::terminal::{
+    Answer, Effect, Input, Job, PullOut, Run, Terminal, TerminalConfig,
+};
 use tally_protocol::unit::{Fault, ProfileId};
 use tokio::sync::{mpsc, oneshot};
 
@@ -120,7 +124,10 @@ pub struct Shell {
 #[derive(Debug)]
 enum Held {
     /// On its way; these jobs wait for it.
-    Preparing(Box<(Verified<tally_protocol::message::work::Grant>, Leased)>, VecDeque<(Job, Range<usize>)>),
+    Preparing(
+        Box<(Verified<tally_protocol::message::work::Grant>, Leased)>,
+        VecDeque<(Job, Range<usize>)>,
+    ),
     Ready(Prepared),
     Failed(Arc<tally_protocol::message::work::Grant>),
 }
@@ -186,7 +193,11 @@ impl Shell {
             Message::Worker(Report::Finished(job)) => Input::Finished(job),
             Message::Worker(Report::Broken(reason)) => return Err(Broken(reason)),
             Message::Pulled(question, Ok(pulled)) => {
-                let Pulled { answer, leased, peers } = *pulled;
+                let Pulled {
+                    answer,
+                    leased,
+                    peers,
+                } = *pulled;
                 self.mesh(peers);
                 if let (Some(grant), Some(leased)) = (&answer.grant, leased) {
                     let held = Held::Preparing(Box::new((grant.clone(), leased)), VecDeque::new());
@@ -243,18 +254,32 @@ impl Shell {
 
     /// Signs and sends a pull; the answer comes back as a message.
     fn pull(&self, out: PullOut) {
-        let Setup { key, network, profile, memory_bytes, peers, mailbox, access, .. } = &self.setup;
+        let Setup {
+            key,
+            network,
+            profile,
+            memory_bytes,
+            peers,
+            mailbox,
+            access,
+            ..
+        } = &self.setup;
         for result in out.results.iter().filter(|result| result.inline.is_none()) {
             access.allow_reader(result.output.id, out.to);
         }
         let (question, to) = (out.question, out.to);
-        let (key, network, peers, mailbox) = (key.clone(), network.clone(), peers.clone(), mailbox.clone());
+        let (key, network, peers, mailbox) =
+            (key.clone(), network.clone(), peers.clone(), mailbox.clone());
         let (profile, memory_bytes) = (profile.clone(), *memory_bytes);
         tokio::spawn(async move {
             let report = (!out.results.is_empty()).then(|| {
                 let batch = Batch::of(&out.results, to, clock::now());
                 let batch = Verified::sign(batch, &network, &key).signed().clone();
-                WorkReport { batch, results: out.results, grants: out.grants }
+                WorkReport {
+                    batch,
+                    results: out.results,
+                    grants: out.grants,
+                }
             });
             let pull = Pull {
                 want: out.want,
@@ -286,7 +311,9 @@ impl Shell {
             return;
         };
         let (grant, leased) = (**held).clone();
-        let prepare = self.programs.prepare(grant, leased, self.setup.peers.clone());
+        let prepare = self
+            .programs
+            .prepare(grant, leased, self.setup.peers.clone());
         let mailbox = self.setup.mailbox.clone();
         tokio::spawn(async move {
             let result = prepare.await;
@@ -318,14 +345,31 @@ impl Shell {
         match self.grants.get_mut(&id) {
             Some(Held::Preparing(_, waiting)) => waiting.push_back((job, places)),
             Some(Held::Ready(prepared)) => {
-                let Prepared { grant, program, inputs } = prepared.clone();
-                self.setup.workers.give(Order { job, grant, places, program, inputs });
+                let Prepared {
+                    grant,
+                    program,
+                    inputs,
+                } = prepared.clone();
+                self.setup.workers.give(Order {
+                    job,
+                    grant,
+                    places,
+                    program,
+                    inputs,
+                });
             }
             Some(Held::Failed(grant)) => {
                 let lost = grant.units[places].iter().map(|leased| leased.unit);
-                let run = |unit| Run { unit, result: Err(Fault::Unavailable), took: Duration::ZERO };
+                let run = |unit| Run {
+                    unit,
+                    result: Err(Fault::Unavailable),
+                    took: Duration::ZERO,
+                };
                 let runs = lost.map(run).collect();
-                self.tell([Message::Worker(Report::Ran(job, runs)), Message::Worker(Report::Finished(job))]);
+                self.tell([
+                    Message::Worker(Report::Ran(job, runs)),
+                    Message::Worker(Report::Finished(job)),
+                ]);
             }
             None => self.tell([Message::Worker(Report::Finished(job))]),
         }
@@ -354,7 +398,11 @@ impl Shell {
     }
 
     fn dial(&self, offer: &Verified<Offer>) {
-        let addresses: Vec<Multiaddr> = offer.addresses.iter().filter_map(|text| text.parse().ok()).collect();
+        let addresses: Vec<Multiaddr> = offer
+            .addresses
+            .iter()
+            .filter_map(|text| text.parse().ok())
+            .collect();
         let (peers, to) = (self.setup.peers.clone(), offer.signer());
         tokio::spawn(async move {
             if let Err(error) = peers.connect(to, addresses).await {
@@ -369,7 +417,8 @@ impl Shell {
             if self.meshed.len() >= MESH_DIALS_MAX || !self.meshed.insert(address.clone()) {
                 continue;
             }
-            let (Ok(address), peers) = (address.parse::<Multiaddr>(), self.setup.peers.clone()) else {
+            let (Ok(address), peers) = (address.parse::<Multiaddr>(), self.setup.peers.clone())
+            else {
                 continue;
             };
             tokio::spawn(async move {
@@ -383,13 +432,28 @@ impl Shell {
 
 /// Checks the signature of a new grant and that the inline inputs have the length it says.
 fn checked(reply: PullReply, network: &NetworkId) -> Option<Box<Pulled>> {
-    let PullReply { leased, verdicts, ended, retry_millis, peers } = reply;
+    let PullReply {
+        leased,
+        verdicts,
+        ended,
+        retry_millis,
+        peers,
+    } = reply;
     let grant = match &leased {
         Some(leased) => Some(leased.grant.clone().verify(network).ok()?),
         None => None,
     };
-    let answer = Answer { grant, verdicts, ended, retry_millis };
-    Some(Box::new(Pulled { answer, leased, peers }))
+    let answer = Answer {
+        grant,
+        verdicts,
+        ended,
+        retry_millis,
+    };
+    Some(Box::new(Pulled {
+        answer,
+        leased,
+        peers,
+    }))
 }
 
 /// A nudge for this terminal.

@@ -15,7 +15,9 @@ use tally_protocol::message::work::{Grant, INLINE_UNIT_BYTES_MAX};
 use tally_protocol::task::BlobRef;
 use tally_protocol::terminal::{Job, Ran, Run};
 use tally_protocol::unit::{Fault, Limits};
-use tally_sandbox::{Batch, KillHandle, Program, Sandbox, SandboxConfig, SandboxError, UnitRun, UnitSpec};
+use tally_sandbox::{
+    Batch, KillHandle, Program, Sandbox, SandboxConfig, SandboxError, UnitRun, UnitSpec,
+};
 
 use crate::blobs::BlobStore;
 
@@ -53,7 +55,8 @@ impl Inputs {
     /// Returns the bytes of the units at `places`, and where in them each unit lies; `None` if there are fewer bytes.
     fn of(&self, grant: &Grant, places: &Range<usize>) -> Option<(&[u8], Vec<Range<usize>>)> {
         let length = |place: usize| usize::try_from(grant.units.get(place)?.bytes).ok();
-        let start = (0..places.start).try_fold(0_usize, |sum, place| sum.checked_add(length(place)?))?;
+        let start =
+            (0..places.start).try_fold(0_usize, |sum, place| sum.checked_add(length(place)?))?;
         let mut ranges = Vec::with_capacity(places.len());
         let mut end = 0_usize;
         for place in places.clone() {
@@ -101,13 +104,23 @@ impl Workers {
         let mut threads = Vec::new();
         for slot in 0..slots {
             let mut sandbox = Sandbox::spawn(config.clone())?;
-            let (queue, running, store, report) =
-                (Arc::clone(&queue), Arc::clone(&running), store.clone(), report.clone());
+            let (queue, running, store, report) = (
+                Arc::clone(&queue),
+                Arc::clone(&running),
+                store.clone(),
+                report.clone(),
+            );
             let work = move || serve(&mut sandbox, &queue, &running, &store, &report);
-            let thread = std::thread::Builder::new().name(format!("slot-{slot}")).spawn(work);
+            let thread = std::thread::Builder::new()
+                .name(format!("slot-{slot}"))
+                .spawn(work);
             threads.push(thread.expect("the operating system has room for a thread"));
         }
-        Ok(Self { orders: Some(orders), running, threads })
+        Ok(Self {
+            orders: Some(orders),
+            running,
+            threads,
+        })
     }
 
     /// Puts an order in the queue. The terminal gives no more orders than there are slots, so it never waits.
@@ -129,7 +142,10 @@ impl Workers {
 impl Drop for Workers {
     fn drop(&mut self) {
         self.orders = None;
-        for handle in std::mem::take(&mut *lock(&self.running)).into_values().flatten() {
+        for handle in std::mem::take(&mut *lock(&self.running))
+            .into_values()
+            .flatten()
+        {
             handle.kill();
         }
         for thread in self.threads.drain(..) {
@@ -178,10 +194,20 @@ fn run(
     store: &BlobStore,
     report: &impl Fn(Report),
 ) -> Result<(), SandboxError> {
-    let Order { job, grant, places, program, inputs } = order;
+    let Order {
+        job,
+        grant,
+        places,
+        program,
+        inputs,
+    } = order;
     let Some((bytes, ranges)) = inputs.of(grant, places) else {
         let lost = grant.units[places.clone()].iter();
-        let lost = lost.map(|leased| Run { unit: leased.unit, result: Err(Fault::Unavailable), took: Duration::ZERO });
+        let lost = lost.map(|leased| Run {
+            unit: leased.unit,
+            result: Err(Fault::Unavailable),
+            took: Duration::ZERO,
+        });
         report(Report::Ran(*job, lost.collect()));
         return Ok(());
     };
@@ -189,9 +215,19 @@ fn run(
     let units: Vec<UnitSpec> = grant.units[places.clone()]
         .iter()
         .zip(ranges)
-        .map(|(leased, input)| UnitSpec { index: leased.unit, params: leased.params.clone(), input })
+        .map(|(leased, input)| UnitSpec {
+            index: leased.unit,
+            params: leased.params.clone(),
+            input,
+        })
         .collect();
-    let batch = batch_of(program, &grant.args, (grant.task, grant.unit_count), grant.limits, &units);
+    let batch = batch_of(
+        program,
+        &grant.args,
+        (grant.task, grant.unit_count),
+        grant.limits,
+        &units,
+    );
     let mut gathered = Vec::new();
     let mut since = Instant::now();
     let done = sandbox.run(&batch, &mut |unit| {
@@ -223,21 +259,49 @@ pub fn batch_of<'a>(
     limits: Limits,
     units: &'a [UnitSpec],
 ) -> Batch<'a> {
-    Batch { program, args, unit_count, seed: *task.as_bytes(), limits, units }
+    Batch {
+        program,
+        args,
+        unit_count,
+        seed: *task.as_bytes(),
+        limits,
+        units,
+    }
 }
 
 /// Turns what the sandbox says into a result, with a large output put into the store.
 fn taken(unit: UnitRun, store: &BlobStore) -> Run {
-    let UnitRun { index, result, fuel, output, run_time, .. } = unit;
+    let UnitRun {
+        index,
+        result,
+        fuel,
+        output,
+        run_time,
+        ..
+    } = unit;
     let result = result.and_then(|outcome| {
         if output.len() as u64 <= INLINE_UNIT_BYTES_MAX {
-            return Ok(Ran { outcome, fuel, output: BlobRef::of(&output), inline: Some(output) });
+            return Ok(Ran {
+                outcome,
+                fuel,
+                output: BlobRef::of(&output),
+                inline: Some(output),
+            });
         }
         let output = store.put(&output).map_err(|error| {
             tracing::warn!("cannot keep an output: {}", crate::error::chain(&error));
             Fault::Unavailable
         })?;
-        Ok(Ran { outcome, fuel, output, inline: None })
+        Ok(Ran {
+            outcome,
+            fuel,
+            output,
+            inline: None,
+        })
     });
-    Run { unit: index, result, took: run_time }
+    Run {
+        unit: index,
+        result,
+        took: run_time,
+    }
 }

@@ -174,7 +174,10 @@ impl Holder {
                     None
                 }
             };
-            let open = stores.iter().find_map(open_in).ok_or(Refusal::UnknownBlob)?;
+            let open = stores
+                .iter()
+                .find_map(open_in)
+                .ok_or(Refusal::UnknownBlob)?;
             let end = request.range.start.checked_add(request.range.bytes);
             if end.is_none_or(|end| end > open.blob.bytes) {
                 return Err(Refusal::Malformed);

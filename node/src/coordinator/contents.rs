@@ -25,11 +25,17 @@ const REFERENCE_BYTES_MAX: usize = 100;
 
 pub(super) fn unit_row(task: &TaskId, unit: u32, output: &BlobRef) -> Row {
     let key = [&[UNIT], &task.as_bytes()[..], &unit.to_be_bytes()].concat();
-    Row { key, value: codec::to_bytes(output) }
+    Row {
+        key,
+        value: codec::to_bytes(output),
+    }
 }
 
 pub(super) fn output_row(task: &TaskId, id: &BlobId, content: &[u8]) -> Row {
-    Row { key: output_key(task, id), value: content.to_vec() }
+    Row {
+        key: output_key(task, id),
+        value: content.to_vec(),
+    }
 }
 
 fn output_key(task: &TaskId, id: &BlobId) -> Vec<u8> {
@@ -40,7 +46,10 @@ fn output_key(task: &TaskId, id: &BlobId) -> Vec<u8> {
 pub(super) fn pins(task: &TaskId, blob: &BlobId) -> [Row; 2] {
     let by_task = [&[TASK_BLOB], &task.as_bytes()[..], blob.as_bytes()].concat();
     let by_blob = [&[BLOB_TASK], &blob.as_bytes()[..], task.as_bytes()].concat();
-    [by_task, by_blob].map(|key| Row { key, value: Vec::new() })
+    [by_task, by_blob].map(|key| Row {
+        key,
+        value: Vec::new(),
+    })
 }
 
 /// Returns the agreed outputs of a task in the order of its units.
@@ -51,18 +60,29 @@ pub(super) fn outputs(
     let rows = store.rows(&[&[UNIT], &task.as_bytes()[..]].concat())?;
     Ok(rows.map(|row| {
         let row = row?;
-        let unit = row.key.last_chunk().map_or(u32::MAX, |bytes| u32::from_be_bytes(*bytes));
+        let unit = row
+            .key
+            .last_chunk()
+            .map_or(u32::MAX, |bytes| u32::from_be_bytes(*bytes));
         Ok((unit, codec::from_bytes(&row.value, REFERENCE_BYTES_MAX)?))
     }))
 }
 
 /// Returns the content of a small output.
-pub(super) fn small_output(store: &Store, task: &TaskId, id: &BlobId) -> Result<Option<Vec<u8>>, ReadError> {
+pub(super) fn small_output(
+    store: &Store,
+    task: &TaskId,
+    id: &BlobId,
+) -> Result<Option<Vec<u8>>, ReadError> {
     store.row(&output_key(task, id))
 }
 
 /// Removes the contents that only this task needs. Returns the prefixes of the rows to be removed.
-pub(super) fn forget(store: &Store, task: &TaskId, parts: &Parts) -> Result<Vec<Vec<u8>>, ReadError> {
+pub(super) fn forget(
+    store: &Store,
+    task: &TaskId,
+    parts: &Parts,
+) -> Result<Vec<Vec<u8>>, ReadError> {
     let of_task = |kind: u8| [&[kind], &task.as_bytes()[..]].concat();
     let mut removals = vec![of_task(UNIT), of_task(OUTPUT), of_task(TASK_BLOB)];
     for row in store.rows(&of_task(TASK_BLOB))? {

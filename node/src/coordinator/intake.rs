@@ -32,7 +32,10 @@ impl Shell {
                 tokio::spawn(async move {
                     match signed.verify(parts.network.network()) {
                         Ok(task) if task.signer() == from => {
-                            let message = Message::Submitted { task: Box::new(task), answer };
+                            let message = Message::Submitted {
+                                task: Box::new(task),
+                                answer,
+                            };
                             let _ = parts.mailbox.send(message).await;
                         }
                         Ok(_) => answer.send(CustomerReply::Refused(Refusal::NotAdmitted)),
@@ -43,12 +46,23 @@ impl Shell {
                     }
                 });
             }
-            CustomerRequest::Watch { task, seen } => self.watchers.add(now, (task, from), seen, answer, &self.machine),
+            CustomerRequest::Watch { task, seen } => {
+                self.watchers
+                    .add(now, (task, from), seen, answer, &self.machine)
+            }
             CustomerRequest::List => answer.send(CustomerReply::Tasks(self.machine.list(from))),
             CustomerRequest::Cancel(task) => {
                 let question = self.question();
                 self.customers.insert(question, answer);
-                self.machine.handle(now, Input::Cancelled { question, task, by: from }, effects);
+                self.machine.handle(
+                    now,
+                    Input::Cancelled {
+                        question,
+                        task,
+                        by: from,
+                    },
+                    effects,
+                );
             }
         }
     }
@@ -61,7 +75,10 @@ impl Shell {
         let (task, parts) = (task.value().clone(), self.parts.clone());
         let fetching = tokio::spawn(async move {
             let result = fetch_all(id, &task, &parts).await;
-            let _ = parts.mailbox.send(Message::Input(Input::Arrived { task: id, result })).await;
+            let _ = parts
+                .mailbox
+                .send(Message::Input(Input::Arrived { task: id, result }))
+                .await;
         });
         self.fetching.insert(id, fetching.abort_handle());
     }
@@ -78,7 +95,13 @@ async fn fetch_all(id: TaskId, task: &Task, parts: &Parts) -> Result<(), String>
 }
 
 /// Reads one blob, waiting for the customer while it is away.
-async fn fetch_one(id: TaskId, from: NodeId, blob: BlobRef, before: u64, parts: &Parts) -> Result<(), String> {
+async fn fetch_one(
+    id: TaskId,
+    from: NodeId,
+    blob: BlobRef,
+    before: u64,
+    parts: &Parts,
+) -> Result<(), String> {
     let mut told = Instant::now();
     loop {
         let progress = |progress: blobs::Progress| {
@@ -86,16 +109,25 @@ async fn fetch_one(id: TaskId, from: NodeId, blob: BlobRef, before: u64, parts: 
                 told = Instant::now();
                 let bytes = before + progress.bytes;
                 // Full mailbox: the next progress will do.
-                let _ = parts.mailbox.try_send(Message::Input(Input::Arriving { task: id, bytes }));
+                let _ = parts
+                    .mailbox
+                    .try_send(Message::Input(Input::Arriving { task: id, bytes }));
             }
         };
         match blobs::fetch(&parts.network, &parts.blobs, from, blob, None, progress).await {
             Ok(()) => return Ok(()),
             Err(FetchError::Store(StoreError::Full { .. })) => {
-                return Err("the coordinator's disk space for tasks is full; try again later or elsewhere".to_owned());
+                return Err(
+                    "the coordinator's disk space for tasks is full; try again later or elsewhere"
+                        .to_owned(),
+                );
             }
-            Err(error @ (FetchError::Length { .. } | FetchError::Store(_))) => return Err(chain(&error)),
-            Err(error) => tracing::debug!(task = %id.short(), "waiting for the customer: {}", chain(&error)),
+            Err(error @ (FetchError::Length { .. } | FetchError::Store(_))) => {
+                return Err(chain(&error));
+            }
+            Err(error) => {
+                tracing::debug!(task = %id.short(), "waiting for the customer: {}", chain(&error))
+            }
         }
         tokio::time::sleep(RETRY_EVERY).await;
     }

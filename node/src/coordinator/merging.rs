@@ -24,11 +24,20 @@ use crate::worker::batch_of;
 
 impl Shell {
     pub(super) fn merge(&self, id: TaskId) {
-        let (Some(task), Some(division)) = (self.machine.task(&id), self.machine.division(&id)) else {
+        let (Some(task), Some(division)) = (self.machine.task(&id), self.machine.division(&id))
+        else {
             return;
         };
-        let grid = if let UnitTable::Tiles(table) = &division.table { Some(*table.grid()) } else { None };
-        let merging = Merging { id, store: Arc::clone(&self.store), parts: self.parts.clone() };
+        let grid = if let UnitTable::Tiles(table) = &division.table {
+            Some(*table.grid())
+        } else {
+            None
+        };
+        let merging = Merging {
+            id,
+            store: Arc::clone(&self.store),
+            parts: self.parts.clone(),
+        };
         let how = task.merge;
         self.work(id, move || match (how, grid) {
             (Merge::Concat, _) => merging.concat(),
@@ -72,11 +81,20 @@ impl Merging {
             if output.bytes <= INLINE_UNIT_BYTES_MAX {
                 return out.write_all(&self.content(output)?).map_err(failed);
             }
-            let mut file = self.parts.blobs.open_file(output.id).map_err(|error| chain(&error))?;
+            let mut file = self
+                .parts
+                .blobs
+                .open_file(output.id)
+                .map_err(|error| chain(&error))?;
             io::copy(&mut file, &mut out).map(drop).map_err(failed)
         })?;
-        let _: &File = out.into_inner().map_err(|error| failed(error.into_error()))?;
-        self.parts.blobs.import(scratch.path()).map_err(|error| chain(&error))
+        let _: &File = out
+            .into_inner()
+            .map_err(|error| failed(error.into_error()))?;
+        self.parts
+            .blobs
+            .import(scratch.path())
+            .map_err(|error| chain(&error))
     }
 
     fn sum(&self) -> Result<BlobRef, String> {
@@ -85,25 +103,38 @@ impl Merging {
             // Longer than any number: the start is enough to say what it is.
             let bytes = output.bytes.min(NUMBER_BYTES_MAX);
             let content = if output.bytes > INLINE_UNIT_BYTES_MAX {
-                let start = BlobRange { blob: output.id, start: 0, bytes };
-                self.parts.blobs.read(start).map_err(|error| chain(&error))?
+                let start = BlobRange {
+                    blob: output.id,
+                    start: 0,
+                    bytes,
+                };
+                self.parts
+                    .blobs
+                    .read(start)
+                    .map_err(|error| chain(&error))?
             } else {
                 self.content(output)?
             };
             sum.add(unit, &content).map_err(|error| chain(&error))
         })?;
-        self.parts.blobs.put(&sum.finish()).map_err(|error| chain(&error))
+        self.parts
+            .blobs
+            .put(&sum.finish())
+            .map_err(|error| chain(&error))
     }
 
     fn stitch(&self, grid: &TileGrid) -> Result<BlobRef, String> {
-        let mut stitcher = Stitcher::new(grid, DecodeLimits::default().pixels_max).map_err(|error| chain(&error))?;
+        let mut stitcher = Stitcher::new(grid, DecodeLimits::default().pixels_max)
+            .map_err(|error| chain(&error))?;
         let mut next = 0;
         self.each(|unit, output| {
             for skipped in next..unit {
                 stitcher.skip(skipped).map_err(|error| chain(&error))?;
             }
             next = unit + 1;
-            stitcher.place(unit, &self.content(output)?).map_err(|error| chain(&error))
+            stitcher
+                .place(unit, &self.content(output)?)
+                .map_err(|error| chain(&error))
         })?;
         for skipped in next..grid.count() {
             stitcher.skip(skipped).map_err(|error| chain(&error))?;
@@ -112,7 +143,10 @@ impl Merging {
         let scratch = tempfile::NamedTempFile::new_in(&self.parts.scratch);
         let scratch = scratch.map_err(|error| format!("write the result: {error}"))?;
         encode_png(&picture, &mut scratch.as_file()).map_err(|error| chain(&error))?;
-        self.parts.blobs.import(scratch.path()).map_err(|error| chain(&error))
+        self.parts
+            .blobs
+            .import(scratch.path())
+            .map_err(|error| chain(&error))
     }
 
     /// Calls `take` with each unit that has an output, in order.
@@ -126,10 +160,15 @@ impl Merging {
 
     fn content(&self, output: BlobRef) -> Result<Vec<u8>, String> {
         if output.bytes <= INLINE_UNIT_BYTES_MAX {
-            let small = contents::small_output(&self.store, &self.id, &output.id).map_err(|error| chain(&error))?;
+            let small = contents::small_output(&self.store, &self.id, &output.id)
+                .map_err(|error| chain(&error))?;
             return small.ok_or_else(|| format!("output {} is not in the database", output.id));
         }
-        let whole = BlobRange { blob: output.id, start: 0, bytes: output.bytes };
+        let whole = BlobRange {
+            blob: output.id,
+            start: 0,
+            bytes: output.bytes,
+        };
         self.parts.blobs.read(whole).map_err(|error| chain(&error))
     }
 }
@@ -137,7 +176,11 @@ impl Merging {
 /// Runs the editor in a sandbox of this node.
 fn edited(id: TaskId, edit: &Edit, merged: BlobRef, parts: &Parts) -> Result<BlobRef, String> {
     let read = |blob: BlobRef| {
-        let whole = BlobRange { blob: blob.id, start: 0, bytes: blob.bytes };
+        let whole = BlobRange {
+            blob: blob.id,
+            start: 0,
+            bytes: blob.bytes,
+        };
         parts.blobs.read(whole).map_err(|error| chain(&error))
     };
     let program = Program::new(read(edit.program)?.into());
@@ -145,14 +188,23 @@ fn edited(id: TaskId, edit: &Edit, merged: BlobRef, parts: &Parts) -> Result<Blo
     let mut sandbox = Sandbox::spawn(SandboxConfig::default()).map_err(|error| chain(&error))?;
     let buffer = sandbox.input(input.len()).map_err(|error| chain(&error))?;
     buffer.copy_from_slice(&input);
-    let units = [UnitSpec { index: 0, params: String::new(), input: 0..input.len() }];
+    let units = [UnitSpec {
+        index: 0,
+        params: String::new(),
+        input: 0..input.len(),
+    }];
     let mut run = None;
     let batch = batch_of(&program, &edit.args, (id, 1), edit.limits, &units);
-    sandbox.run(&batch, &mut |unit| run = Some(unit)).map_err(|error| chain(&error))?;
+    sandbox
+        .run(&batch, &mut |unit| run = Some(unit))
+        .map_err(|error| chain(&error))?;
     let run = run.ok_or("the editor was not run")?;
     match run.result {
         Ok(Outcome::Done) => parts.blobs.put(&run.output).map_err(|error| chain(&error)),
-        Ok(outcome) => Err(format!("the editor ended with: {outcome}{}", said(&run.stderr))),
+        Ok(outcome) => Err(format!(
+            "the editor ended with: {outcome}{}",
+            said(&run.stderr)
+        )),
         Err(fault) => Err(format!("the editor could not be run: {fault}")),
     }
 }
@@ -160,5 +212,9 @@ fn edited(id: TaskId, edit: &Edit, merged: BlobRef, parts: &Parts) -> Result<Blo
 /// Returns the start of what a program wrote to its standard error, for people.
 fn said(stderr: &[u8]) -> String {
     let text: String = String::from_utf8_lossy(stderr).chars().take(300).collect();
-    if text.trim().is_empty() { String::new() } else { format!("; it said: {}", text.trim()) }
+    if text.trim().is_empty() {
+        String::new()
+    } else {
+        format!("; it said: {}", text.trim())
+    }
 }

@@ -38,7 +38,12 @@ impl Shell {
             match verified {
                 Ok(report) => {
                     fault::pass(Point::ReportVerified);
-                    let pull = Box::new(CheckedPull { from, pull, report, answer });
+                    let pull = Box::new(CheckedPull {
+                        from,
+                        pull,
+                        report,
+                        answer,
+                    });
                     let _ = parts.mailbox.send(Message::Checked(pull)).await;
                 }
                 Err(refusal) => {
@@ -50,7 +55,12 @@ impl Shell {
     }
 
     /// Reads the large outputs that the machine would count; without any the pull goes to the machine at once.
-    pub(super) fn complete_pull(&mut self, now: Timestamp, pull: Box<CheckedPull>, effects: &mut Vec<Effect>) {
+    pub(super) fn complete_pull(
+        &mut self,
+        now: Timestamp,
+        pull: Box<CheckedPull>,
+        effects: &mut Vec<Effect>,
+    ) {
         let wanted = self.wanted_outputs(&pull);
         if wanted.is_empty() {
             return self.pulled(now, *pull, BTreeSet::new(), effects);
@@ -75,9 +85,10 @@ impl Shell {
         let Some(report) = &pull.report else {
             return Vec::new();
         };
-        let wanted = report.results.iter().filter(|result| {
-            self.machine.wants_output(pull.from, result, &report.grants)
-        });
+        let wanted = report
+            .results
+            .iter()
+            .filter(|result| self.machine.wants_output(pull.from, result, &report.grants));
         wanted
             .filter_map(|result| {
                 let task = self.machine.task_of(pull.from, result, &report.grants)?;
@@ -93,10 +104,21 @@ impl Shell {
         missing: BTreeSet<(GrantId, u32)>,
         effects: &mut Vec<Effect>,
     ) {
-        let CheckedPull { from, pull, report, answer } = pull;
+        let CheckedPull {
+            from,
+            pull,
+            report,
+            answer,
+        } = pull;
         let question = self.question();
         self.pulls.insert(question, answer);
-        let input = Input::Pulled { question, from, pull, report, missing };
+        let input = Input::Pulled {
+            question,
+            from,
+            pull,
+            report,
+            missing,
+        };
         self.machine.handle(now, input, effects);
     }
 
@@ -109,7 +131,13 @@ impl Shell {
         };
         let parts = self.parts.clone();
         spawn_blocking(move || {
-            let Pulled { leased, verdicts, ended, retry_millis, peers } = pulled;
+            let Pulled {
+                leased,
+                verdicts,
+                ended,
+                retry_millis,
+                peers,
+            } = pulled;
             let leased = leased.and_then(|new| match sign(new, &parts) {
                 Ok(leased) => Some(leased),
                 Err(error) => {
@@ -118,29 +146,53 @@ impl Shell {
                 }
             });
             fault::pass(Point::GrantSigned);
-            reply.send(WorkReply::Pulled(Box::new(PullReply { leased, verdicts, ended, retry_millis, peers })));
+            reply.send(WorkReply::Pulled(Box::new(PullReply {
+                leased,
+                verdicts,
+                ended,
+                retry_millis,
+                peers,
+            })));
             fault::pass(Point::PullAnswered);
         });
     }
 }
 
 async fn bring(parts: &Parts, from: NodeId, output: BlobRef) -> Result<(), String> {
-    blobs::fetch(&parts.network, &parts.blobs, from, output, None, |_| {}).await.map_err(|error| chain(&error))
+    blobs::fetch(&parts.network, &parts.blobs, from, output, None, |_| {})
+        .await
+        .map_err(|error| chain(&error))
 }
 
 fn sign(new: NewLeases, parts: &Parts) -> Result<Leased, StoreError> {
-    let NewLeases { grant, inline, read } = new;
-    let inputs = if inline { Some(read_inputs(&grant, parts)?) } else { None };
+    let NewLeases {
+        grant,
+        inline,
+        read,
+    } = new;
+    let inputs = if inline {
+        Some(read_inputs(&grant, parts)?)
+    } else {
+        None
+    };
     let network = parts.network.network();
     let grant = Verified::sign(grant, network, &parts.key).signed().clone();
     let read = Verified::sign(read, network, &parts.key).signed().clone();
-    Ok(Leased { grant, inputs, read })
+    Ok(Leased {
+        grant,
+        inputs,
+        read,
+    })
 }
 
 /// Reads the inputs of all units of a grant; neighbours are read at once.
 fn read_inputs(grant: &Grant, parts: &Parts) -> Result<Vec<u8>, StoreError> {
     let mut inputs = Vec::new();
-    let mut run = BlobRange { blob: grant.input.id, start: 0, bytes: 0 };
+    let mut run = BlobRange {
+        blob: grant.input.id,
+        start: 0,
+        bytes: 0,
+    };
     for unit in &grant.units {
         if run.start + run.bytes == unit.start {
             run.bytes += unit.bytes;

@@ -59,7 +59,13 @@ impl Watchers {
             return answer.send(CustomerReply::Refused(Refusal::Busy));
         }
         self.count += 1;
-        let watcher = Watcher { by, seen, earliest: now + NEWS_EVERY, latest: now + PATIENCE, answer };
+        let watcher = Watcher {
+            by,
+            seen,
+            earliest: now + NEWS_EVERY,
+            latest: now + PATIENCE,
+            answer,
+        };
         self.waiting.entry(task).or_default().push(watcher);
     }
 
@@ -69,7 +75,12 @@ impl Watchers {
             let status = machine.status(now, &task, watcher.by);
             status.is_some_and(|status| status.summary.phase.is_final())
         };
-        if self.waiting.get(&task).and_then(|watchers| watchers.first()).is_some_and(ended) {
+        if self
+            .waiting
+            .get(&task)
+            .and_then(|watchers| watchers.first())
+            .is_some_and(ended)
+        {
             self.count -= self.waiting.get(&task).map_or(0, Vec::len);
             for watcher in self.waiting.remove(&task).unwrap_or_default() {
                 answer(now, task, watcher, machine);
@@ -82,7 +93,12 @@ impl Watchers {
         if self.waiting.is_empty() {
             std::future::pending::<()>().await;
         }
-        let next = self.waiting.values().flatten().map(|watcher| watcher.earliest).min();
+        let next = self
+            .waiting
+            .values()
+            .flatten()
+            .map(|watcher| watcher.earliest)
+            .min();
         let soon = clock::now() + NEWS_EVERY;
         clock::sleep_until(next.map(|next| next.max(soon))).await;
     }
@@ -91,7 +107,9 @@ impl Watchers {
     pub(super) fn answer_due(&mut self, now: Timestamp, machine: &Coordinator) {
         for (task, watchers) in &mut self.waiting {
             let news = |watcher: &Watcher| {
-                let version = machine.status(now, task, watcher.by).map_or(u64::MAX, |status| status.version);
+                let version = machine
+                    .status(now, task, watcher.by)
+                    .map_or(u64::MAX, |status| status.version);
                 watcher.latest <= now || (watcher.earliest <= now && version > watcher.seen)
             };
             let due: Vec<Watcher> = watchers.extract_if(.., |watcher| news(watcher)).collect();

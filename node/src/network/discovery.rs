@@ -17,7 +17,7 @@ use libp2p::swarm::ConnectionId;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use rand::RngExt;
 use rand::seq::SliceRandom;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tally_protocol::id::{NetworkId, NodeId};
 use tally_protocol::message::announce::Role;
 use tally_protocol::time::Timestamp;
@@ -62,7 +62,7 @@ const HELLO_FAILURES_MAX: u32 = 5;
 const ROLE_RENEWAL: Duration = Duration::from_secs(5 * 60);
 
 /// A node that Kademlia names as a coordinator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FoundCoordinator {
     /// Who.
     pub node: NodeId,

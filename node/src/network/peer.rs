@@ -8,7 +8,7 @@ use libp2p::core::ConnectedPoint;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tally_protocol::id::NodeId;
 use tally_protocol::message::announce::Role;
 use tally_protocol::time::Timestamp;
@@ -61,7 +61,7 @@ pub(super) fn is_plausible(address: &Multiaddr, remote: &Multiaddr) -> bool {
 }
 
 /// Who made a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// The peer.
@@ -71,7 +71,7 @@ pub enum Direction {
 }
 
 /// One connected peer, as people see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerInfo {
     /// Who.
     pub node: NodeId,

@@ -61,9 +61,20 @@ impl Operator {
         (node, roles, folder): (NodeId, Vec<Role>, Folder),
         stop: mpsc::Sender<()>,
     ) -> Self {
-        let coordinator = running.coordinator.as_ref().map(|part| part.mailbox.clone());
+        let coordinator = running
+            .coordinator
+            .as_ref()
+            .map(|part| part.mailbox.clone());
         let terminal = running.terminal.as_ref().map(|part| part.mailbox.clone());
-        Self { coordinator, terminal, network, node, roles, folder, stop }
+        Self {
+            coordinator,
+            terminal,
+            network,
+            node,
+            roles,
+            folder,
+            stop,
+        }
     }
 
     /// Answers connections until the process ends.
@@ -95,7 +106,9 @@ impl Operator {
             Request::Find => json(&self.network.find_coordinators().await),
             Request::Counters => {
                 let counters = self.network.counters().all().into_iter();
-                let named: BTreeMap<String, u64> = counters.map(|((topic, name), n)| (format!("{topic}.{name}"), n)).collect();
+                let named: BTreeMap<String, u64> = counters
+                    .map(|((topic, name), n)| (format!("{topic}.{name}"), n))
+                    .collect();
                 json(&named)
             }
             Request::Tasks => json(&self.ask(Ask::List).await?),
@@ -133,7 +146,13 @@ impl Operator {
             roles: self.roles.clone(),
             folder: self.folder.root().display().to_string(),
             profile: tally_sandbox::profile().clone(),
-            addresses: self.network.addresses().await.iter().map(ToString::to_string).collect(),
+            addresses: self
+                .network
+                .addresses()
+                .await
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             peers: self.network.peers().await.len(),
             process: std::process::id(),
             terminal,
@@ -141,22 +160,43 @@ impl Operator {
     }
 
     /// Asks the coordinator of this node.
-    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, AdminError> {
+    async fn ask<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<T>) -> Ask,
+    ) -> Result<T, AdminError> {
         let Some(mailbox) = &self.coordinator else {
             let hint = "ask a node that runs with --role coordinator, or the customer's own folder with --dir";
-            return Err(AdminError::new("wrong_role", "this node is no coordinator", hint));
+            return Err(AdminError::new(
+                "wrong_role",
+                "this node is no coordinator",
+                hint,
+            ));
         };
         let (reply, answered) = oneshot::channel();
-        let gone = |_| AdminError::new("stopping", "the coordinator is stopping", "start the node again");
-        mailbox.send(coordinator::Message::Operator(question(reply))).await.map_err(|_| gone(()))?;
+        let gone = |_| {
+            AdminError::new(
+                "stopping",
+                "the coordinator is stopping",
+                "start the node again",
+            )
+        };
+        mailbox
+            .send(coordinator::Message::Operator(question(reply)))
+            .await
+            .map_err(|_| gone(()))?;
         answered.await.map_err(|_| gone(()))
     }
 }
 
 fn unknown(task: &str) -> AdminError {
-    AdminError::new("unknown_task", format!("no task {task} is here"), "`tally task list` shows the tasks that are")
+    AdminError::new(
+        "unknown_task",
+        format!("no task {task} is here"),
+        "`tally task list` shows the tasks that are",
+    )
 }
 
 fn json(value: &impl Serialize) -> Result<Value, AdminError> {
-    serde_json::to_value(value).map_err(|error| AdminError::new("internal", error.to_string(), "please report this"))
+    serde_json::to_value(value)
+        .map_err(|error| AdminError::new("internal", error.to_string(), "please report this"))
 }

@@ -47,9 +47,15 @@ impl Router {
                 tracing::info!(%address, "listening");
                 if self.share {
                     let addresses = self.network.addresses().await;
-                    let with_peer = |address: &Multiaddr| address.iter().any(|part| matches!(part, Protocol::P2p(_)));
-                    let shared = addresses.into_iter().filter(with_peer).map(|address| address.to_string());
-                    self.tell_terminal(TerminalInput::Shared(shared.collect())).await;
+                    let with_peer = |address: &Multiaddr| {
+                        address.iter().any(|part| matches!(part, Protocol::P2p(_)))
+                    };
+                    let shared = addresses
+                        .into_iter()
+                        .filter(with_peer)
+                        .map(|address| address.to_string());
+                    self.tell_terminal(TerminalInput::Shared(shared.collect()))
+                        .await;
                 }
             }
             NetworkEvent::Connected(node) => tracing::debug!(?node, "connected"),
@@ -65,8 +71,15 @@ impl Router {
                 tracing::info!(coordinator = %node, "found a coordinator");
                 self.tell_terminal(TerminalInput::Found(node)).await;
             }
-            NetworkEvent::OfferHeard(offer) => self.tell_terminal(TerminalInput::OfferHeard(Box::new(offer))).await,
-            NetworkEvent::WorkAsked { from, request, answer } => match (request, &self.coordinator, &self.terminal) {
+            NetworkEvent::OfferHeard(offer) => {
+                self.tell_terminal(TerminalInput::OfferHeard(Box::new(offer)))
+                    .await
+            }
+            NetworkEvent::WorkAsked {
+                from,
+                request,
+                answer,
+            } => match (request, &self.coordinator, &self.terminal) {
                 (WorkRequest::Pull(pull), Some(coordinator), _) => {
                     // A full mailbox drops the answer, which tells the terminal that the node is busy.
                     let _ = coordinator.try_send(coordinator::Message::Pull { from, pull, answer });
@@ -79,9 +92,17 @@ impl Router {
                     answer.send(WorkReply::Refused(Refusal::WrongRole));
                 }
             },
-            NetworkEvent::CustomerAsked { from, request, answer } => match &self.coordinator {
+            NetworkEvent::CustomerAsked {
+                from,
+                request,
+                answer,
+            } => match &self.coordinator {
                 Some(coordinator) => {
-                    let _ = coordinator.try_send(coordinator::Message::Asked { from, request, answer });
+                    let _ = coordinator.try_send(coordinator::Message::Asked {
+                        from,
+                        request,
+                        answer,
+                    });
                 }
                 None => answer.send(CustomerReply::Refused(Refusal::WrongRole)),
             },

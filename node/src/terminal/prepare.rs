@@ -42,8 +42,15 @@ impl Programs {
     pub(super) fn keep(&mut self, program: &Program) {
         self.0.retain(|other| other.id() != program.id());
         self.0.push_front(program.clone());
-        let bytes = |programs: &VecDeque<Program>| programs.iter().map(|program| program.module().len()).sum::<usize>();
-        while self.0.len() > PROGRAMS_MAX || (self.0.len() > 1 && bytes(&self.0) > PROGRAMS_BYTES_MAX) {
+        let bytes = |programs: &VecDeque<Program>| {
+            programs
+                .iter()
+                .map(|program| program.module().len())
+                .sum::<usize>()
+        };
+        while self.0.len() > PROGRAMS_MAX
+            || (self.0.len() > 1 && bytes(&self.0) > PROGRAMS_BYTES_MAX)
+        {
             self.0.pop_back();
         }
     }
@@ -70,7 +77,11 @@ impl Programs {
                 None => fetch_inputs(&grant, &leased, &peers).await?,
             };
             let grant = Arc::new(grant.value().clone());
-            Ok(Prepared { grant, program, inputs: Arc::new(Inputs::new(inputs)) })
+            Ok(Prepared {
+                grant,
+                program,
+                inputs: Arc::new(Inputs::new(inputs)),
+            })
         }
     }
 }
@@ -82,10 +93,19 @@ async fn fetch_program(
 ) -> Result<Program, String> {
     let blob = grant.program;
     if blob.bytes > MODULE_BYTES_MAX {
-        return Err(format!("the program has {} bytes, at most {MODULE_BYTES_MAX} are taken", blob.bytes));
+        return Err(format!(
+            "the program has {} bytes, at most {MODULE_BYTES_MAX} are taken",
+            blob.bytes
+        ));
     }
-    let whole = BlobRange { blob: blob.id, start: 0, bytes: blob.bytes };
-    let bytes = peers.read_range(grant.signer(), whole, Some(leased.read.clone())).await;
+    let whole = BlobRange {
+        blob: blob.id,
+        start: 0,
+        bytes: blob.bytes,
+    };
+    let bytes = peers
+        .read_range(grant.signer(), whole, Some(leased.read.clone()))
+        .await;
     let bytes = bytes.map_err(|error| chain(&error))?;
     // Hashing 32 MB takes long enough to be done elsewhere.
     let program = tokio::task::spawn_blocking(move || Program::new(bytes.into()));
@@ -102,13 +122,20 @@ async fn fetch_inputs(
     leased: &Leased,
     peers: &Peers,
 ) -> Result<Vec<u8>, String> {
-    let total = grant.units.iter().try_fold(0_u64, |sum, unit| sum.checked_add(unit.bytes));
+    let total = grant
+        .units
+        .iter()
+        .try_fold(0_u64, |sum, unit| sum.checked_add(unit.bytes));
     let Some(total) = total.filter(|total| *total <= INPUTS_BYTES_MAX) else {
-        return Err(format!("the inputs have more than {INPUTS_BYTES_MAX} bytes"));
+        return Err(format!(
+            "the inputs have more than {INPUTS_BYTES_MAX} bytes"
+        ));
     };
     let mut inputs = Vec::with_capacity(usize::try_from(total).map_err(|error| error.to_string())?);
     for range in runs(grant) {
-        let part = peers.read_range(grant.signer(), range, Some(leased.read.clone())).await;
+        let part = peers
+            .read_range(grant.signer(), range, Some(leased.read.clone()))
+            .await;
         inputs.extend_from_slice(&part.map_err(|error| chain(&error))?);
     }
     Ok(inputs)
@@ -119,7 +146,11 @@ fn runs(grant: &Grant) -> Vec<BlobRange> {
     for unit in &grant.units {
         match runs.last_mut() {
             Some(run) if run.start + run.bytes == unit.start => run.bytes += unit.bytes,
-            _ => runs.push(BlobRange { blob: grant.input.id, start: unit.start, bytes: unit.bytes }),
+            _ => runs.push(BlobRange {
+                blob: grant.input.id,
+                start: unit.start,
+                bytes: unit.bytes,
+            }),
         }
     }
     runs

@@ -1,0 +1,106 @@
+//! `tally run`: a node in the foreground.
+
+use std::num::NonZeroUsize;
+
+use clap::{Args, ValueEnum};
+use libp2p::Multiaddr;
+use tally_protocol::message::announce::Role;
+
+use super::{Common, Exit, Failure, Joining};
+use crate::config::CustomerList;
+use crate::fault::{self, Fault};
+use crate::{keys, node};
+
+/// `tally run`.
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// What the node is; may be given several times.
+    #[arg(long, value_name = "ROLE", required = true)]
+    role: Vec<RoleName>,
+    #[command(flatten)]
+    joining: Joining,
+    /// An address to listen on; may be given several times. [default for coordinator and bootstrap:
+    /// /ip4/0.0.0.0/tcp/4810]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<Multiaddr>,
+    /// An address under which others reach this node, if it is not one it listens on.
+    #[arg(long, value_name = "ADDRESS")]
+    external: Vec<Multiaddr>,
+    /// Coordinator: whose tasks it takes, "any" or ids with commas between. [default: nobody's]
+    #[arg(long, value_name = "WHO")]
+    customers: Option<CustomerList>,
+    /// Terminal: units run at a time. [default: the number of processors]
+    #[arg(long, value_name = "N")]
+    slots: Option<NonZeroUsize>,
+    /// Stop when standard input ends: for programs that start nodes.
+    #[arg(long)]
+    until_stdin_ends: bool,
+    #[arg(long, hide = true)]
+    fault: Option<Fault>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum RoleName {
+    /// Takes tasks from customers, leases their units, validates and merges.
+    Coordinator,
+    /// Lends this computer: runs units in a locked sandbox.
+    Terminal,
+    /// Helps others to find each other.
+    Bootstrap,
+}
+
+impl From<RoleName> for Role {
+    fn from(name: RoleName) -> Self {
+        match name {
+            RoleName::Coordinator => Self::Coordinator,
+            RoleName::Terminal => Self::Terminal,
+            RoleName::Bootstrap => Self::Bootstrap,
+        }
+    }
+}
+
+impl Run {
+    pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
+        let folder = common.folder()?;
+        let mut config = self
+            .joining
+            .config(&folder)
+            .map_err(|failure| failure.exit(Exit::Usage))?;
+        config.listen.extend(self.listen);
+        config.external.extend(self.external);
+        if let Some(customers) = self.customers {
+            config.coordinator.customers = customers;
+        }
+        if let Some(slots) = self.slots {
+            config.terminal.slots = slots;
+        }
+        if !folder.key().exists() {
+            let key = keys::create(&folder.key())?;
+            common
+                .output()
+                .note(format!("made the key of {}", keys::node_id(&key)));
+        }
+        if let Some(fault) = self.fault {
+            fault::arm(fault);
+        }
+        let mut roles: Vec<Role> = self.role.into_iter().map(Role::from).collect();
+        roles.sort_unstable();
+        roles.dedup();
+        let running = node::run(node::Start {
+            folder,
+            config,
+            roles,
+        });
+        if self.until_stdin_ends {
+            let (stop, stopped) = tokio::sync::oneshot::channel();
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+                let _ = stop.send(());
+            });
+            node::until(running, stopped).await?;
+        } else {
+            running.await?;
+        }
+        Ok(())
+    }
+}
