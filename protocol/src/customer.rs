@@ -4,6 +4,9 @@
 //! coordinator or this process may go away at any moment: every step can be repeated, so after each failure the
 //! machine pauses and asks again. While it lives, the shell serves program and input to the coordinator.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use crate::coordinator::Question;
@@ -18,6 +21,11 @@ use crate::time::Timestamp;
 const BACK_OFF_MIN: Duration = Duration::from_millis(250);
 /// The longest pause after failures.
 const BACK_OFF_MAX: Duration = Duration::from_secs(15);
+
+/// So many statuses are asked for one after another: most tasks end within them.
+const STATUSES_AT_ONCE: u32 = 16;
+/// The pause before each further one: a long task changes more often than anybody looks.
+const STATUS_EVERY: Duration = Duration::from_millis(100);
 
 /// How far a customer follows its task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,6 +97,10 @@ pub struct Customer {
     connected: bool,
     asked: u64,
     failures: u32,
+    /// Statuses that were heard without a failure in between.
+    statuses: u32,
+    /// The version of the last of them.
+    seen: u64,
     state: State,
 }
 
@@ -113,6 +125,8 @@ impl Customer {
             connected: false,
             asked: 0,
             failures: 0,
+            statuses: 0,
+            seen: 0,
             state,
         }
     }
@@ -139,7 +153,7 @@ impl Customer {
             && self.connected
             && at <= now
         {
-            self.ask(0, out);
+            self.ask(out);
         }
     }
 
@@ -156,14 +170,14 @@ impl Customer {
         matches!(self.state, State::Asking(asked) if asked == question)
     }
 
-    fn ask(&mut self, seen: u64, out: &mut Vec<Effect>) {
+    fn ask(&mut self, out: &mut Vec<Effect>) {
         self.asked += 1;
         let question = Question(self.asked);
         let request = match &self.signed {
             Some(signed) => CustomerRequest::Submit(signed.clone()),
             None => CustomerRequest::Watch {
                 task: self.task,
-                seen,
+                seen: self.seen,
             },
         };
         self.state = State::Asking(question);
@@ -173,16 +187,21 @@ impl Customer {
     fn pause(&mut self, now: Timestamp) {
         let pause = (BACK_OFF_MIN * 2_u32.pow(self.failures.min(8))).min(BACK_OFF_MAX);
         self.failures += 1;
+        // What was missed meanwhile is to be told at once.
+        (self.statuses, self.seen) = (0, 0);
         self.state = State::Pausing(now + pause);
     }
 
     fn answered(&mut self, now: Timestamp, reply: CustomerReply, out: &mut Vec<Effect>) {
         match reply {
             CustomerReply::Status(status) if status.summary.task == self.task => {
-                self.failures = 0;
+                // A result that cannot be fetched is asked for less and less often.
+                if !status.summary.phase.is_final() {
+                    self.failures = 0;
+                }
                 self.signed = None;
                 out.push(Effect::Progress(status.clone()));
-                self.advance(status, out);
+                self.advance(now, status, out);
             }
             CustomerReply::Refused(Refusal::Busy) => self.pause(now),
             CustomerReply::Refused(refusal) => self.end(Ending::Refused(refusal), out),
@@ -191,7 +210,7 @@ impl Customer {
         }
     }
 
-    fn advance(&mut self, status: Box<TaskStatus>, out: &mut Vec<Effect>) {
+    fn advance(&mut self, now: Timestamp, status: Box<TaskStatus>, out: &mut Vec<Effect>) {
         let reached = match (self.goal, &status.summary.phase) {
             (Goal::Uploaded, phase) => *phase != Phase::Uploading,
             (Goal::Ended | Goal::Result, phase) => phase.is_final(),
@@ -204,7 +223,15 @@ impl Customer {
         } else if reached {
             self.end(Ending::Reached(status), out);
         } else {
-            self.ask(status.version, out);
+            self.seen = status.version;
+            self.statuses = self.statuses.saturating_add(1);
+            let at_once = self.statuses < STATUSES_AT_ONCE;
+            let pause = if at_once {
+                Duration::ZERO
+            } else {
+                STATUS_EVERY
+            };
+            self.state = State::Pausing(now + pause);
         }
     }
 

@@ -12,6 +12,8 @@
 //! its verdict; no more work is taken than [`STORE_UNITS_MAX`], no more results kept than [`RESULTS_MAX`].
 
 mod link;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::collections::BTreeMap;
@@ -21,13 +23,13 @@ use crate::coordinator::Question;
 use crate::id::{BlobId, GrantId, NodeId, TaskId};
 use crate::message::Refusal;
 use crate::message::announce::Offer;
-use crate::message::work::{Abandoned, Grant, PullReply, ResultVerdict, UnitResult};
+use crate::message::work::{Abandoned, Grant, PullReply, RENEWALS_MAX, ResultVerdict, UnitResult};
 use crate::signed::Verified;
 use crate::task::BlobRef;
 use crate::time::Timestamp;
 use crate::unit::{Fault, Outcome, ProfileId};
 
-use link::Link;
+use link::{Link, Pause, Settled};
 use work::Work;
 
 /// The most units waiting to be run.
@@ -36,6 +38,10 @@ pub const STORE_UNITS_MAX: usize = 4_096;
 pub const RESULTS_MAX: usize = 16_384;
 /// The most coordinators that a terminal keeps in touch with.
 const LINKS_MAX: usize = 64;
+/// The longest pause that a coordinator may ask for.
+const RETRY_MAX: Duration = Duration::from_secs(60);
+/// The pause after a grant that cannot be used.
+const BAD_GRANT_PAUSE: Duration = Duration::from_secs(30);
 
 /// What a terminal is told at its start.
 #[derive(Debug, Clone)]
@@ -200,6 +206,13 @@ pub struct Tally {
     pub fuel: u64,
 }
 
+/// Whom a question went to, and how many units it wants.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    to: NodeId,
+    want: u32,
+}
+
 /// The state of a terminal.
 #[derive(Debug)]
 pub struct Terminal {
@@ -207,7 +220,7 @@ pub struct Terminal {
     seed: [u8; 32],
     asked: u64,
     links: BTreeMap<NodeId, Link>,
-    questions: BTreeMap<Question, NodeId>,
+    questions: BTreeMap<Question, Asked>,
     work: Work,
     share: Vec<String>,
     draining: bool,
@@ -238,7 +251,7 @@ impl Terminal {
             Input::Found(node) => self.found(now, node),
             Input::Lost(node) => {
                 if let Some(link) = self.links.get_mut(&node) {
-                    link.connected = false;
+                    link.lose(now);
                 }
             }
             Input::OfferHeard(offer) => self.heard(now, offer, out),
@@ -248,13 +261,14 @@ impl Terminal {
                 }
             }
             Input::Answered { question, answer } => self.answered(now, question, answer, out),
-            Input::Failed { question, refusal } => self.failed(now, question, refusal),
+            Input::Failed { question, refusal } => self.failed(now, question, refusal, out),
             Input::Ran { job, runs } => self.ran(now, job, runs, out),
-            Input::Finished(job) => self.work.finished(job, out),
+            Input::Finished(job) => self.finished(now, job, out),
             Input::Shared(addresses) => self.share = addresses,
             Input::Drain => self.draining = true,
             Input::DeadlineReached => {}
         }
+        self.give_up_lost(now, out);
         self.work.start_jobs(
             |coordinator| {
                 self.links
@@ -269,8 +283,10 @@ impl Terminal {
     /// Returns when [`Input::DeadlineReached`] is due next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        let due =
-            |(node, link): (&NodeId, &Link)| link.due(self.wants(*node), self.work.holds(*node));
+        let due = |(node, link): (&NodeId, &Link)| {
+            link.due(self.wants(*node), self.work.renew_every(*node))
+                .or_else(|| link.given_up_at())
+        };
         self.links.iter().filter_map(due).min()
     }
 
@@ -283,7 +299,7 @@ impl Terminal {
     /// Returns whether everything is finished and reported.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.work.is_empty() && self.links.values().all(|link| link.kept() == 0)
+        self.work.is_empty() && self.links.values().all(Link::is_done)
     }
 
     /// Returns units in store and units being run.
@@ -296,16 +312,15 @@ impl Terminal {
     pub fn coordinators(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.links
             .iter()
-            .filter(|(_, link)| link.connected)
+            .filter(|(_, link)| link.is_connected())
             .map(|(node, _)| *node)
     }
 
     fn found(&mut self, now: Timestamp, node: NodeId) {
         if self.links.len() >= LINKS_MAX && !self.links.contains_key(&node) {
-            let gone = self
-                .links
-                .iter()
-                .find(|(_, link)| !link.connected && link.kept() == 0);
+            let gone = self.links.iter().find(|(node, link)| {
+                !link.is_connected() && link.is_done() && self.work.count_of(**node) == 0
+            });
             let Some(gone) = gone.map(|(node, _)| *node) else {
                 return;
             };
@@ -317,9 +332,22 @@ impl Terminal {
             .connect(now);
     }
 
+    /// Drops what is for coordinators that are gone for so long that they have leased it to others.
+    fn give_up_lost(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        let given_up = |link: &Link| link.given_up_at().is_some_and(|at| at <= now);
+        for (node, link) in self.links.extract_if(.., |_, link| given_up(link)) {
+            discard(link.give_up(), out);
+            self.questions.retain(|_, asked| asked.to != node);
+            for grant in self.work.of(node) {
+                self.work.end(grant, out);
+            }
+        }
+    }
+
     fn heard(&mut self, now: Timestamp, offer: Box<Verified<Offer>>, out: &mut Vec<Effect>) {
         if offer.profile != self.config.profile
             || offer.limits.memory_bytes > self.config.memory_bytes
+            || self.draining
         {
             return;
         }
@@ -335,25 +363,37 @@ impl Terminal {
         let pause =
             Duration::from_millis(u64::from(offer.spread_millis) * part / u64::from(u16::MAX));
         match self.links.get_mut(&offer.signer()) {
-            Some(link) if link.connected => link.nudge(now + pause),
+            Some(link) if link.is_connected() => link.nudge(now + pause),
             _ => out.push(Effect::Dial(offer)),
         }
     }
 
-    /// Returns how many more units the store takes from this coordinator.
-    fn wants(&self, _from: NodeId) -> u32 {
-        if self.draining { 0 } else { self.work.wants() }
+    /// Returns how many more units are wanted from this coordinator.
+    fn wants(&self, from: NodeId) -> u32 {
+        if self.draining || self.work.count_of(from) >= RENEWALS_MAX {
+            return 0;
+        }
+        let asked: usize = self
+            .questions
+            .values()
+            .map(|asked| asked.want as usize)
+            .sum();
+        let room = STORE_UNITS_MAX.saturating_sub(self.work.stored() + asked);
+        self.work
+            .wants()
+            .min(u32::try_from(room).unwrap_or(u32::MAX))
     }
 
     /// Asks each coordinator for which something is due.
     fn pull_where_due(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        let is_due = |(node, link): &(&NodeId, &Link)| {
+            link.due(self.wants(**node), self.work.renew_every(**node))
+                .is_some_and(|at| at <= now)
+        };
         let due: Vec<NodeId> = self
             .links
             .iter()
-            .filter(|(node, link)| {
-                link.due(self.wants(**node), self.work.holds(**node))
-                    .is_some_and(|at| at <= now)
-            })
+            .filter(is_due)
             .map(|(node, _)| *node)
             .collect();
         for to in due {
@@ -371,13 +411,13 @@ impl Terminal {
                 question,
                 to,
                 want,
-                renew: self.work.unfinished(to),
+                renew: self.work.of(to),
                 abandoned,
                 results,
                 grants: grants.collect(),
                 share: self.share.clone(),
             };
-            self.questions.insert(question, to);
+            self.questions.insert(question, Asked { to, want });
             out.push(Effect::Pull(Box::new(pull)));
         }
     }
@@ -389,110 +429,154 @@ impl Terminal {
         answer: Answer,
         out: &mut Vec<Effect>,
     ) {
-        let Some(from) = self.questions.remove(&question) else {
+        let Some(Asked { to: from, want }) = self.questions.remove(&question) else {
             return;
         };
         let Some(link) = self.links.get_mut(&from) else {
             return;
         };
-        let pause = Duration::from_millis(answer.retry_millis.min(60_000));
-        let pause = if answer.grant.is_some() {
-            Duration::ZERO
-        } else {
-            spread(&self.seed, question, pause)
+        let has_grant = answer.grant.is_some();
+        let config = &self.config;
+        let grant = answer
+            .grant
+            .filter(|grant| is_usable(grant, config, from, want));
+        let pause = match (&grant, has_grant) {
+            (Some(_), _) => Pause::None,
+            (None, true) => Pause::Idle(BAD_GRANT_PAUSE),
+            (None, false) if want == 0 => Pause::None,
+            (None, false) => {
+                let pause = Duration::from_millis(answer.retry_millis).min(RETRY_MAX);
+                Pause::Idle(spread(&self.seed, question, pause))
+            }
         };
         let settled = link.answered(now, pause, &answer.verdicts);
-        self.tally.counted += settled.counted;
-        self.tally.uncounted += settled.uncounted;
-        if !settled.outputs.is_empty() {
-            out.push(Effect::Discard(settled.outputs));
-        }
-        for grant in settled.grants {
-            self.work.reported(grant, out);
-        }
         for grant in answer.ended {
-            let outputs = link.forget(grant);
-            if !outputs.is_empty() {
-                out.push(Effect::Discard(outputs));
-            }
+            discard(link.forget(grant), out);
             self.work.end(grant, out);
         }
-        if let Some(grant) = answer.grant {
-            // A grant of somebody else's units, or for another sandbox, is worth nothing.
-            if grant.signer() == from
-                && grant.device == self.config.me
-                && grant.profile == self.config.profile
-            {
-                self.work.add(grant, out);
-            }
+        self.settle(settled, out);
+        if let Some(grant) = grant {
+            self.work.add(grant, out);
         }
     }
 
-    fn failed(&mut self, now: Timestamp, question: Question, refusal: Option<Refusal>) {
+    fn settle(&mut self, settled: Settled, out: &mut Vec<Effect>) {
+        self.tally.counted += settled.counted;
+        self.tally.uncounted += settled.uncounted;
+        discard(settled.outputs, out);
+        for grant in settled.grants {
+            self.work.reported(grant, out);
+        }
+    }
+
+    fn failed(
+        &mut self,
+        now: Timestamp,
+        question: Question,
+        refusal: Option<Refusal>,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(link) = self
             .questions
             .remove(&question)
-            .and_then(|from| self.links.get_mut(&from))
+            .and_then(|asked| self.links.get_mut(&asked.to))
         else {
             return;
         };
         let jitter = |pause| spread(&self.seed, question, pause);
-        link.failed(now, refusal.as_ref(), jitter);
+        let settled = link.failed(now, refusal.as_ref(), jitter);
+        self.settle(settled, out);
     }
 
     fn ran(&mut self, now: Timestamp, job: Job, runs: Vec<Run>, out: &mut Vec<Effect>) {
         let mut unwanted = Vec::new();
         for run in runs {
-            let unit = run.unit;
-            let Some((coordinator, grant)) = self.work.ran(job, &run) else {
-                unwanted.extend(
-                    run.result
-                        .ok()
-                        .filter(|ran| ran.inline.is_none())
-                        .map(|ran| ran.output.id),
-                );
-                continue;
-            };
-            let Some(link) = self.links.get_mut(&coordinator) else {
+            let ours = self.work.ran(job, &run);
+            let link = ours.and_then(|ours| {
+                let link = self.links.get_mut(&ours.coordinator)?;
+                Some((ours, link))
+            });
+            let Some((ours, link)) = link else {
+                let ran = run.result.ok().filter(|ran| ran.inline.is_none());
+                unwanted.extend(ran.map(|ran| ran.output.id));
                 continue;
             };
             self.tally.units += 1;
             match run.result {
-                Ok(Ran {
-                    outcome,
-                    fuel,
-                    output,
-                    inline,
-                }) => {
-                    self.tally.fuel = self.tally.fuel.saturating_add(fuel);
-                    link.keep(
-                        now,
-                        UnitResult {
-                            grant,
-                            unit,
-                            outcome,
-                            fuel,
-                            output,
-                            inline,
-                        },
-                    );
+                Ok(ran) => {
+                    self.tally.fuel = self.tally.fuel.saturating_add(ran.fuel);
+                    let result = ran.reported(ours.grant, run.unit);
+                    link.keep(now, ours.within, result);
                 }
                 Err(fault) => {
                     self.tally.faults += 1;
+                    let (grant, unit) = (ours.grant, run.unit);
                     link.give_back(now, Abandoned { grant, unit, fault });
                     self.work.reported(grant, out);
                 }
             }
         }
-        if !unwanted.is_empty() {
-            out.push(Effect::Discard(unwanted));
+        discard(unwanted, out);
+        self.report_if_idle(now);
+    }
+
+    /// Frees the slot of a job. Units that it should have run and did not are given back.
+    fn finished(&mut self, now: Timestamp, job: Job, out: &mut Vec<Effect>) {
+        let Some((ours, left)) = self.work.finished(job) else {
+            return;
+        };
+        for unit in left {
+            let (grant, fault) = (ours.grant, Fault::Killed);
+            if let Some(link) = self.links.get_mut(&ours.coordinator) {
+                self.tally.faults += 1;
+                link.give_back(now, Abandoned { grant, unit, fault });
+            }
+            self.work.reported(grant, out);
         }
-        // Nothing left to run: what is done is reported at once, so that small tasks end fast.
+        self.work.drop_if_done(ours.grant, out);
+    }
+
+    /// Reports at once if nothing is left to run, so that small tasks end fast.
+    fn report_if_idle(&mut self, now: Timestamp) {
         if self.work.stored() == 0 {
             for link in self.links.values_mut() {
                 link.report_now(now);
             }
         }
+    }
+}
+
+impl Ran {
+    fn reported(self, grant: GrantId, unit: u32) -> UnitResult {
+        let Self {
+            outcome,
+            fuel,
+            output,
+            inline,
+        } = self;
+        UnitResult {
+            grant,
+            unit,
+            outcome,
+            fuel,
+            output,
+            inline,
+        }
+    }
+}
+
+/// Returns whether a grant is by whom was asked, for this terminal, and not more than it wants.
+fn is_usable(grant: &Verified<Grant>, config: &TerminalConfig, from: NodeId, want: u32) -> bool {
+    grant.signer() == from
+        && grant.device == config.me
+        && grant.profile == config.profile
+        && grant.limits.memory_bytes <= config.memory_bytes
+        && grant.units.len() <= want as usize
+}
+
+fn discard(outputs: Vec<BlobId>, out: &mut Vec<Effect>) {
+    if !outputs.is_empty() {
+        out.push(Effect::Discard(outputs));
     }
 }
 

@@ -128,7 +128,7 @@ impl Store {
     /// Opens the tables of `identity` in the file `path`, or makes them there, created `now`.
     ///
     /// # Errors
-    /// [`OpenError`]; the file is then as it was.
+    /// [`OpenError`]; the tables are then as they were.
     pub fn create_or_open(
         path: &Path,
         identity: &Identity,

@@ -43,23 +43,20 @@ const STREAM_START: [u8; 2] = [0x78, 0x9c];
 /// What ends the compressed stream, but for its checksum: an empty block that is marked as the last.
 const STREAM_END: [u8; 2] = [0x03, 0x00];
 
-/// Writes the picture as a PNG file, the same bytes every time; works with as many threads as the computer offers.
+/// Writes the picture as a PNG file, the same bytes every time, and flushes `out`; works with as many threads as the
+/// computer offers, at most 16.
 ///
 /// # Errors
 /// What `out` returns; the file is then not whole.
-pub fn encode_png(picture: &Picture, out: &mut impl Write) -> io::Result<()> {
+pub fn encode_png(picture: &Picture, out: impl Write) -> io::Result<()> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     encode_with_threads(picture, threads.min(THREADS_MAX), out)
 }
 
-pub(crate) fn encode_with_threads(
-    picture: &Picture,
-    threads: usize,
-    out: &mut impl Write,
-) -> io::Result<()> {
+fn encode_with_threads(picture: &Picture, threads: usize, mut out: impl Write) -> io::Result<()> {
     let strips = Strips::new(picture);
     out.write_all(&SIGNATURE)?;
-    write_chunk(out, *b"IHDR", &header(picture, strips.color))?;
+    write_chunk(&mut out, *b"IHDR", &header(picture, strips.color))?;
     let checksum = thread::scope(|scope| {
         let lanes = (0..threads.min(strips.count())).map(|lane| {
             // One finished strip waits while the next is made, so an easy strip does not leave a thread idle.
@@ -67,11 +64,12 @@ pub(crate) fn encode_with_threads(
             scope.spawn(move || compress_lane(strips, lane, threads, &done));
             strip
         });
-        write_strips(&lanes.collect::<Vec<_>>(), strips.count(), out)
+        write_strips(&lanes.collect::<Vec<_>>(), strips.count(), &mut out)
     })?;
     let end = [&STREAM_END[..], &checksum.to_be_bytes()].concat();
-    write_chunk(out, *b"IDAT", &end)?;
-    write_chunk(out, *b"IEND", &[])
+    write_chunk(&mut out, *b"IDAT", &end)?;
+    write_chunk(&mut out, *b"IEND", &[])?;
+    out.flush()
 }
 
 /// Compresses every strip whose number leaves the remainder `lane`, until nobody wants them any more.
@@ -370,7 +368,7 @@ mod tests {
     fn a_full_disk_ends_the_work() {
         let picture = Picture::new(2_000, 2_000, vec![9; 16_000_000]).unwrap();
         let mut space = [0; 50];
-        let error = encode_with_threads(&picture, 2, &mut &mut space[..]).unwrap_err();
+        let error = encode_with_threads(&picture, 2, &mut space[..]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WriteZero);
     }
 }

@@ -27,11 +27,11 @@ pub enum PackError {
 /// Writes the padded area of each tile as rows of RGBA bytes, tile after tile, so that each tile lies where the
 /// unit table of the task says.
 ///
-/// `out` gets many small writes, one for each row of each tile: give it a buffer.
+/// `out` gets many small writes, one for each row of each tile: give it a buffer, which is flushed at the end.
 ///
 /// # Errors
 /// [`PackError`]; what was written till then is of no use.
-pub fn pack(picture: &Picture, grid: &TileGrid, out: &mut impl Write) -> Result<(), PackError> {
+pub fn pack(picture: &Picture, grid: &TileGrid, mut out: impl Write) -> Result<(), PackError> {
     let (width, height) = (picture.width(), picture.height());
     if grid.image() != (width, height) {
         return Err(PackError::OtherSize {
@@ -42,5 +42,6 @@ pub fn pack(picture: &Picture, grid: &TileGrid, out: &mut impl Write) -> Result<
     }
     let mut rows = grid.tiles().flat_map(|tile| picture.rows_of(tile.padded));
     rows.try_for_each(|row| out.write_all(row))
+        .and_then(|()| out.flush())
         .map_err(PackError::Write)
 }

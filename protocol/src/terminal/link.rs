@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::id::{BlobId, GrantId};
 use crate::message::Refusal;
 use crate::message::work::{
-    Abandoned, GRANT_UNITS_MAX, INLINE_BYTES_MAX, ResultVerdict, UnitResult,
+    Abandoned, GRANT_UNITS_MAX, INLINE_BYTES_MAX, ResultVerdict, SHOWN_MAX, UnitResult,
 };
 use crate::time::Timestamp;
 
@@ -18,17 +18,18 @@ const BACK_OFF_MIN: Duration = Duration::from_millis(250);
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 /// The pause after a refusal that will not change soon.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
-/// How often grants at work are renewed: the shortest lease is a second, the usual one a minute.
-const RENEW_EVERY: Duration = Duration::from_secs(5);
 /// How often a result whose output could not be read is reported again.
 const TRIES_MAX: u8 = 3;
-/// The most grants shown in one report: each has up to 128 KiB.
-const SHOWN_MAX: usize = 8;
+/// The least pause before a coordinator that had nothing is asked again.
+const IDLE_PAUSE_MIN: Duration = Duration::from_millis(100);
+/// How long a coordinator may be gone before what was for it is given up: by then its leases have expired.
+const LOST_KEPT: Duration = Duration::from_secs(600);
 
 /// One coordinator.
 #[derive(Debug)]
 pub(super) struct Link {
-    pub(super) connected: bool,
+    /// Since when its connection is gone, if it is.
+    lost: Option<Timestamp>,
     state: State,
     failures: u32,
     /// When the last answer came.
@@ -51,6 +52,8 @@ enum State {
     Asked {
         results: Vec<Kept>,
         given_back: Vec<Abandoned>,
+        /// It said meanwhile that there are units, from this moment on.
+        nudged: Option<Timestamp>,
     },
 }
 
@@ -69,12 +72,14 @@ pub(super) struct Settled {
     pub(super) outputs: Vec<BlobId>,
     /// The grant of each settled result.
     pub(super) grants: Vec<GrantId>,
+    /// Grants that are to be shown.
+    show: BTreeSet<GrantId>,
 }
 
 impl Link {
     pub(super) const fn new(now: Timestamp) -> Self {
         Self {
-            connected: true,
+            lost: None,
             state: State::Ready(now),
             failures: 0,
             heard: now,
@@ -86,11 +91,31 @@ impl Link {
     }
 
     pub(super) fn connect(&mut self, now: Timestamp) {
-        self.connected = true;
+        self.lost = None;
         self.failures = 0;
         if let State::Ready(at) | State::Paused(at) = self.state {
             self.state = State::Ready(at.min(now));
         }
+    }
+
+    pub(super) fn lose(&mut self, now: Timestamp) {
+        self.lost.get_or_insert(now);
+    }
+
+    pub(super) const fn is_connected(&self) -> bool {
+        self.lost.is_none()
+    }
+
+    /// Returns when a coordinator that is gone is given up.
+    pub(super) fn given_up_at(&self) -> Option<Timestamp> {
+        self.lost.map(|since| since + LOST_KEPT)
+    }
+
+    /// Returns whether nothing is to be reported.
+    pub(super) fn is_done(&self) -> bool {
+        let asked =
+            matches!(&self.state, State::Asked { given_back, .. } if !given_back.is_empty());
+        self.kept() == 0 && self.given_back.is_empty() && !asked
     }
 
     /// Returns the number of results that have no verdict yet.
@@ -105,38 +130,36 @@ impl Link {
 
     /// Lets the coordinator be asked from `at` on, if it would have been later.
     pub(super) fn nudge(&mut self, at: Timestamp) {
-        if let State::Ready(ready) = &mut self.state {
-            *ready = at.min(*ready);
+        match &mut self.state {
+            State::Ready(ready) => *ready = at.min(*ready),
+            // The answer that is on its way may have been given before there were units.
+            State::Asked { nudged, .. } => *nudged = Some(nudged.map_or(at, |set| set.min(at))),
+            State::Paused(_) => {}
         }
     }
 
-    /// Returns when it is to be asked next: `wants` units are wanted, `holds` says whether grants are to be renewed.
-    pub(super) fn due(&self, wants: u32, holds: bool) -> Option<Timestamp> {
-        let report = self.report_at;
-        let renew = holds.then(|| self.heard + RENEW_EVERY);
+    /// Returns when it is to be asked next: `wants` units are wanted, leases are renewed each `renew_every`.
+    pub(super) fn due(&self, wants: u32, renew_every: Option<Duration>) -> Option<Timestamp> {
+        let renew = renew_every.map(|every| self.heard + every);
+        let first = |work: Timestamp| {
+            let work = (wants > 0).then_some(work);
+            [work, self.report_at, renew].into_iter().flatten().min()
+        };
         match self.state {
-            _ if !self.connected => None,
+            _ if self.lost.is_some() => None,
             State::Asked { .. } => None,
-            State::Ready(at) => {
-                let ask = (wants > 0).then_some(at);
-                [ask, report, renew].into_iter().flatten().min()
-            }
-            State::Paused(until) => {
-                let first = [(wants > 0).then_some(until), report, renew]
-                    .into_iter()
-                    .flatten()
-                    .min();
-                first.map(|at| at.max(until))
-            }
+            State::Ready(at) => first(at),
+            State::Paused(until) => first(until).map(|at| at.max(until)),
         }
     }
 
-    pub(super) fn keep(&mut self, now: Timestamp, result: UnitResult) {
+    /// Keeps a result, to be reported soon: within `within`, or with enough others.
+    pub(super) fn keep(&mut self, now: Timestamp, within: Duration, result: UnitResult) {
         self.results.push(Kept { result, tries: 0 });
         let at = if self.results.len() >= GRANT_UNITS_MAX as usize / 2 {
             now
         } else {
-            now + REPORT_AFTER
+            now + REPORT_AFTER.min(within)
         };
         self.report_at = Some(self.report_at.map_or(at, |set| set.min(at)));
     }
@@ -162,10 +185,15 @@ impl Link {
         let mut show = BTreeSet::new();
         let fits = |kept: &&Kept| {
             inline += kept.result.inline.as_ref().map_or(0, Vec::len);
-            if self.show.contains(&kept.result.grant) {
-                show.insert(kept.result.grant);
+            let grant = kept.result.grant;
+            let shows = self.show.contains(&grant) && !show.contains(&grant);
+            if inline > INLINE_BYTES_MAX || (shows && show.len() == SHOWN_MAX) {
+                return false;
             }
-            inline <= INLINE_BYTES_MAX && show.len() <= SHOWN_MAX
+            if shows {
+                show.insert(grant);
+            }
+            true
         };
         let most = GRANT_UNITS_MAX as usize;
         let count = self.results.iter().take(most).take_while(fits).count();
@@ -180,29 +208,38 @@ impl Link {
         self.state = State::Asked {
             results,
             given_back: given_back.clone(),
+            nudged: None,
         };
-        (sent, given_back, show.into_iter().take(SHOWN_MAX).collect())
+        (sent, given_back, show.into_iter().collect())
     }
 
     /// Takes the verdicts on the results that the question carried.
     pub(super) fn answered(
         &mut self,
         now: Timestamp,
-        pause: Duration,
+        pause: Pause,
         verdicts: &[ResultVerdict],
     ) -> Settled {
         let mut settled = Settled::default();
-        let State::Asked { results, .. } =
-            std::mem::replace(&mut self.state, State::Ready(now + pause))
+        let State::Asked {
+            results, nudged, ..
+        } = std::mem::replace(&mut self.state, State::Ready(now))
         else {
             return settled;
         };
+        self.state = State::Ready(match pause {
+            Pause::None => now,
+            Pause::Idle(pause) => {
+                let at = now + pause.max(IDLE_PAUSE_MIN);
+                nudged.map_or(at, |nudged| nudged.min(at))
+            }
+        });
         (self.failures, self.heard) = (0, now);
         for (place, mut kept) in results.into_iter().enumerate() {
             match verdicts.get(place) {
                 Some(ResultVerdict::Counted) => settled.add(&kept.result, true),
                 Some(ResultVerdict::ShowGrant) if !self.show.contains(&kept.result.grant) => {
-                    self.show.insert(kept.result.grant);
+                    settled.show.insert(kept.result.grant);
                     self.results.push(kept);
                     self.report_at = Some(now);
                 }
@@ -213,6 +250,10 @@ impl Link {
                 Some(_) | None => settled.add(&kept.result, false),
             }
         }
+        self.show.append(&mut settled.show);
+        // Only results that are still to be reported need their grant shown.
+        let waiting = |grant: &GrantId| self.results.iter().any(|kept| kept.result.grant == *grant);
+        self.show.retain(waiting);
         settled
     }
 
@@ -221,13 +262,15 @@ impl Link {
         self.report_at = Some(now + REPORT_AFTER);
     }
 
-    /// Takes back what the question carried and pauses, longer with each failure.
+    /// Takes back what the question carried and pauses, longer with each failure. Results that are refused again
+    /// and again are dropped.
     pub(super) fn failed(
         &mut self,
         now: Timestamp,
         refusal: Option<&Refusal>,
         jitter: impl Fn(Duration) -> Duration,
-    ) {
+    ) -> Settled {
+        let mut settled = Settled::default();
         let pause = match refusal {
             None | Some(Refusal::Busy) => {
                 (BACK_OFF_MIN * 2_u32.pow(self.failures.min(8))).min(BACK_OFF_MAX)
@@ -242,11 +285,31 @@ impl Link {
             ..
         } = std::mem::replace(&mut self.state, paused)
         {
-            self.results.splice(0..0, results);
+            let is_refused = refusal.is_some_and(|refusal| *refusal != Refusal::Busy);
+            let (kept, dropped): (Vec<Kept>, Vec<Kept>) = results
+                .into_iter()
+                .map(|kept| kept.tried(u8::from(is_refused)))
+                .partition(|kept| kept.tries <= TRIES_MAX);
+            for kept in &dropped {
+                settled.add(&kept.result, false);
+            }
+            self.results.splice(0..0, kept);
             self.given_back.splice(0..0, given_back);
             let any = !self.results.is_empty() || !self.given_back.is_empty();
             self.report_at = any.then_some(now);
         }
+        settled
+    }
+
+    /// Drops everything. Returns the outputs of the results.
+    pub(super) fn give_up(self) -> Vec<BlobId> {
+        let asked = match self.state {
+            State::Asked { results, .. } => results,
+            State::Ready(_) | State::Paused(_) => Vec::new(),
+        };
+        let all = self.results.into_iter().chain(asked);
+        let large = all.filter(|kept| kept.result.inline.is_none());
+        large.map(|kept| kept.result.output.id).collect()
     }
 
     /// Drops what belongs to a grant that is over. Returns its outputs.
@@ -260,6 +323,24 @@ impl Link {
             .map(|kept| kept.result.output.id)
             .collect()
     }
+}
+
+impl Kept {
+    fn tried(self, times: u8) -> Self {
+        Self {
+            tries: self.tries.saturating_add(times),
+            ..self
+        }
+    }
+}
+
+/// When a coordinator that has answered may be asked again.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Pause {
+    /// At once: it gave units, or was not asked for any.
+    None,
+    /// It has nothing: after so long, or when it says that it has.
+    Idle(Duration),
 }
 
 impl Settled {

@@ -1,7 +1,6 @@
 //! The terminal's store of work: grants, the units of them that wait, and the jobs that run.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::ops::Range;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::{Effect, Job, Run, STORE_UNITS_MAX};
@@ -15,6 +14,9 @@ const STORE: Duration = Duration::from_millis(1_500);
 const STORE_LOW: Duration = Duration::from_millis(700);
 /// How long a job should run: long enough to cost nothing, short enough to share units among slots.
 const JOB: Duration = Duration::from_millis(200);
+/// A grant is renewed when a third of its lease has passed, within these bounds: not more often than
+/// the network carries, and often enough to hear soon that it is over.
+const RENEW_EVERY: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(20));
 /// The most tasks whose speed is remembered.
 const PACES_MAX: usize = 64;
 
@@ -35,8 +37,6 @@ struct Held {
     grant: Verified<Grant>,
     /// Units before this place were given to jobs.
     next: usize,
-    /// Units without a result.
-    unfinished: usize,
     /// Units without a verdict.
     unreported: usize,
     /// Told to be over: nothing of it is wanted.
@@ -46,7 +46,17 @@ struct Held {
 #[derive(Debug)]
 struct Running {
     grant: GrantId,
-    places: Range<usize>,
+    /// Units that were not run yet.
+    left: BTreeSet<u32>,
+}
+
+/// A unit that was run, and for whom.
+#[derive(Debug)]
+pub(super) struct Ours {
+    pub(super) coordinator: NodeId,
+    pub(super) grant: GrantId,
+    /// How soon it should be reported.
+    pub(super) within: Duration,
 }
 
 impl Work {
@@ -81,55 +91,65 @@ impl Work {
         self.jobs.len()
     }
 
-    /// Returns whether grants of the coordinator are at work.
-    pub(super) fn holds(&self, coordinator: NodeId) -> bool {
-        self.grants
-            .values()
-            .any(|held| held.grant.signer() == coordinator && held.unfinished > 0)
+    /// Returns the grants of the coordinator that are not fully reported.
+    pub(super) fn of(&self, coordinator: NodeId) -> Vec<GrantId> {
+        let grants = self.grants_of(coordinator);
+        grants.map(|held| held.grant.id).collect()
     }
 
-    /// Returns the grants of the coordinator that are at work.
-    pub(super) fn unfinished(&self, coordinator: NodeId) -> Vec<GrantId> {
-        let at_work =
-            |held: &&Held| held.grant.signer() == coordinator && held.unfinished > 0 && !held.over;
-        self.grants
-            .values()
-            .filter(at_work)
-            .map(|held| held.grant.id)
-            .collect()
+    /// Returns how many grants of the coordinator are not fully reported.
+    pub(super) fn count_of(&self, coordinator: NodeId) -> usize {
+        self.grants_of(coordinator).count()
+    }
+
+    /// Returns how often the leases of the coordinator are to be renewed, if there are any.
+    pub(super) fn renew_every(&self, coordinator: NodeId) -> Option<Duration> {
+        self.grants_of(coordinator).map(Held::renew_every).min()
+    }
+
+    fn grants_of(&self, coordinator: NodeId) -> impl Iterator<Item = &Held> {
+        let at_work = move |held: &&Held| {
+            held.grant.signer() == coordinator && held.unreported > 0 && !held.over
+        };
+        self.grants.values().filter(at_work)
     }
 
     /// Returns how many more units the store takes.
     pub(super) fn wants(&self) -> u32 {
-        let room = STORE_UNITS_MAX.saturating_sub(self.stored());
+        let stored = self.stored();
+        let room = STORE_UNITS_MAX.saturating_sub(stored);
         let slots = u32::try_from(self.slots).unwrap_or(u32::MAX);
-        let waiting: Duration = self
-            .queue
-            .iter()
-            .map(|id| self.time_of(&self.grants[id]))
-            .sum();
-        // Of a task that was never run nothing is known but that it should not be taken in bulk.
-        let unknown = self
-            .queue
-            .iter()
-            .any(|id| !self.paces.contains_key(&self.grants[id].grant.task));
-        if unknown || waiting >= STORE_LOW * slots {
-            return 0;
-        }
-        let pace = self
-            .queue
-            .back()
-            .map(|id| self.grants[id].grant.task)
-            .or_else(|| self.running_task());
+        // A free slot always takes a unit, however long that may run.
+        let idle = self.slots.saturating_sub(self.jobs.len() + stored) as u128;
+        let last = self.queue.back().map(|id| self.grants[id].grant.task);
+        let pace = last.or_else(|| self.running_task());
         let pace = pace.and_then(|task| self.paces.get(&task)).copied();
         let want = match pace {
-            Some(pace) => (STORE * slots - waiting).as_nanos() / pace.as_nanos().max(1),
-            None if self.jobs.is_empty() => u128::from(slots),
-            None => 0,
+            Some(pace) if !self.holds_unknown() => {
+                let waiting: Duration = self
+                    .queue
+                    .iter()
+                    .map(|id| self.time_of(&self.grants[id]))
+                    .sum();
+                let missing = if waiting < STORE_LOW * slots {
+                    (STORE * slots).saturating_sub(waiting)
+                } else {
+                    Duration::ZERO
+                };
+                idle.max(missing.as_nanos() / pace.as_nanos().max(1))
+            }
+            // Of a task that was never run nothing is known but that it should not be taken in bulk.
+            _ => idle,
         };
         u32::try_from(want.min(room as u128))
             .unwrap_or(u32::MAX)
             .min(GRANT_UNITS_MAX)
+    }
+
+    /// Returns whether units wait whose speed is not known.
+    fn holds_unknown(&self) -> bool {
+        let mut tasks = self.queue.iter().map(|id| self.grants[id].grant.task);
+        tasks.any(|task| !self.paces.contains_key(&task))
     }
 
     fn running_task(&self) -> Option<TaskId> {
@@ -162,7 +182,6 @@ impl Work {
             Held {
                 grant,
                 next: 0,
-                unfinished: units,
                 unreported: units,
                 over: false,
             },
@@ -194,42 +213,49 @@ impl Work {
             }
             self.jobs_made += 1;
             let job = Job(self.jobs_made);
-            self.jobs.insert(
-                job,
-                Running {
-                    grant,
-                    places: places.clone(),
-                },
-            );
+            let units = held.grant.units[places.clone()].iter();
+            let left = units.map(|leased| leased.unit).collect();
+            self.jobs.insert(job, Running { grant, left });
             out.push(Effect::Execute { job, grant, places });
         }
     }
 
     /// Notes that a unit was run. Returns whose it is, unless nobody wants it any more.
-    pub(super) fn ran(&mut self, job: Job, run: &Run) -> Option<(NodeId, GrantId)> {
-        let running = self.jobs.get(&job)?;
-        let held = self.grants.get_mut(&running.grant)?;
-        let in_job = held.grant.units[running.places.clone()]
-            .iter()
-            .any(|leased| leased.unit == run.unit);
-        if !in_job || held.over {
+    pub(super) fn ran(&mut self, job: Job, run: &Run) -> Option<Ours> {
+        let running = self.jobs.get_mut(&job)?;
+        let held = self.grants.get(&running.grant)?;
+        if !running.left.remove(&run.unit) || held.over {
             return None;
         }
-        held.unfinished = held.unfinished.saturating_sub(1);
-        let (coordinator, task) = (held.grant.signer(), held.grant.task);
+        let task = held.grant.task;
+        let ours = Ours {
+            coordinator: held.grant.signer(),
+            grant: running.grant,
+            within: held.renew_every(),
+        };
         if self.paces.len() >= PACES_MAX && !self.paces.contains_key(&task) {
             self.paces.pop_first();
         }
         let pace = self.paces.entry(task).or_insert(run.took);
         *pace = (*pace * 7 + run.took) / 8;
-        Some((coordinator, running.grant))
+        Some(ours)
     }
 
-    /// Frees the slot of a job.
-    pub(super) fn finished(&mut self, job: Job, out: &mut Vec<Effect>) {
-        if let Some(running) = self.jobs.remove(&job) {
-            self.drop_if_done(running.grant, out);
-        }
+    /// Frees the slot of a job. Returns its grant and the units that it should have run and did not.
+    pub(super) fn finished(&mut self, job: Job) -> Option<(Ours, BTreeSet<u32>)> {
+        let running = self.jobs.remove(&job)?;
+        let held = self.grants.get(&running.grant)?;
+        let ours = Ours {
+            coordinator: held.grant.signer(),
+            grant: running.grant,
+            within: held.renew_every(),
+        };
+        let left = if held.over {
+            BTreeSet::new()
+        } else {
+            running.left
+        };
+        Some((ours, left))
     }
 
     /// Notes that one result or given-back unit of the grant needs nothing more.
@@ -245,7 +271,7 @@ impl Work {
         let Some(held) = self.grants.get_mut(&grant) else {
             return;
         };
-        (held.over, held.unfinished, held.unreported) = (true, 0, 0);
+        (held.over, held.unreported) = (true, 0);
         self.queue.retain(|other| *other != grant);
         let jobs = self
             .jobs
@@ -255,7 +281,8 @@ impl Work {
         self.drop_if_done(grant, out);
     }
 
-    fn drop_if_done(&mut self, grant: GrantId, out: &mut Vec<Effect>) {
+    /// Lets go of a grant of which nothing is to be run or reported.
+    pub(super) fn drop_if_done(&mut self, grant: GrantId, out: &mut Vec<Effect>) {
         let done = self
             .grants
             .get(&grant)
@@ -264,5 +291,13 @@ impl Work {
             self.grants.remove(&grant);
             out.push(Effect::Release(grant));
         }
+    }
+}
+
+impl Held {
+    fn renew_every(&self) -> Duration {
+        let (least, most) = RENEW_EVERY;
+        let lease = self.grant.deadline.since(self.grant.issued);
+        (lease / 3).clamp(least, most)
     }
 }

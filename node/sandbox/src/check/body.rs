@@ -1,7 +1,10 @@
 //! The bodies of the functions: validated and measured in one pass.
 
+use std::ops::Range;
+
 use wasmparser::{
-    FuncValidator, FuncValidatorAllocations, FunctionBody, Operator, ValidatorResources,
+    Data, DataKind, FuncValidator, FuncValidatorAllocations, FunctionBody, Operator,
+    ValidatorResources,
 };
 
 use super::{Objection, StaticLimits, refusal};
@@ -14,6 +17,7 @@ pub(super) struct Totals {
     pub(super) locals_max: u32,
     pub(super) nesting_max: u32,
     pub(super) locals_total: u64,
+    pub(super) phis_total: u64,
 }
 
 impl Totals {
@@ -47,11 +51,14 @@ impl Totals {
             validator.op(offset, &operator)?;
         }
         operators.finish()?;
-        // The compiler may keep one value a local and block.
+        // The compiler may keep one value for each local at each block.
+        let phis = shape.blocks * u64::from(locals);
+        self.phis_total += phis;
+        refusal::at_most("blocks times locals in one function", phis, limits.phis)?;
         refusal::at_most(
-            "blocks times locals in one function",
-            shape.blocks * u64::from(locals),
-            limits.phis,
+            "blocks times locals in all functions",
+            self.phis_total,
+            limits.phis_total,
         )?;
         self.nesting_max = self.nesting_max.max(shape.nesting_max);
         Ok(validator.into_allocations())
@@ -93,5 +100,36 @@ impl Shape {
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// How much data there is, and where it goes.
+#[derive(Default)]
+pub(super) struct DataExtent {
+    pub(super) bytes: usize,
+    range: Option<Range<u64>>,
+}
+
+impl DataExtent {
+    pub(super) fn add(&mut self, segment: &Data<'_>) {
+        self.bytes += segment.data.len();
+        let DataKind::Active { offset_expr, .. } = &segment.kind else {
+            return;
+        };
+        // An address that is not a plain constant is found when the program starts, and costs nothing here.
+        let Ok(Operator::I32Const { value }) = offset_expr.get_operators_reader().read() else {
+            return;
+        };
+        let start = u64::from(value.cast_unsigned());
+        let end = start + segment.data.len() as u64;
+        let range = self.range.take().unwrap_or(start..end);
+        self.range = Some(range.start.min(start)..range.end.max(end));
+    }
+
+    /// Returns the bytes from the start of the first segment to the end of the last.
+    pub(super) fn span(&self) -> u64 {
+        self.range
+            .as_ref()
+            .map_or(0, |range| range.end - range.start)
     }
 }
