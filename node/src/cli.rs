@@ -183,17 +183,18 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
 /// Sends the log to standard error: warnings, or what `-v` or `RUST_LOG` asks for.
 fn log(cli: &Cli) {
     let running = matches!(cli.command, Command::Run(_));
+    // Kademlia warns of every look-up before it knows anybody.
     let level = match (cli.common.verbose, running) {
-        (0, false) => "error",
-        (0, true) => "warn,tally_node=info",
+        (0, false) => "error,libp2p_kad=off",
+        (0, true) => "warn,tally_node=info,libp2p_kad=error",
         (1, _) => "info,tally_node=debug",
         _ => "debug,tally_node=trace",
     };
     let filter =
         tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false);
-    let _ = lines.try_init();
+        .with_writer(std::io::stderr);
+    let _ = lines.with_target(false).with_ansi(colours).try_init();
 }

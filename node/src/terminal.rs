@@ -168,13 +168,16 @@ impl Shell {
         if let Some(own) = self.setup.peers.own_coordinator() {
             messages.push(Message::Input(Input::Found(own)));
         }
-        while !(self.draining && self.machine.is_drained()) {
+        loop {
             let mut effects = Vec::new();
             for message in messages.drain(..) {
                 self.take(message, &mut effects)?;
             }
             for effect in effects {
                 self.carry_out(effect);
+            }
+            if self.draining && self.machine.is_drained() {
+                break;
             }
             tokio::select! {
                 count = mailbox.recv_many(&mut messages, INPUTS_MAX) => if count == 0 { break },

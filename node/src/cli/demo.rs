@@ -1,10 +1,258 @@
-//! x
-use super::{Common, Failure};
+//! `tally demo`: the whole overlay on this computer, as separate processes that talk over loopback only.
+//!
+//! A bootstrap node, a coordinator, terminals and a customer, each with its own key and folder. Whatever way the
+//! demo ends, the nodes end too: they stop when the pipe to their standard input breaks.
+
+mod nodes;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde_json::json;
+use tally_imaging::{DecodeLimits, Picture, decode_file};
+use tally_protocol::message::customer::TaskStatus;
+use tally_protocol::unit::Limits;
+
+use super::output::{grouped, table};
+use super::program::{program_of, run_here};
+use super::{Common, Exit, Failure, Output};
+use crate::programs::builtin;
+use nodes::Nodes;
+
+/// The photograph that is blurred unless another is named.
+const PHOTOGRAPH: &[u8] = include_bytes!("../../assets/astronaut.png");
+/// The text whose words are counted.
+const TEXT: &str = include_str!("../../../LICENSE-APACHE");
+/// Radius of the blur, and so the halo of a tile.
+const RADIUS: u32 = 6;
+/// Width and height of a tile's core.
+const CORE: u32 = 128;
+/// How long one step may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// `tally demo`.
-#[derive(Debug, clap::Args)]
-pub(super) struct Demo {}
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// Terminals to start.
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=32))]
+    terminals: u8,
+    /// A PNG or JPEG to blur instead of the bundled photograph.
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
+    /// Where the blurred picture goes.
+    #[arg(long, value_name = "FILE", default_value = "tally-demo.png")]
+    out: PathBuf,
+    /// Keep the folders of all nodes here, to be looked at afterwards.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+}
+
+/// What the demo showed, for programs.
+#[derive(Debug, serde::Serialize)]
+struct Shown {
+    picture: PathBuf,
+    identical_to_one_piece: bool,
+    blur: TaskStatus,
+    words: u64,
+    count: TaskStatus,
+    seconds: f64,
+    folders: Option<PathBuf>,
+}
+
 impl Demo {
-    pub(super) async fn run(self, _common: &Common) -> Result<(), Failure> {
-        Ok(())
+    pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
+        let output = common.output();
+        tokio::select! {
+            shown = self.show(output) => shown,
+            _ = tokio::signal::ctrl_c() => {
+                Err(Failure::new(Exit::Interrupted, "stopped; all nodes of the demo are stopped too"))
+            }
+        }
     }
+
+    async fn show(&self, output: Output) -> Result<(), Failure> {
+        let start = Instant::now();
+        let scratch = tempfile::Builder::new()
+            .prefix("tally-demo-")
+            .tempdir()
+            .context("make a folder")?;
+        let root = match &self.keep {
+            Some(folder)
+                if folder.exists()
+                    && folder
+                        .read_dir()
+                        .is_ok_and(|mut files| files.next().is_some()) =>
+            {
+                let message = format!("keep the folders in {}: it is not empty", folder.display());
+                return Err(
+                    Failure::new(Exit::Usage, message).hint("name a new folder with --keep")
+                );
+            }
+            Some(folder) => folder.clone(),
+            None => scratch.path().to_owned(),
+        };
+        std::fs::create_dir_all(&root)
+            .with_context(|| format!("make the folder {}", root.display()))?;
+        let root = root.canonicalize()?;
+        let mut nodes = Nodes::new(&root);
+        let say = |line: String| {
+            if !output.is_json() {
+                output.note(line)
+            }
+        };
+        let shown = self.steps(&root, &mut nodes, &say).await;
+        say("stopping all nodes".to_owned());
+        nodes.stop().await;
+        let mut shown = shown?;
+        shown.seconds = start.elapsed().as_secs_f64();
+        shown.folders.clone_from(&self.keep);
+        output.result(&shown, || self.summary(&shown))
+    }
+
+    async fn steps(&self, root: &Path, nodes: &mut Nodes, say: &impl Fn(String)) -> Result<Shown> {
+        say(format!(
+            "starting a bootstrap node, a coordinator and {} terminals on loopback",
+            self.terminals
+        ));
+        nodes.start(self.terminals, PATIENCE).await?;
+        for line in nodes.met(PATIENCE).await? {
+            say(line);
+        }
+        let image = match &self.image {
+            Some(path) => path
+                .canonicalize()
+                .with_context(|| format!("read the image {}", path.display()))?,
+            None => {
+                let path = root.join("astronaut.png");
+                std::fs::write(&path, PHOTOGRAPH)?;
+                path
+            }
+        };
+        let picture = decode_file(&image, DecodeLimits::default())?;
+        let (width, height) = (picture.width(), picture.height());
+        say(format!(
+            "\nblurring {width} x {height} pixels in tiles of {CORE}; two terminals must agree on each"
+        ));
+        let out = std::path::absolute(&self.out)?;
+        let job = root.join("blur.toml");
+        std::fs::write(&job, blur_job(&image))?;
+        let blur = nodes.submit(&job, &out, PATIENCE * 10).await?;
+        say(who_did_what(&blur));
+        let identical_to_one_piece = self.compare(&picture, &out)?;
+        let (text, job) = (root.join("text.txt"), root.join("words.toml"));
+        std::fs::write(&text, TEXT)?;
+        std::fs::write(&job, WORDS_JOB)?;
+        say("counting the words of the Apache License".to_owned());
+        let counted = root.join("words.txt");
+        let count = nodes.submit(&job, &counted, PATIENCE).await?;
+        say(who_did_what(&count));
+        let words = std::fs::read_to_string(&counted)?
+            .trim()
+            .parse()
+            .context("read the count")?;
+        Ok(Shown {
+            picture: out,
+            identical_to_one_piece,
+            blur,
+            words,
+            count,
+            seconds: 0.0,
+            folders: None,
+        })
+    }
+
+    /// Runs the program over the whole picture in one piece and compares every pixel.
+    fn compare(&self, picture: &Picture, out: &Path) -> Result<bool> {
+        let (width, height) = (picture.width(), picture.height());
+        let module = builtin("gaussian-blur")
+            .context("find the blur")?
+            .module
+            .to_vec();
+        let args = ["--radius".to_owned(), RADIUS.to_string()];
+        let limits = Limits {
+            fuel: 1 << 50,
+            memory_bytes: 4 << 30,
+            output_bytes: 1 << 30,
+        };
+        let params = format!("{width} {height} 0 0 {width} {height}");
+        let whole = run_here(
+            &program_of(module),
+            &args,
+            limits,
+            (0, 1, params),
+            picture.pixels(),
+        );
+        let whole = whole.map_err(|failure| anyhow::anyhow!(failure.message))?;
+        let tiled = decode_file(out, DecodeLimits::default())?;
+        if tiled.pixels() != whole.unit.output {
+            bail!("compare the picture with one made in one piece: they differ");
+        }
+        Ok(true)
+    }
+
+    fn summary(&self, shown: &Shown) -> String {
+        let look = match &self.keep {
+            Some(folder) => format!(
+                "look at the ledger: tally ledger entries --dir {0}/coordinator\nverify it:          tally ledger verify \
+                 --dir {0}/coordinator",
+                folder.display()
+            ),
+            None => {
+                "run it with --keep DIR to look at the nodes' folders and the ledger afterwards"
+                    .to_owned()
+            }
+        };
+        format!(
+            "\npicture: {} (bit-identical to the blur in one piece)\nwords:   {} (as `LC_ALL=C wc -w` counts)\ntime:    \
+             {:.1} s\n{look}",
+            shown.picture.display(),
+            shown.words,
+            shown.seconds,
+        )
+    }
+}
+
+fn blur_job(image: &Path) -> String {
+    let image = json!(image);
+    format!(
+        "[job]\nname = \"blur a photograph\"\n[program]\nbuiltin = \"gaussian-blur\"\nargs = [\"--radius\", \"{RADIUS}\"]\n\
+         [input]\nfile = {image}\n[split]\nby = \"tiles\"\ncore = {CORE}\nhalo = {RADIUS}\n[quorum]\nagree = 2\n[merge]\n\
+         how = \"stitch\"\n"
+    )
+}
+
+const WORDS_JOB: &str = r#"[job]
+name = "count words"
+[program]
+builtin = "wordcount"
+[input]
+file = "text.txt"
+[split]
+by = "lines"
+lines = 10
+[quorum]
+agree = 2
+[merge]
+how = "sum"
+"#;
+
+fn who_did_what(status: &TaskStatus) -> String {
+    let row = |(device, tally): (
+        &tally_protocol::id::NodeId,
+        &tally_protocol::message::customer::DeviceTally,
+    )| {
+        vec![
+            format!("..{}", device.short()),
+            tally.agreed.to_string(),
+            grouped(tally.fuel),
+        ]
+    };
+    let rows: Vec<Vec<String>> = status.devices.iter().map(row).collect();
+    format!(
+        "{} units done\n{}",
+        status.summary.done,
+        table(&["terminal", "units", "fuel"], &rows)
+    )
 }

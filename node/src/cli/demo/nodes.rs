@@ -1,0 +1,225 @@
+//! The demo's nodes: processes of this same program.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tally_protocol::message::customer::TaskStatus;
+use tokio::process::{Child, Command};
+
+use crate::admin::{Request, ask};
+use crate::folder::Folder;
+use crate::node::operator::NodeStatus;
+
+/// How often a node is asked whether it is there.
+const POLL: Duration = Duration::from_millis(50);
+/// How long a node may take to stop by itself.
+const STOP_MAX: Duration = Duration::from_secs(5);
+/// The address that all nodes listen on: any free port, loopback only.
+const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
+
+/// The nodes, and what is known of them.
+pub(super) struct Nodes {
+    root: PathBuf,
+    running: Vec<Node>,
+    bootstrap: Option<String>,
+}
+
+struct Node {
+    name: String,
+    process: Child,
+}
+
+impl Nodes {
+    pub(super) fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            running: Vec::new(),
+            bootstrap: None,
+        }
+    }
+
+    /// Starts the bootstrap node, then all others at once.
+    pub(super) async fn start(&mut self, terminals: u8, patience: Duration) -> Result<()> {
+        self.run("bootstrap", &["--role", "bootstrap", "--listen", LISTEN])?;
+        let status = self
+            .until("bootstrap", patience, |status| !status.addresses.is_empty())
+            .await?;
+        let address = &status.addresses[0];
+        let with_id = if address.contains("/p2p/") {
+            address.clone()
+        } else {
+            format!("{address}/p2p/{}", status.node)
+        };
+        self.bootstrap = Some(with_id);
+        self.run(
+            "coordinator",
+            &[
+                "--role",
+                "coordinator",
+                "--listen",
+                LISTEN,
+                "--customers",
+                "any",
+            ],
+        )?;
+        for number in 1..=terminals {
+            self.run(
+                &format!("terminal-{number}"),
+                &["--role", "terminal", "--slots", "1"],
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Waits until each terminal has found the coordinator. Returns a line about each node.
+    pub(super) async fn met(&mut self, patience: Duration) -> Result<Vec<String>> {
+        let names: Vec<String> = self.running.iter().map(|node| node.name.clone()).collect();
+        let mut lines = Vec::new();
+        for name in names {
+            let met = |status: &NodeStatus| {
+                status
+                    .terminal
+                    .as_ref()
+                    .is_none_or(|terminal| !terminal.coordinators.is_empty())
+            };
+            let status = self.until(&name, patience, met).await?;
+            let found = match &status.terminal {
+                Some(terminal) => {
+                    let found = terminal
+                        .coordinators
+                        .first()
+                        .map(|node| node.short())
+                        .unwrap_or_default();
+                    format!(", found the coordinator ..{found} through Kademlia")
+                }
+                None => String::new(),
+            };
+            lines.push(format!(
+                "  {name:12} ..{}  process {}{found}",
+                status.node.short(),
+                status.process
+            ));
+        }
+        Ok(lines)
+    }
+
+    /// Submits a job as the customer, from its own folder, and waits for the result.
+    pub(super) async fn submit(
+        &self,
+        job: &Path,
+        out: &Path,
+        patience: Duration,
+    ) -> Result<TaskStatus> {
+        let mut command = self.command("customer", &["task", "submit", "--json"])?;
+        command.arg(job).arg("--out").arg(out).args(self.joining());
+        let submitted = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .output();
+        let submitted = tokio::time::timeout(patience, submitted)
+            .await
+            .context("wait for the customer")??;
+        if !submitted.status.success() {
+            let said = String::from_utf8_lossy(&submitted.stderr);
+            bail!(
+                "run the customer: {}",
+                said.lines().last().unwrap_or("it said nothing")
+            );
+        }
+        serde_json::from_slice(&submitted.stdout).context("read what the customer says")
+    }
+
+    /// Stops all nodes, the last first; kills those that do not stop.
+    pub(super) async fn stop(&mut self) {
+        for node in &mut self.running {
+            drop(node.process.stdin.take());
+        }
+        for mut node in self.running.drain(..) {
+            if tokio::time::timeout(STOP_MAX, node.process.wait())
+                .await
+                .is_err()
+            {
+                let _ = node.process.kill().await;
+            }
+        }
+    }
+
+    fn joining(&self) -> Vec<String> {
+        let network = ["--network", "demo", "--no-mdns"]
+            .map(str::to_owned)
+            .into_iter();
+        let bootstrap = self
+            .bootstrap
+            .iter()
+            .flat_map(|address| ["--bootstrap".to_owned(), address.clone()]);
+        network.chain(bootstrap).collect()
+    }
+
+    fn command(&self, name: &str, args: &[&str]) -> Result<Command> {
+        let program = std::env::current_exe().context("find this program")?;
+        let mut command = Command::new(program);
+        command
+            .args(args)
+            .arg("--dir")
+            .arg(self.root.join(name))
+            .kill_on_drop(true);
+        command.env_remove("TALLY_DIR");
+        Ok(command)
+    }
+
+    fn run(&mut self, name: &str, args: &[&str]) -> Result<()> {
+        let folder = self.root.join(name);
+        std::fs::create_dir_all(&folder)?;
+        let log = std::fs::File::create(folder.join("log.txt"))?;
+        let mut command = self.command(name, &["run", "--until-stdin-ends"])?;
+        command.args(args).args(self.joining());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log);
+        let process = command
+            .spawn()
+            .with_context(|| format!("start the {name}"))?;
+        self.running.push(Node {
+            name: name.to_owned(),
+            process,
+        });
+        Ok(())
+    }
+
+    /// Asks a node how it is until `ready` says yes.
+    async fn until(
+        &mut self,
+        name: &str,
+        patience: Duration,
+        ready: impl Fn(&NodeStatus) -> bool,
+    ) -> Result<NodeStatus> {
+        let folder = Folder::open(&self.root.join(name))?;
+        let start = Instant::now();
+        while start.elapsed() < patience {
+            if let Ok(status) = ask::<NodeStatus>(&folder.socket(), &Request::Status).await
+                && ready(&status)
+            {
+                return Ok(status);
+            }
+            let node = self
+                .running
+                .iter_mut()
+                .find(|node| node.name == name)
+                .context("find the node")?;
+            if let Some(exit) = node.process.try_wait()? {
+                let log =
+                    std::fs::read_to_string(folder.root().join("log.txt")).unwrap_or_default();
+                bail!(
+                    "start the {name}: it ended with {exit}; it said: {}",
+                    log.lines().last().unwrap_or_default()
+                );
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        bail!("start the {name}: not ready after {} s", patience.as_secs())
+    }
+}
