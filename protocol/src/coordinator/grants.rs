@@ -254,4 +254,9 @@ impl Grants {
     pub(super) fn len(&self) -> usize {
         self.held.len()
     }
+
+    #[cfg(test)]
+    pub(super) const fn weight(&self) -> usize {
+        self.over_weight
+    }
 }

@@ -135,7 +135,7 @@ impl Coordinator {
         self.judge(from, result, shown).ok()
     }
 
-    fn vote(
+    pub(super) fn vote(
         &mut self,
         now: Timestamp,
         (task, device, batch): (TaskId, NodeId, Hash),
