@@ -15,6 +15,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -71,7 +72,10 @@ impl Folder {
         let folder = Self {
             root: root.to_owned(),
         };
-        fs::create_dir_all(root).map_err(|source| FolderError::Io {
+        let mut builder = fs::DirBuilder::new();
+        // Keys and other people's inputs lie here.
+        builder.recursive(true).mode(0o700);
+        builder.create(root).map_err(|source| FolderError::Io {
             path: root.to_owned(),
             source,
         })?;

@@ -54,11 +54,11 @@ struct Part<M> {
     task: JoinHandle<Result<()>>,
 }
 
-/// Runs a node until it is told to stop.
+/// Runs a node until it is told to stop: by a signal, through its admin socket, or because `stop` comes true.
 ///
 /// # Errors
 /// If it cannot start, or a role cannot go on.
-pub async fn run(start: Start) -> Result<()> {
+pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
     let Start {
         folder,
         config,
@@ -101,10 +101,16 @@ pub async fn run(start: Start) -> Result<()> {
         .with_context(|| format!("open the admin socket {}", folder.socket().display()))?;
     tracing::info!(node = %me, network = %config.network, ?roles, folder = %folder.root().display(), "node started");
     let routed = router::Router::new(&running, network.clone(), &config).run(events);
-    let (stop, stopped) = mpsc::channel(1);
+    let (asked, mut asked_to_stop) = mpsc::channel(1);
     let operator =
         operator::Operator::new(&running, network.clone(), (me, roles, folder.clone()), stop);
-    let result = until_stopped(&mut running, routed, operator.run(socket), stopped).await;
+    let stop = async {
+        tokio::select! {
+            () = stop => {}
+            _ = asked_to_stop.recv() => {}
+        }
+    };
+    let result = until_stopped(&mut running, routed, operator.run(socket), stop).await;
     end(running).await;
     network.shutdown().await;
     serving.abort();
@@ -112,33 +118,19 @@ pub async fn run(start: Start) -> Result<()> {
     result
 }
 
-/// Runs a node until it stops by itself or `stopped` says so.
-///
-/// # Errors
-/// As [`run`].
-pub async fn until<T>(
-    running: impl Future<Output = Result<()>>,
-    stopped: impl Future<Output = T>,
-) -> Result<()> {
-    tokio::select! {
-        result = running => result,
-        _ = stopped => Ok(()),
-    }
-}
-
 /// Waits for a signal, a question to stop, or a role that cannot go on.
 async fn until_stopped(
     running: &mut Roles,
     routed: impl Future<Output = ()>,
     operated: impl Future<Output = ()>,
-    mut stopped: mpsc::Receiver<()>,
+    stop: impl Future<Output = ()>,
 ) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         () = routed => Ok(()),
         () = operated => Ok(()),
-        _ = stopped.recv() => Ok(()),
+        () = stop => Ok(()),
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
         result = ended(&mut running.coordinator) => result.context("the coordinator stopped"),

@@ -86,21 +86,33 @@ impl Run {
         let mut roles: Vec<Role> = self.role.into_iter().map(Role::from).collect();
         roles.sort_unstable();
         roles.dedup();
-        let running = node::run(node::Start {
-            folder,
-            config,
-            roles,
-        });
-        if self.until_stdin_ends {
-            let (stop, stopped) = tokio::sync::oneshot::channel();
-            std::thread::spawn(move || {
-                let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
-                let _ = stop.send(());
-            });
-            node::until(running, stopped).await?;
-        } else {
-            running.await?;
-        }
+        let until_stdin_ends = self.until_stdin_ends;
+        let stop = async move {
+            if until_stdin_ends {
+                stdin_ended().await;
+            } else {
+                std::future::pending().await
+            }
+        };
+        node::run(
+            node::Start {
+                folder,
+                config,
+                roles,
+            },
+            stop,
+        )
+        .await?;
         Ok(())
     }
+}
+
+/// Waits for the end of standard input, on a thread that the process does not wait for.
+async fn stdin_ended() {
+    let (ended, end) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = ended.send(());
+    });
+    let _ = end.await;
 }
