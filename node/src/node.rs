@@ -102,8 +102,12 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
     tracing::info!(node = %me, network = %config.network, ?roles, folder = %folder.root().display(), "node started");
     let routed = router::Router::new(&running, network.clone(), &config).run(events);
     let (asked, mut asked_to_stop) = mpsc::channel(1);
-    let operator =
-        operator::Operator::new(&running, network.clone(), (me, roles, folder.clone()), stop);
+    let operator = operator::Operator::new(
+        &running,
+        network.clone(),
+        (me, roles, folder.clone()),
+        asked,
+    );
     let stop = async {
         tokio::select! {
             () = stop => {}
