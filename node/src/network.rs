@@ -25,7 +25,7 @@ mod peer;
 mod saved;
 mod service;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod work;
 
 use std::path::PathBuf;

@@ -29,6 +29,10 @@ use crate::network::{AskError, Network};
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes that count as sending something.
 const PIECE_BYTES: usize = 32 << 10;
+/// How often a stream is opened that the holder drops without an answer, and the pause between.
+const OPEN_ATTEMPTS: u32 = 4;
+/// See [`OPEN_ATTEMPTS`].
+const OPEN_PAUSE: Duration = Duration::from_millis(50);
 /// The topic of the counters.
 const TOPIC: &str = "blob";
 
@@ -96,6 +100,16 @@ pub async fn fetch(
     grant: Option<Signed<BlobGrant>>,
     mut progress: impl FnMut(Progress) + Send,
 ) -> Result<(), FetchError> {
+    let transfer = Transfer {
+        network,
+        holder: from,
+        blob: blob.id,
+        grant,
+    };
+    if blob.bytes == 0 && blob != BlobRef::of(b"") {
+        // Nothing would come that could be checked.
+        return Err(transfer.corrupt());
+    }
     let _turn = store.turn(blob.id).await;
     let opening = store.clone();
     let found = spawn_blocking(move || {
@@ -116,12 +130,6 @@ pub async fn fetch(
         transferred: 0,
     };
     progress(now);
-    let transfer = Transfer {
-        network,
-        holder: from,
-        blob: blob.id,
-        grant,
-    };
     for run in runs(&missing) {
         transfer
             .receive(blob, run, &partial, |segment, encoded| {
@@ -209,6 +217,22 @@ struct Transfer<'a> {
 impl Transfer<'_> {
     /// Asks for a range; returns the stream behind the header, and the length of the blob.
     async fn open(&self, range: BlobRange) -> Result<(Stream, u64), FetchError> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match self.try_open(range).await {
+                // libp2p drops streams that come faster than the holder accepts them.
+                Err(FetchError::Broken(error))
+                    if error.kind() == io::ErrorKind::UnexpectedEof && attempt < OPEN_ATTEMPTS =>
+                {
+                    tokio::time::sleep(OPEN_PAUSE * attempt).await;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    async fn try_open(&self, range: BlobRange) -> Result<(Stream, u64), FetchError> {
         let ask = |source| FetchError::Ask {
             blob: self.blob,
             source,

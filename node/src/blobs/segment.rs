@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn segments_cover_a_range_without_gap_and_end_at_multiples() {
         let blob_bytes = 3 * SEGMENT_BYTES + 1_500;
-        for range in [0..blob_bytes, 5..6, 1_023..1_025, 700_000..1_700_000, 0..0] {
+        for range in [0..blob_bytes, 5..6, 1_023..1_025, 700_000..1_500_000, 0..0] {
             let cut: Vec<_> = segments(&range, blob_bytes).collect();
             let mut at = range.start - range.start % CHUNK_BYTES;
             for segment in &cut {

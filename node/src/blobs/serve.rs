@@ -53,7 +53,7 @@ impl Default for ServeLimits {
     }
 }
 
-/// Starts to serve; returns the task, to be aborted or left alone. It ends with the network.
+/// Starts to serve; returns the task, to be aborted or left alone. It ends with the last handle of the network.
 ///
 /// # Panics
 /// If it is called twice for one network.

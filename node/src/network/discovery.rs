@@ -8,6 +8,10 @@
 //! A coordinator provides one of 16 keys, because 20 providers of a key is all that a Kademlia query returns; who looks
 //! for coordinators asks for all 16 in random order, often while it knows none and seldom when it does.
 
+mod kept;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -15,15 +19,16 @@ use libp2p::Multiaddr;
 use libp2p::kad::RecordKey;
 use libp2p::swarm::ConnectionId;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use rand::RngExt;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 use tally_protocol::id::{NetworkId, NodeId};
 use tally_protocol::message::announce::Role;
 use tally_protocol::time::Timestamp;
 
+use kept::{Kept, Link, REDIAL_MAX, REDIAL_MIN, Why, jittered};
+
 use super::NetworkConfig;
-use super::peer::{ip_of, peer_of, split_peer};
+use super::peer::{ip_of, peer_of};
 use super::saved::{SAVED_ADDRESSES_MAX, SAVED_MAX, SavedPeer};
 
 /// Keys that coordinators spread over.
@@ -40,10 +45,6 @@ const SWEEP_CONTENT: Duration = Duration::from_secs(60);
 const CONTENT_BUCKETS: usize = 4;
 /// Time between two provider announcements.
 const PROVIDE_MIN: Duration = Duration::from_secs(2);
-/// Bounds of the time between two dials of a node that should be connected.
-const REDIAL_MIN: Duration = Duration::from_millis(500);
-/// See [`REDIAL_MIN`].
-const REDIAL_MAX: Duration = Duration::from_secs(30);
 /// Failures after which a coordinator is no longer dialled.
 const COORDINATOR_FAILURES_MAX: u32 = 16;
 /// Time between two dials of one candidate.
@@ -59,7 +60,7 @@ const HELLO_REST: Duration = Duration::from_secs(5);
 /// See [`HELLO_REST`].
 const HELLO_FAILURES_MAX: u32 = 5;
 /// A role statement is asked for again when less than this is left of it.
-const ROLE_RENEWAL: Duration = Duration::from_secs(5 * 60);
+pub(super) const ROLE_RENEWAL: Duration = Duration::from_secs(5 * 60);
 
 /// A node that Kademlia names as a coordinator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -119,29 +120,6 @@ pub(super) struct Discovery {
     sweeps: u32,
     saved: Vec<SavedPeer>,
     unsaved: bool,
-}
-
-/// A node that should stay connected.
-#[derive(Debug)]
-struct Kept {
-    node: Option<NodeId>,
-    addresses: Vec<Multiaddr>,
-    why: Why,
-    failures: u32,
-    link: Link,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Why {
-    Bootstrap,
-    Coordinator,
-}
-
-#[derive(Debug)]
-enum Link {
-    Waiting(Instant),
-    Dialing(ConnectionId),
-    Connected,
 }
 
 /// How far asking a peer for its roles is.
@@ -272,6 +250,8 @@ impl Discovery {
     /// The last connection with `node` has ended.
     pub(super) fn on_disconnected(&mut self, node: NodeId, now: Instant) {
         self.servers.remove(&node);
+        // It was there: it may be dialled again as soon as somebody names it.
+        self.tried.remove(&node);
         let was_coordinator = self.is_coordinator(node);
         self.shown.remove(&node);
         if was_coordinator && !self.knows_coordinator() {
@@ -500,25 +480,6 @@ impl Discovery {
     }
 }
 
-impl Kept {
-    fn bootstrap(address: &Multiaddr, now: Instant) -> Self {
-        let (address, node) = split_peer(address);
-        Self {
-            node,
-            addresses: vec![address],
-            why: Why::Bootstrap,
-            failures: 0,
-            link: Link::Waiting(now),
-        }
-    }
-
-    fn fail(&mut self, now: Instant) {
-        let pause = REDIAL_MIN * 2_u32.pow(self.failures.min(6));
-        self.failures = self.failures.saturating_add(1);
-        self.link = Link::Waiting(now + jittered(pause.min(REDIAL_MAX)));
-    }
-}
-
 /// Dials a node that is neither connected nor being dialled, at these addresses and at those the behaviours know.
 pub(super) fn dial_options(node: NodeId, addresses: Vec<Multiaddr>) -> DialOpts {
     DialOpts::peer_id(peer_of(node))
@@ -526,9 +487,4 @@ pub(super) fn dial_options(node: NodeId, addresses: Vec<Multiaddr>) -> DialOpts 
         .addresses(addresses)
         .extend_addresses_through_behaviour()
         .build()
-}
-
-/// Returns 75 % to 125 % of a span, so that nodes that started together do not stay in step.
-fn jittered(span: Duration) -> Duration {
-    span.mul_f64(rand::rng().random_range(0.75..1.25))
 }

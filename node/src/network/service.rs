@@ -3,6 +3,7 @@
 //! Each arm of its loop takes one thing that happened and handles it to the end without waiting. What takes longer
 //! (signatures, files) runs on blocking threads and comes back as a [`Checked`].
 
+mod checks;
 mod swarm_events;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -27,6 +28,8 @@ use tally_protocol::signed::{Signed, Verified};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
+use checks::Checked;
+
 use super::behaviour::{self, Node};
 use super::conversation::Questions;
 use super::counters::Counters;
@@ -45,8 +48,6 @@ const TICK: Duration = Duration::from_millis(250);
 const OFFER_CHECKS_MAX: usize = 64;
 /// How long a role statement is valid; it is signed anew at half of that.
 const ROLE_VALIDITY: Duration = Duration::from_secs(3_600);
-/// The longest validity of a role statement that is believed.
-const ROLE_VALIDITY_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// Places in the event queue that questions of peers leave free, for what the owner must not miss.
 const EVENTS_RESERVED: usize = 64;
 
@@ -88,20 +89,6 @@ pub(super) enum Command {
     ShutDown {
         reply: oneshot::Sender<()>,
     },
-}
-
-/// What came back from a blocking thread.
-enum Checked {
-    Offer {
-        id: MessageId,
-        source: PeerId,
-        result: Result<Verified<Offer>, Fault>,
-    },
-    Role {
-        node: NodeId,
-        result: Result<Verified<RoleStatement>, &'static str>,
-    },
-    Saved,
 }
 
 /// Who waits for a dial.
@@ -272,7 +259,7 @@ impl Service {
         addresses: Vec<Multiaddr>,
         reply: oneshot::Sender<Result<(), DialError>>,
     ) {
-        if self.peers.is_connected(node) {
+        if self.swarm.is_connected(&peer_of(node)) {
             let _ = reply.send(Ok(()));
             return;
         }
@@ -353,96 +340,6 @@ impl Service {
         }
     }
 
-    /// Asks a peer for its role statement; the answer comes back checked.
-    fn ask_roles(&mut self, node: NodeId) {
-        let (reply, answered) = oneshot::channel();
-        let talk = &mut self.swarm.behaviour_mut().work;
-        self.work.ask(talk, node, WorkRequest::Hello, reply);
-        let network = self.network.clone();
-        let check = async move {
-            let result = match answered.await {
-                Ok(Ok(WorkReply::Role(statement))) => {
-                    tokio::task::spawn_blocking(move || check_role(statement, node, &network))
-                        .await
-                        .unwrap_or(Err("check_failed"))
-                }
-                Ok(Ok(_)) => Err("not_shown"),
-                Ok(Err(_)) | Err(_) => Err("no_answer"),
-            };
-            Checked::Role { node, result }
-        };
-        self.checks.push(check.boxed());
-    }
-
-    fn on_checked(&mut self, checked: Checked) {
-        match checked {
-            Checked::Offer { id, source, result } => {
-                self.offers_in_check -= 1;
-                self.on_offer_checked(&id, &source, result);
-            }
-            Checked::Role { node, result } => self.on_role_checked(node, result),
-            Checked::Saved => {}
-        }
-    }
-
-    fn on_role_checked(
-        &mut self,
-        node: NodeId,
-        result: Result<Verified<RoleStatement>, &'static str>,
-    ) {
-        let statement = match result {
-            Ok(statement) => statement,
-            Err(reason) => {
-                self.counters.count("role", reason);
-                tracing::debug!(peer = %node, reason, "a peer has not shown its roles");
-                self.discovery.on_hello_failed(node, Instant::now());
-                return;
-            }
-        };
-        if !self.peers.is_connected(node) {
-            return;
-        }
-        let shown = ShownRoles {
-            roles: statement.roles.clone(),
-            expires: statement.expires,
-        };
-        self.peers.shown_roles(node, shown.roles.clone());
-        let addresses = self.peers.known_addresses(node);
-        if self.discovery.on_roles(node, shown, addresses, now()) {
-            self.counters.count("role", "coordinator_found");
-            self.tell(NetworkEvent::CoordinatorFound(node));
-        }
-    }
-
-    fn on_offer_checked(
-        &mut self,
-        id: &MessageId,
-        source: &PeerId,
-        result: Result<Verified<Offer>, Fault>,
-    ) {
-        let admitted = result.and_then(|offer| self.offers.admit(&offer, now()).map(|()| offer));
-        let fault = admitted.as_ref().err().copied();
-        self.judge(id, source, fault);
-        let Ok(offer) = admitted else { return };
-        let addresses = offer.addresses.iter();
-        let addresses = addresses.filter_map(|address| address.parse().ok());
-        let addresses = addresses.collect();
-        let candidate = self
-            .discovery
-            .on_candidate(offer.signer(), addresses, Instant::now());
-        self.act(candidate);
-        self.tell(NetworkEvent::OfferHeard(offer));
-    }
-
-    /// Tells gossipsub, once, what became of a message.
-    fn judge(&mut self, id: &MessageId, source: &PeerId, fault: Option<Fault>) {
-        let name = fault.map_or("accepted", Fault::name);
-        self.counters.count("gossip", name);
-        let acceptance = fault.map_or(gossipsub::MessageAcceptance::Accept, Fault::acceptance);
-        let gossip = &mut self.swarm.behaviour_mut().gossip;
-        gossip.report_message_validation_result(id, source, acceptance);
-    }
-
     fn on_tick(&mut self) {
         let clock = now();
         if self.role.expires.since(clock) < ROLE_VALIDITY / 2 {
@@ -518,23 +415,4 @@ fn sign_role(roles: &[Role], network: &NetworkId, key: &SigningKey) -> Verified<
         expires: now() + ROLE_VALIDITY,
     };
     Verified::sign(statement, network, key)
-}
-
-/// Checks the role statement that `node` has sent over its own connection.
-fn check_role(
-    statement: Signed<RoleStatement>,
-    node: NodeId,
-    network: &NetworkId,
-) -> Result<Verified<RoleStatement>, &'static str> {
-    let statement = statement.verify(network).map_err(|_| "unverified")?;
-    let clock = now();
-    if statement.signer() != node {
-        Err("other_signer")
-    } else if statement.protocol != PROTOCOL_VERSION {
-        Err("other_version")
-    } else if statement.expires <= clock || statement.expires.since(clock) > ROLE_VALIDITY_MAX {
-        Err("expired")
-    } else {
-        Ok(statement)
-    }
 }
