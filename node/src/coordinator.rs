@@ -45,9 +45,6 @@ use watchers::Watchers;
 pub const MAILBOX_MAX: usize = 1_024;
 /// Inputs of one group commit.
 const INPUTS_MAX: usize = 256;
-/// Facts after which the journal is replaced by a snapshot.
-const SNAPSHOT_EVERY: u64 = 5_000;
-
 /// What the shell is told.
 #[derive(Debug)]
 pub enum Message {
@@ -128,6 +125,8 @@ pub struct Setup {
     pub access: Access,
     /// A folder for files on their way.
     pub scratch: PathBuf,
+    /// Facts after which the journal is replaced by a snapshot.
+    pub snapshot_every: u64,
     /// The overlay.
     pub network: Network,
     /// Where the shell's own tasks report to.
@@ -177,6 +176,7 @@ pub struct Shell {
     /// Rows to be written with the next group beside those that the machine asks for.
     rows: Vec<StoredRow>,
     snapshot_at: u64,
+    snapshot_every: u64,
     stopping: bool,
 }
 
@@ -205,6 +205,7 @@ impl Shell {
             blobs,
             access,
             scratch,
+            snapshot_every,
             network,
             mailbox,
         } = setup;
@@ -240,6 +241,7 @@ impl Shell {
             fetching: BTreeMap::new(),
             rows: Vec::new(),
             snapshot_at,
+            snapshot_every,
             stopping: false,
         })
     }
@@ -386,7 +388,7 @@ impl Shell {
 
     /// Replaces a long journal by a snapshot.
     async fn snapshot(&mut self, committed: Committed) -> Result<(), CoordinatorError> {
-        if committed.journal_end - self.snapshot_at < SNAPSHOT_EVERY {
+        if committed.journal_end - self.snapshot_at < self.snapshot_every {
             return Ok(());
         }
         let (store, bytes) = (Arc::clone(&self.store), self.machine.snapshot());
