@@ -223,11 +223,10 @@ impl CustomerNode {
     /// If none is found within half a minute.
     pub async fn coordinator(&mut self, address: Option<&Multiaddr>) -> Result<NodeId> {
         if let Some(address) = address {
-            return self
-                .network
-                .dial(address.clone())
-                .await
-                .with_context(|| format!("reach the coordinator at {address}"));
+            let at = || format!("reach the coordinator at {address}");
+            let node = self.network.dial(address.clone()).await.with_context(at)?;
+            self.identified(node).await.with_context(at)?;
+            return Ok(node);
         }
         let found = tokio::time::timeout(FIND_MAX, async {
             loop {
@@ -246,6 +245,26 @@ impl CustomerNode {
         })??;
         self.found.insert(node);
         Ok(node)
+    }
+
+    /// Waits until a node that was dialled has shown that it is of this network.
+    async fn identified(&mut self, dialled: NodeId) -> Result<()> {
+        let shown = async {
+            loop {
+                match self.events.recv().await {
+                    Some(NetworkEvent::Connected(node)) if node == dialled => return Ok(()),
+                    Some(NetworkEvent::Foreign { node, found }) if node == dialled => {
+                        let ours = self.network.network();
+                        let says =
+                            found.map_or("went away".to_owned(), |found| format!("says {found:?}"));
+                        bail!("meet a node of network {ours} and of this version: it {says}");
+                    }
+                    Some(_) => {}
+                    None => bail!("the overlay ended"),
+                }
+            }
+        };
+        tokio::time::timeout(FIND_MAX, shown).await?
     }
 
     /// Returns the addresses at which a connected node can be found again.
