@@ -106,7 +106,9 @@ impl RawPeer {
     pub async fn pull(&self, to: NodeId, pull: Pull) -> PullReply {
         match self.ask(to, pull).await {
             WorkReply::Pulled(reply) => *reply,
-            other => panic!("asked for work, got {other:?}"),
+            other @ (WorkReply::Role(_) | WorkReply::Nudged | WorkReply::Refused(_)) => {
+                panic!("asked for work, got {other:?}")
+            }
         }
     }
 

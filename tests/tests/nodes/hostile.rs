@@ -19,8 +19,7 @@ use tally_protocol::task::{BlobRef, Merge, OnFailure, Quorum, Split, Task};
 use tally_protocol::unit::Limits;
 use tally_tests::job::Job;
 use tally_tests::net::Net;
-use tally_tests::node::Node;
-use tally_tests::raw::{RawPeer, Vandal, framed, network, result_of, signed};
+use tally_tests::raw::{RawPeer, Vandal, framed, result_of, signed};
 use tally_tests::{ledger, until_true};
 
 use crate::net;
@@ -82,77 +81,50 @@ async fn forged_reports_and_foreign_grants_change_nothing() {
     let job = Job::builtin("wordcount")
         .text("one\ntwo\nthree")
         .agree(2)
-        .table("lease", "seconds = 1");
+        .table("lease", "seconds = 3");
     let submitted = net.submit("customer", &job);
     let peer = RawPeer::join(&address, &[Role::Terminal]).await;
     let other = RawPeer::join(&address, &[Role::Terminal]).await;
     let grant = peer.lease(to, 8).await;
     let result = |unit| result_of(grant.id, unit, b"1\n", 1);
-    let unverified = WorkReply::Refused(Refusal::Unverified);
-    let mut refused = 0;
-    let mut refuse = |coordinator: &mut Node, reply: WorkReply, why: &str| {
-        assert_eq!(reply, unverified, "{why}");
-        refused += 1;
-        assert_eq!(coordinator.counter("work.unverified"), refused, "{why}");
-    };
-
-    let of_other = other.report(to, vec![result(0)]);
-    refuse(
-        &mut coordinator,
-        peer.tell(to, of_other).await,
-        "another device's batch",
-    );
-
-    let for_other = peer.report(other.id(), vec![result(0)]);
-    refuse(
-        &mut coordinator,
-        peer.tell(to, for_other).await,
-        "a batch for another coordinator",
-    );
-
-    let mut changed = peer.report(to, vec![result(0)]);
-    changed.results[0].fuel += 1;
-    refuse(
-        &mut coordinator,
-        peer.tell(to, changed).await,
-        "results that were not signed",
-    );
-
-    let mut swapped = peer.report(to, vec![result(0)]);
-    swapped.results[0].inline = Some(b"2\n".to_vec());
-    refuse(
-        &mut coordinator,
-        peer.tell(to, swapped).await,
-        "another output than the hash says",
-    );
-
-    let mut garbage = peer.report(to, vec![result(0)]);
-    garbage.batch = Signed::from_bytes(vec![0xd2; 100]);
-    refuse(
-        &mut coordinator,
-        peer.tell(to, garbage).await,
-        "a signature that is none",
-    );
-
+    let sound = || peer.report(to, vec![result(0)]);
     let stranger = SigningKey::from_bytes(&[7; 32]);
-    let mut foreign = peer.report(to, vec![result(0)]);
+    let (mut changed, mut swapped, mut garbage, mut foreign) = (sound(), sound(), sound(), sound());
+    changed.results[0].fuel += 1;
+    swapped.results[0].inline = Some(b"2\n".to_vec());
+    garbage.batch = Signed::from_bytes(vec![0xd2; 100]);
     foreign.grants = vec![signed(grant.value().clone(), &stranger)];
-    refuse(
-        &mut coordinator,
-        peer.tell(to, foreign).await,
-        "a grant of another coordinator",
-    );
-
     let mut borrowed = other.report(to, vec![result(0)]);
     borrowed.grants = vec![grant.signed().clone()];
-    refuse(
-        &mut coordinator,
-        other.tell(to, borrowed).await,
-        "a grant of another device",
-    );
-
+    let cases = [
+        (
+            &peer,
+            other.report(to, vec![result(0)]),
+            "another device's batch",
+        ),
+        (
+            &peer,
+            peer.report(other.id(), vec![result(0)]),
+            "a batch for another coordinator",
+        ),
+        (&peer, changed, "results that were not signed"),
+        (&peer, swapped, "another output than the hash says"),
+        (&peer, garbage, "a signature that is none"),
+        (&peer, foreign, "a grant of another coordinator"),
+        (&other, borrowed, "a grant of another device"),
+    ];
+    for (refused, (by, report, why)) in (1..).zip(cases) {
+        let reply = by.tell(to, report).await;
+        assert_eq!(reply, WorkReply::Refused(Refusal::Unverified), "{why}");
+        assert_eq!(coordinator.counter("work.unverified"), refused, "{why}");
+    }
     // Nothing has counted so far: the task waits for its first votes.
-    assert_eq!(coordinator.task(grant.task).devices.len(), 0);
+    let tallies = coordinator.task(grant.task).devices;
+    assert!(
+        tallies
+            .values()
+            .all(|tally| tally.agreed + tally.outvoted == 0)
+    );
     let _terminals = [
         net.start_terminal("terminal-1"),
         net.start_terminal("terminal-2"),
@@ -169,15 +141,17 @@ async fn a_result_counts_once_and_only_for_its_lease() {
     let job = Job::builtin("wordcount")
         .text("one\ntwo\nthree")
         .agree(2)
-        .table("lease", "seconds = 1");
+        .table("lease", "seconds = 3");
     let submitted = net.submit("customer", &job);
     let peer = RawPeer::join(&address, &[Role::Terminal]).await;
     let other = RawPeer::join(&address, &[Role::Terminal]).await;
     let mut grant = peer.lease(to, 1).await;
     let unit = grant.units[0].unit;
-    let verdicts = |reply| match reply {
-        WorkReply::Pulled(reply) => PullReply::clone(&reply).verdicts,
-        other => panic!("{other:?}"),
+    let verdicts = |reply| {
+        let WorkReply::Pulled(reply) = reply else {
+            panic!("refused: {reply:?}");
+        };
+        PullReply::clone(&reply).verdicts
     };
     let result = result_of(grant.id, unit, b"1\n", 1);
 
@@ -536,7 +510,6 @@ fn leased(device: NodeId, key: &SigningKey) -> Leased {
         ranges: Vec::new(),
         expires: grant.deadline,
     };
-    let _ = network();
     Leased {
         grant: signed(grant, key),
         inputs: Some(b"x".to_vec()),
