@@ -52,7 +52,7 @@ const SNAPSHOT_EVERY: u64 = 5_000;
 #[derive(Debug)]
 pub enum Message {
     /// For the machine.
-    Input(Input),
+    Input(Box<Input>),
     /// A customer asks.
     Asked {
         /// The customer.
@@ -84,6 +84,14 @@ pub enum Message {
     Complete(Box<CheckedPull>, BTreeSet<(GrantId, u32)>),
     /// The operator asks.
     Operator(Operator),
+}
+
+impl Message {
+    /// Makes a message for the machine.
+    #[must_use]
+    pub fn input(input: Input) -> Self {
+        Self::Input(Box::new(input))
+    }
 }
 
 /// A pull on its way to the machine.
@@ -261,7 +269,7 @@ impl Shell {
             tokio::select! {
                 count = mailbox.recv_many(&mut messages, INPUTS_MAX) => if count == 0 { break },
                 () = clock::sleep_until(self.machine.next_deadline()) => {
-                    messages.push(Message::Input(Input::DeadlineReached));
+                    messages.push(Message::input(Input::DeadlineReached));
                 }
                 () = self.watchers.due() => {}
             }
@@ -297,17 +305,17 @@ impl Shell {
     fn take(&mut self, now: Timestamp, message: Message, effects: &mut Vec<Effect>) {
         match message {
             Message::Input(input) => {
-                if let Input::Arrived { task, .. } = &input {
+                if let Input::Arrived { task, .. } = &*input {
                     self.fetching.remove(task);
                 }
                 self.pass_points(&input);
-                self.machine.handle(now, input, effects);
+                self.machine.handle(now, *input, effects);
             }
             Message::Asked {
                 from,
                 request,
                 answer,
-            } => self.asked(now, from, request, answer, effects),
+            } => self.asked(now, (from, request), answer, effects),
             Message::Submitted { task, answer } => {
                 fault::pass(Point::SubmissionHeard);
                 let question = self.question();
@@ -357,7 +365,9 @@ impl Shell {
             }
             Operator::Ledger(query, reply) => {
                 let store = Arc::clone(&self.store);
-                spawn_blocking(move || reply.send(tally_ledger::cli::answer(&store, &query)));
+                spawn_blocking(move || {
+                    let _ = reply.send(tally_ledger::cli::answer(&store, &query));
+                });
             }
             Operator::Stop => self.stopping = true,
         }

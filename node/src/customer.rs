@@ -411,7 +411,9 @@ impl Following<'_> {
         );
         let (inputs, moved) = (self.inputs.clone(), self.moved.clone());
         tokio::spawn(async move {
-            let progress = |progress| drop(moved.try_send(progress));
+            let progress = |progress| {
+                let _ = moved.try_send(progress);
+            };
             let fetched = blobs::fetch(&network, &store, from, result, None, progress).await;
             let fetched = fetched.map_err(|error| crate::error::chain(&error));
             if let Err(reason) = &fetched {
