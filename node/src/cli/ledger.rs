@@ -60,7 +60,7 @@ pub(super) struct Source {
 }
 
 impl LedgerCommand {
-    pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
+    pub(super) fn run(self, common: &Common) -> Result<(), Failure> {
         let (query, source) = match self {
             Self::Entries {
                 from,
