@@ -222,6 +222,10 @@ impl Survey {
     /// Refuses sections that are too long before anything is done with them.
     fn count(&self, payload: &Payload<'_>) -> Result<(), Refusal> {
         let limits = &self.limits;
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "the other sections have no limit of their own"
+        )]
         let (what, found, max) = match payload {
             Payload::TypeSection(section) => ("types", section.count(), limits.types),
             Payload::ImportSection(section) => ("imports", section.count(), limits.imports),
@@ -246,6 +250,10 @@ impl Survey {
 
     /// Takes what the facts need from a valid section.
     fn read(&mut self, payload: &Payload<'_>) -> Result<(), Objection> {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "the other sections add nothing to the facts"
+        )]
         match payload {
             Payload::TypeSection(section) => {
                 for ty in section.clone().into_iter_err_on_gc_types() {

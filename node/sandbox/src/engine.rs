@@ -79,9 +79,8 @@ impl Engine {
     /// Runs one unit in a fresh store.
     pub(crate) fn run(&self, program: &Compiled, job: Job) -> UnitEnd {
         let limit = job.limits.fuel;
-        let mut store = match Store::try_new(&self.engine, UnitState::new(job)) {
-            Ok(store) => store,
-            Err(_) => return UnitEnd::fault(Fault::HostMemory),
+        let Ok(mut store) = Store::try_new(&self.engine, UnitState::new(job)) else {
+            return UnitEnd::fault(Fault::HostMemory);
         };
         store.limiter(|unit| &mut unit.bounds);
         let run = store
@@ -119,11 +118,6 @@ impl UnitEnd {
 }
 
 impl Compiled {
-    /// Returns what the check found out.
-    pub(crate) fn facts(&self) -> &ProgramFacts {
-        &self.facts
-    }
-
     /// Returns whether the program can start within the limits of a task.
     pub(crate) fn fits(&self, limits: &Limits) -> Result<(), Refusal> {
         self.facts.fits(limits)

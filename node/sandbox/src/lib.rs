@@ -26,6 +26,8 @@ mod wire;
 pub use check::{Abi, ProgramFacts, Refusal, check};
 pub use child::{child_main, is_child};
 pub use lockdown::{LandlockLevel, Lockdown};
+#[doc(hidden)]
+pub use lockdown::{LockLayers, lock_this_process};
 pub use profile::{profile, profile_text};
 #[doc(hidden)]
 pub use sandbox::TestHooks;
