@@ -9,11 +9,10 @@
 
 use tally_ledger::store::{ReadError, Row, Store};
 use tally_protocol::codec;
+use tally_protocol::coordinator::{Fact, Row as MachineRow};
+use tally_protocol::entry::Ending;
 use tally_protocol::id::{BlobId, TaskId};
-use tally_protocol::task::BlobRef;
-
-use super::Parts;
-use crate::error::chain;
+use tally_protocol::task::{BlobRef, Task};
 
 const UNIT: u8 = b'u';
 const OUTPUT: u8 = b'o';
@@ -23,18 +22,20 @@ const BLOB_TASK: u8 = b'r';
 /// The most bytes of a reference in CBOR.
 const REFERENCE_BYTES_MAX: usize = 100;
 
-pub(super) fn unit_row(task: &TaskId, unit: u32, output: &BlobRef) -> Row {
-    let key = [&[UNIT], &task.as_bytes()[..], &unit.to_be_bytes()].concat();
-    Row {
-        key,
-        value: codec::to_bytes(output),
-    }
-}
-
-pub(super) fn output_row(task: &TaskId, id: &BlobId, content: &[u8]) -> Row {
-    Row {
-        key: output_key(task, id),
-        value: content.to_vec(),
+/// Returns a row that the machine wants to be kept.
+pub(super) fn row(task: &TaskId, row: &MachineRow) -> Row {
+    match row {
+        MachineRow::Unit { unit, output } => {
+            let key = [&[UNIT], &task.as_bytes()[..], &unit.to_be_bytes()].concat();
+            Row {
+                key,
+                value: codec::to_bytes(output),
+            }
+        }
+        MachineRow::Output { id, content } => Row {
+            key: output_key(task, id),
+            value: content.clone(),
+        },
     }
 }
 
@@ -50,6 +51,32 @@ pub(super) fn pins(task: &TaskId, blob: &BlobId) -> [Row; 2] {
         key,
         value: Vec::new(),
     })
+}
+
+/// Returns the rows that keep program, input and editor of a task.
+pub(super) fn pins_of_task(id: &TaskId, task: &Task) -> Vec<Row> {
+    let editor = task.edit.as_ref().map(|edit| edit.program.id);
+    let all = [task.program.id, task.input.id].into_iter().chain(editor);
+    all.flat_map(|blob| pins(id, &blob)).collect()
+}
+
+/// Returns the rows that keep the contents which a fact brings.
+pub(super) fn pins_of(fact: &Fact) -> Vec<Row> {
+    match fact {
+        Fact::Divided { task, division } => pins(task, &division.packed.id).to_vec(),
+        Fact::Merged { task, merged } => pins(task, &merged.id).to_vec(),
+        Fact::Ended {
+            task,
+            ending: Ending::Done(result),
+            ..
+        } => pins(task, &result.id).to_vec(),
+        Fact::Accepted { .. }
+        | Fact::Arrived(_)
+        | Fact::Reported { .. }
+        | Fact::Faulted { .. }
+        | Fact::Ended { .. }
+        | Fact::Forgotten(_) => Vec::new(),
+    }
 }
 
 /// Returns the agreed outputs of a task in the order of its units.
@@ -77,26 +104,29 @@ pub(super) fn small_output(
     store.row(&output_key(task, id))
 }
 
-/// Removes the contents that only this task needs. Returns the prefixes of the rows to be removed.
-pub(super) fn forget(
-    store: &Store,
-    task: &TaskId,
-    parts: &Parts,
-) -> Result<Vec<Vec<u8>>, ReadError> {
+/// What goes with a task.
+#[derive(Debug)]
+pub(super) struct Forgotten {
+    /// Prefixes of the keys of its rows.
+    pub(super) rows: Vec<Vec<u8>>,
+    /// Contents that no other task needs.
+    pub(super) blobs: Vec<BlobId>,
+}
+
+/// Finds what goes with a task.
+pub(super) fn forget(store: &Store, task: &TaskId) -> Result<Forgotten, ReadError> {
     let of_task = |kind: u8| [&[kind], &task.as_bytes()[..]].concat();
-    let mut removals = vec![of_task(UNIT), of_task(OUTPUT), of_task(TASK_BLOB)];
+    let mut rows = vec![of_task(UNIT), of_task(OUTPUT), of_task(TASK_BLOB)];
+    let mut blobs = Vec::new();
     for row in store.rows(&of_task(TASK_BLOB))? {
         let Some(blob) = row?.key.last_chunk().copied().map(BlobId::from_bytes) else {
             continue;
         };
         let by_blob = [&[BLOB_TASK], &blob.as_bytes()[..]].concat();
-        removals.push([&by_blob[..], task.as_bytes()].concat());
+        rows.push([&by_blob[..], task.as_bytes()].concat());
         if store.rows(&by_blob)?.count() <= 1 {
-            parts.access.forget(blob);
-            if let Err(error) = parts.blobs.remove(blob) {
-                tracing::warn!(?blob, "cannot remove a content: {}", chain(&error));
-            }
+            blobs.push(blob);
         }
     }
-    Ok(removals)
+    Ok(Forgotten { rows, blobs })
 }

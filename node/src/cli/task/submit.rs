@@ -11,6 +11,7 @@ use tally_protocol::task::job::{Contents, Job, JobError, Program};
 
 use super::{Desk, Destination, Submit, follow};
 use crate::blobs::BlobStore;
+use crate::cli::output::BarUnit;
 use crate::cli::{Common, Exit, Failure};
 use crate::clock;
 use crate::customer::{CustomerNode, Record};
@@ -32,7 +33,11 @@ impl Submit {
             .task(me, clock::now(), contents)
             .map_err(|error| usage(error, &self.job))?;
         output.note(NOTICE);
-        let coordinator = node.coordinator(self.coordinator.as_ref()).await.map_err(|error| {
+        let bar = output.bar(BarUnit::Time);
+        bar.set_message("looking for a coordinator");
+        let found = node.coordinator(self.coordinator.as_ref()).await;
+        bar.finish_and_clear();
+        let coordinator = found.map_err(|error| {
             Failure::from(error).exit(Exit::Unreached).hint(
                 "name one with --coordinator /ip4/.../tcp/.../p2p/ID, or a node that knows one with --bootstrap",
             )
