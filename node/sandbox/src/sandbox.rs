@@ -3,6 +3,7 @@
 //! Every unit of a batch is reported exactly once, whatever happens to the child. A child that dies takes one
 //! unit with it; the others run in the next child.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -59,6 +60,7 @@ pub struct SandboxConfig {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TestHooks {
     pub(crate) check: CheckMode,
+    pub(crate) memory_bytes: Option<u64>,
 }
 
 impl TestHooks {
@@ -67,6 +69,16 @@ impl TestHooks {
     pub fn without_check() -> Self {
         Self {
             check: CheckMode::Bypassed,
+            ..Self::default()
+        }
+    }
+
+    /// Gives the child less memory than its units may ask for.
+    #[must_use]
+    pub fn with_memory(bytes: u64) -> Self {
+        Self {
+            memory_bytes: Some(bytes),
+            ..Self::default()
         }
     }
 }
@@ -322,42 +334,62 @@ impl Sandbox {
     ) -> Result<BatchReport, SandboxError> {
         let mut report = BatchReport::default();
         let mut units = batch.units;
+        // Units that have killed a child, by how many come after them. Those before them are run again first, so
+        // that all are reported in order.
+        let mut lost: BTreeMap<usize, Fault> = BTreeMap::new();
         if self.poisoned.contains(&batch.program.id) {
-            fail(units, Fault::CompileLimit, on_unit);
+            answer(units, Err(Fault::CompileLimit), on_unit);
             return Ok(report);
         }
         loop {
-            let end = self.converse(batch, &mut units, &mut report, on_unit)?;
-            match end {
-                End::Done => return Ok(report),
+            if let Some((first, rest)) = units.split_first()
+                && let Some(fault) = lost.remove(&rest.len())
+            {
+                answer(std::slice::from_ref(first), Err(fault), on_unit);
+                units = rest;
+                if units.is_empty() {
+                    return Ok(report);
+                }
+                continue;
+            }
+            let first_lost = lost
+                .last_key_value()
+                .map(|(behind, _)| units.len() - behind - 1);
+            let (mut now, later) = units.split_at(first_lost.unwrap_or(units.len()));
+            let end = self.converse(batch, &mut now, &mut report, on_unit)?;
+            let open = now.len() + later.len();
+            units = &units[units.len() - open..];
+            let everybody = match end {
+                End::Done if units.is_empty() => return Ok(report),
+                End::Done => continue,
+                End::UnitLost {
+                    death,
+                    fault,
+                    position,
+                } => {
+                    report.deaths.push(death);
+                    let position = position.min(now.len().saturating_sub(1));
+                    lost.insert(units.len() - position - 1, fault);
+                    continue;
+                }
                 End::Refused(reason) => {
                     report.refusal = Some(reason);
-                    answer(units, Ok(Outcome::Refused), on_unit);
-                    return Ok(report);
+                    Ok(Outcome::Refused)
                 }
                 End::NotCompiled { death, poisonous } => {
                     report.deaths.extend(death);
                     if poisonous {
                         self.poisoned.insert(batch.program.id);
                     }
-                    fail(units, Fault::CompileLimit, on_unit);
-                    return Ok(report);
+                    Err(Fault::CompileLimit)
                 }
                 End::Stopped { death } => {
                     report.deaths.push(death);
-                    fail(units, Fault::Killed, on_unit);
-                    return Ok(report);
+                    Err(Fault::Killed)
                 }
-                End::UnitLost { death, fault } => {
-                    report.deaths.push(death);
-                    let (lost, rest) = units.split_at(units.len().min(1));
-                    fail(lost, fault, on_unit);
-                    units = rest;
-                    if units.is_empty() {
-                        return Ok(report);
-                    }
-                }
-            }
+            };
+            answer(units, everybody, on_unit);
+            return Ok(report);
         }
     }
 
@@ -397,6 +429,7 @@ impl Sandbox {
             shared: &self.shared,
             process: &mut process,
             batch,
+            reported: 0,
         };
         let end = conversation.hold(request.len(), units, report, on_unit);
         if end.leaves_child_alive() {
@@ -468,11 +501,7 @@ fn capacity(what: &'static str, asked: u64, max: u64) -> Result<(), SandboxError
     }
 }
 
-/// Reports units that did not run.
-fn fail(units: &[UnitSpec], fault: Fault, on_unit: &mut dyn FnMut(UnitRun)) {
-    answer(units, Err(fault), on_unit);
-}
-
+/// Reports units that have no run of their own.
 fn answer(units: &[UnitSpec], result: Result<Outcome, Fault>, on_unit: &mut dyn FnMut(UnitRun)) {
     for unit in units {
         on_unit(UnitRun {

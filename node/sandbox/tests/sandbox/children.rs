@@ -1,13 +1,15 @@
 //! The life of the child: caches, deaths, kills, pauses.
 
 use std::sync::mpsc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tally_protocol::unit::{Fault, Limits, Outcome};
-use tally_sandbox::{Batch, Sandbox, SandboxConfig};
+use tally_sandbox::{Batch, KillHandle, Sandbox, SandboxConfig, TestHooks};
 
 use crate::common::{LIMITS, config, fill, guest, program, run_one, run_with, sandbox};
 use crate::hostile::goes_on;
+use crate::script::script;
 
 /// Fuel for hours.
 const FOREVER: Limits = Limits {
@@ -49,23 +51,49 @@ fn the_least_recently_used_program_leaves_the_cache() {
 }
 
 #[test]
-fn a_unit_beyond_its_time_is_killed_and_the_others_run() {
-    let mut sandbox = Sandbox::spawn(SandboxConfig {
-        unit_time_max: Duration::from_millis(300),
+fn units_beyond_their_time_are_killed_and_the_others_run() {
+    let config = SandboxConfig {
+        unit_time_max: Duration::from_secs(2),
         ..config()
-    })
-    .unwrap();
+    };
+    let mut sandbox = Sandbox::spawn(config).unwrap();
     // The guest spins for ever on input that is not empty.
-    let units: [(&str, &[u8]); 3] = [("", b""), ("", b"x"), ("", b"")];
-    let (runs, report) = run_with(&mut sandbox, &guest("spin"), FOREVER, &[], &units);
-    let results: Vec<_> = runs.iter().map(|run| run.result).collect();
-    assert_eq!(
-        results,
-        [Ok(Outcome::Done), Err(Fault::TimedOut), Ok(Outcome::Done)]
+    let inputs: [&[u8]; 7] = [b"", b"", b"x", b"", b"x", b"x", b""];
+    let (runs, report) = run_with(
+        &mut sandbox,
+        &guest("spin"),
+        FOREVER,
+        &[],
+        &inputs.map(|input| ("", input)),
     );
+    for (index, (run, input)) in (0..).zip(runs.iter().zip(inputs)) {
+        let expected = if input.is_empty() {
+            Ok(Outcome::Done)
+        } else {
+            Err(Fault::TimedOut)
+        };
+        assert_eq!((run.index, run.result), (index, expected), "{runs:?}");
+    }
+    assert_eq!(report.deaths.len(), 3, "{report:?}");
     assert!(
         report.deaths[0].starts_with("over the time limit"),
         "{report:?}"
+    );
+    goes_on(&mut sandbox);
+}
+
+#[test]
+fn memory_that_the_host_lacks_is_a_fault_and_not_an_outcome() {
+    let config = SandboxConfig {
+        hooks: TestHooks::with_memory(100 << 20),
+        ..config()
+    };
+    let mut sandbox = Sandbox::spawn(config).unwrap();
+    let grow = script("(loop (br_if 0 (i32.ne (memory.grow (i32.const 160)) (i32.const -1))))");
+    let (runs, report) = run_with(&mut sandbox, &grow, LIMITS, &[], &[("", b"")]);
+    assert_eq!(
+        (runs[0].result, report.deaths),
+        (Err(Fault::HostMemory), vec![])
     );
     goes_on(&mut sandbox);
 }
@@ -86,21 +114,12 @@ fn a_handle_ends_the_batch_and_nothing_later() {
         limits: FOREVER,
         units: &units,
     };
-    let (first_done, wait) = mpsc::channel();
-    let killer = std::thread::spawn(move || {
-        wait.recv().unwrap();
-        handle.kill();
-    });
+    let killer = kill_after_some_work(handle);
     let mut results = Vec::new();
-    let report = sandbox.run(&batch, &mut |run| {
-        results.push(run.result);
-        let _ = first_done.send(());
-    });
+    let report = sandbox.run(&batch, &mut |run| results.push(run.result));
     killer.join().unwrap();
-    assert_eq!(
-        results,
-        [Ok(Outcome::Done), Err(Fault::Killed), Err(Fault::Killed)]
-    );
+    // The first unit is short, so its report may still have waited for company.
+    assert_eq!(results[1..], [Err(Fault::Killed), Err(Fault::Killed)]);
     assert_eq!(report.unwrap().deaths.len(), 1);
     goes_on(&mut sandbox);
 }
@@ -114,25 +133,28 @@ fn a_kill_while_compiling_does_not_condemn_the_program() {
         "(module (memory (export \"memory\") 1) {functions} (func (export \"_start\")))"
     ));
     let mut sandbox = sandbox();
-    let handle = sandbox.handle();
-    let before = handle.cpu_time();
-    let killer = std::thread::spawn(move || {
-        // The child works: it compiles.
-        while handle.cpu_time() < before + Duration::from_millis(100) {
-            std::thread::yield_now();
-        }
-        handle.kill();
-    });
+    let killer = kill_after_some_work(sandbox.handle());
     let (runs, _) = run_with(&mut sandbox, &slow, LIMITS, &[], &[("", b"")]);
     killer.join().unwrap();
     assert_eq!(runs[0].result, Err(Fault::Killed));
     assert_eq!(run_one(&mut sandbox, &slow, b"").result, Ok(Outcome::Done));
 }
 
+/// Ends the batch once the child has been at work for a tenth of a second.
+fn kill_after_some_work(handle: KillHandle) -> JoinHandle<()> {
+    let before = handle.cpu_time();
+    std::thread::spawn(move || {
+        while handle.cpu_time() < before + Duration::from_millis(100) {
+            std::thread::yield_now();
+        }
+        handle.kill();
+    })
+}
+
 #[test]
 fn a_pause_stops_the_child_and_its_clock() {
     let mut sandbox = Sandbox::spawn(SandboxConfig {
-        unit_time_max: Duration::from_millis(400),
+        unit_time_max: Duration::from_secs(2),
         ..config()
     })
     .unwrap();
@@ -145,7 +167,7 @@ fn a_pause_stops_the_child_and_its_clock() {
         let begin = std::time::Instant::now();
         let before = resumer.cpu_time();
         // Longer than the unit's time limit.
-        while begin.elapsed() < Duration::from_millis(900) {
+        while begin.elapsed() < Duration::from_millis(2500) {
             std::thread::park_timeout(Duration::from_millis(50));
         }
         paused.send(resumer.cpu_time() - before).unwrap();
