@@ -1,11 +1,14 @@
 //! The bytes of everything that is signed, stored or sent, as they were when the format was settled. And: no bytes
 //! whatever make a decoder panic.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod samples;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use data_encoding::HEXLOWER;
 use proptest::prelude::*;
@@ -61,7 +64,7 @@ fn messages_are_sent_as_ever() {
 
 #[test]
 fn no_cut_or_flipped_bit_of_a_sample_makes_a_reader_panic() {
-    for sample in all() {
+    for sample in ALL.iter() {
         let step = sample.bytes.len().div_ceil(400);
         for place in (0..sample.bytes.len()).step_by(step) {
             assert!(
@@ -83,7 +86,7 @@ proptest! {
 
     #[test]
     fn no_bytes_make_a_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        for sample in all() {
+        for sample in ALL.iter() {
             drop((sample.read)(&bytes));
         }
     }
@@ -94,7 +97,7 @@ proptest! {
         from in any::<prop::sample::Index>(), to in any::<prop::sample::Index>(),
         noise in prop::collection::vec(any::<u8>(), 0..9),
     ) {
-        let all = all();
+        let all = &*ALL;
         let (one, other) = (&all[one.index(all.len())], &all[other.index(all.len())]);
         let (from, to) = (from.index(one.bytes.len()), to.index(other.bytes.len()));
         let mixed = [&one.bytes[..from], &noise, &other.bytes[to..]].concat();
@@ -106,12 +109,28 @@ proptest! {
 #[test]
 fn what_is_longer_than_its_bound_is_refused() {
     let long = codec::to_bytes(&vec![0_u8; 2 << 20]);
-    for sample in all()
-        .into_iter()
-        .filter(|sample| !sample.name.starts_with("fact"))
-    {
+    for sample in ALL.iter().filter(|sample| !sample.name.starts_with("fact")) {
         assert!((sample.read)(&long).is_err(), "{}", sample.name);
     }
+}
+
+#[test]
+fn the_statement_dissected_in_the_document_is_what_the_code_signs() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/formats.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, after) = text.split_once("```hex\n").unwrap();
+    let (block, _) = after.split_once("```").unwrap();
+    let hex: String = block
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default())
+        .flat_map(str::split_whitespace)
+        .collect();
+    let signed = samples::sign(samples::role());
+    assert_eq!(
+        hex,
+        HEXLOWER.encode(signed.as_bytes()),
+        "write docs/formats.md anew"
+    );
 }
 
 /// Compares with the file, and reads what the file holds.
@@ -157,7 +176,7 @@ fn compare(file: &str, found: &[Sample]) {
     );
 }
 
-fn all() -> Vec<Sample> {
+static ALL: LazyLock<Vec<Sample>> = LazyLock::new(|| {
     let mut all = statements();
     all.extend(of(
         "entry",
@@ -167,7 +186,7 @@ fn all() -> Vec<Sample> {
     all.extend(of("fact", samples::facts(), read::<Fact, { 1 << 30 }>));
     all.extend(messages());
     all
-}
+});
 
 fn statements() -> Vec<Sample> {
     fn one<T: Statement + Clone>(name: &str, value: &T) -> Sample {

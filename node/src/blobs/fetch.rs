@@ -17,7 +17,7 @@ use tally_protocol::message::Refusal;
 use tally_protocol::message::blob::{BlobGrant, BlobRange, BlobReply, BlobRequest};
 use tally_protocol::signed::Signed;
 use tally_protocol::task::BlobRef;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use super::segment::{Segment, segments, tree_of};
@@ -29,6 +29,8 @@ use crate::network::{AskError, Network};
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes that count as sending something.
 const PIECE_BYTES: usize = 32 << 10;
+/// Bytes after which what was written is brought to the disk.
+const SAVE_BYTES: u64 = 32 << 20;
 /// How often a stream is opened that the holder drops without an answer, and the pause between.
 const OPEN_ATTEMPTS: u32 = 4;
 /// See [`OPEN_ATTEMPTS`].
@@ -130,15 +132,17 @@ pub async fn fetch(
         transferred: 0,
     };
     progress(now);
+    let mut saver = Saver::new(&partial);
     for run in runs(&missing) {
         transfer
-            .receive(blob, run, &partial, |segment, encoded| {
+            .receive(blob, run, &mut saver, |segment, encoded| {
                 now.bytes += length(segment);
                 now.transferred += encoded;
                 progress(now);
             })
             .await?;
     }
+    saver.end().await?;
     let committing = store.clone();
     spawn_blocking(move || committing.commit_partial(&partial))
         .await
@@ -261,7 +265,7 @@ impl Transfer<'_> {
         &self,
         blob: BlobRef,
         run: &[Segment],
-        partial: &Arc<Partial>,
+        saver: &mut Saver,
         mut arrived: impl FnMut(&Segment, u64),
     ) -> Result<(), FetchError> {
         let (Some(first), Some(last)) = (run.first(), run.last()) else {
@@ -283,7 +287,9 @@ impl Transfer<'_> {
         for segment in run {
             let encoded = self.read_segment(&mut stream, segment).await;
             self.written(writing.take(), &mut arrived).await?;
-            let (encoded, part, partial) = (encoded?, segment.clone(), Arc::clone(partial));
+            saver.wrote(length(segment)).await?;
+            let (encoded, part) = (encoded?, segment.clone());
+            let partial = Arc::clone(&saver.partial);
             writing = Some(spawn_blocking(move || {
                 let written = partial.write(&part, &encoded);
                 (part, encoded.len() as u64, written)
@@ -347,8 +353,45 @@ impl Transfer<'_> {
     }
 }
 
+/// Brings what was written to the disk now and then while the transfer goes on, so that a power failure costs little and
+/// the end of the transfer does not wait for all of it.
+struct Saver {
+    partial: Arc<Partial>,
+    unsaved: u64,
+    saving: Option<JoinHandle<Result<(), StoreError>>>,
+}
+
+impl Saver {
+    fn new(partial: &Arc<Partial>) -> Self {
+        Self {
+            partial: Arc::clone(partial),
+            unsaved: 0,
+            saving: None,
+        }
+    }
+
+    async fn wrote(&mut self, bytes: u64) -> Result<(), FetchError> {
+        self.unsaved += bytes;
+        let idle = self.saving.as_ref().is_none_or(JoinHandle::is_finished);
+        if self.unsaved >= SAVE_BYTES && idle {
+            self.end().await?;
+            self.unsaved = 0;
+            let partial = Arc::clone(&self.partial);
+            self.saving = Some(spawn_blocking(move || partial.save()));
+        }
+        Ok(())
+    }
+
+    async fn end(&mut self) -> Result<(), FetchError> {
+        if let Some(saving) = self.saving.take() {
+            saving.await.map_err(lost)??;
+        }
+        Ok(())
+    }
+}
+
 /// A segment that is being checked and written.
-type Writing = tokio::task::JoinHandle<(Segment, u64, Result<(), bao_tree::io::DecodeError>)>;
+type Writing = JoinHandle<(Segment, u64, Result<(), bao_tree::io::DecodeError>)>;
 
 /// Groups segments that follow each other, so that each group takes one stream.
 fn runs(missing: &[Segment]) -> impl Iterator<Item = &[Segment]> {

@@ -442,14 +442,6 @@ pub(crate) fn words() -> Vec<(String, Vec<u8>)> {
     fn list<T: Serialize>(name: &str, values: &[T]) -> (String, Vec<u8>) {
         (name.to_owned(), codec::to_bytes(&values))
     }
-    let traps = [
-        Trap::Unreachable,
-        Trap::MemoryOutOfBounds,
-        Trap::TableOutOfBounds,
-        Trap::IndirectCall,
-        Trap::Arithmetic,
-        Trap::Abi,
-    ];
     let trap = Outcome::Trap(Trap::Abi);
     let outcomes = [
         Outcome::Done,
@@ -499,7 +491,7 @@ pub(crate) fn words() -> Vec<(String, Vec<u8>)> {
     ];
     let tiles = TileSplit { core: 512, halo: 3 };
     vec![
-        list("traps", &traps),
+        list("traps", &TRAPS),
         list("outcomes", &outcomes),
         list("faults", &faults),
         list("refusals", &refusals),
@@ -511,3 +503,12 @@ pub(crate) fn words() -> Vec<(String, Vec<u8>)> {
         ("result_leaf".to_owned(), result().leaf()),
     ]
 }
+
+const TRAPS: [Trap; 6] = [
+    Trap::Unreachable,
+    Trap::MemoryOutOfBounds,
+    Trap::TableOutOfBounds,
+    Trap::IndirectCall,
+    Trap::Arithmetic,
+    Trap::Abi,
+];

@@ -162,6 +162,17 @@ impl Partial {
         Ok(())
     }
 
+    /// Brings what was written to the disk.
+    pub(in super::super) fn save(&self) -> Result<(), StoreError> {
+        let name = self.blob.id.to_string();
+        let files = [Some(&self.data), self.outboard.as_ref()];
+        for file in files.into_iter().flatten() {
+            let fault = |source| io_error("save a part of", Path::new(&name), source);
+            file.sync_data().map_err(fault)?;
+        }
+        Ok(())
+    }
+
     fn is_right(&self, segment: &Segment) -> bool {
         let sent = match &self.outboard {
             Some(file) => {
