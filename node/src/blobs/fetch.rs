@@ -94,6 +94,10 @@ pub struct Progress {
 ///
 /// # Errors
 /// [`FetchError`]. All but [`FetchError::Store`] may go better with another holder, or later.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what, from whom, by which right and into where: a struct would live for one call"
+)]
 pub async fn fetch(
     network: &Network,
     store: &BlobStore,
