@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tally_protocol::unit::{Fault, Limits, Outcome, Trap};
 use wasmtime::{Memory, ResourceLimiter};
 
-use crate::fixed::{MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX};
+use crate::fixed::{MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 use crate::wasi::{Clock, Input, Output, Streams};
 
 /// Everything that belongs to one run of a program.
@@ -135,7 +135,7 @@ impl ResourceLimiter for Bounds {
     }
 
     fn tables(&self) -> usize {
-        1
+        TABLES_MAX
     }
 
     fn memories(&self) -> usize {

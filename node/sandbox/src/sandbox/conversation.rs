@@ -104,7 +104,7 @@ impl Conversation<'_, '_> {
             };
             let answered = match frame {
                 FromChild::NeedModule => self.send_module(),
-                FromChild::Compiled { nanos } => {
+                FromChild::Compiled { nanos } if matches!(phase, Phase::Compiling { .. }) => {
                     report.compile_time = report.compile_time.or(nanos.map(Duration::from_nanos));
                     phase = Phase::Running {
                         watch: self.watch(),
@@ -133,7 +133,9 @@ impl Conversation<'_, '_> {
                     _ => return self.mourn(&phase, Silence::Closed),
                 },
                 FromChild::AwaitDrain => self.process.send(&ToChild::Drained),
-                FromChild::Ready(_) => return self.mourn(&phase, Silence::Closed),
+                FromChild::Ready(_) | FromChild::Compiled { .. } => {
+                    return self.mourn(&phase, Silence::Closed);
+                }
             };
             if answered.is_err() {
                 return self.mourn(&phase, Silence::Closed);

@@ -80,6 +80,26 @@ fn loops(blocks: usize, locals: usize) -> Program {
     module(&(text + ")"))
 }
 
+/// Loops one after another through which sixteen values pass, in four bytes each.
+fn wide_loops(loops: usize) -> Program {
+    let (types, values) = ("i32 ".repeat(16), "(local.get 0)".repeat(16));
+    let body = format!("(loop (param {types}) (result {types}))").repeat(loops);
+    module(&format!(
+        "(func (param i32) {values} {body} {})",
+        "drop ".repeat(16)
+    ))
+}
+
+/// Branches that each carry sixteen values to the end of a block.
+fn wide_branches(branches: usize) -> Program {
+    let (types, values) = ("i32 ".repeat(16), "(local.get 0)".repeat(16));
+    let body = "(br_if 0 (local.get 0))".repeat(branches);
+    module(&format!(
+        "(func (param i32) (block (result {types}) {values} {body}) {})",
+        "drop ".repeat(16)
+    ))
+}
+
 fn branch_tables(targets: usize) -> Program {
     module(&format!(
         "(func (block (br_table {} (i32.const 0))))",
@@ -98,7 +118,10 @@ fn bombs_are_refused_before_they_are_compiled() {
         (module(&"(func)".repeat(300_000)), "functions"),
         (scattered_data(90_000), "data segments"),
         (scattered_data(20_000), "data segments far apart"),
-        (loops(10_000, 1_000), "blocks times locals in one function"),
+        (
+            loops(10_000, 1_000),
+            "possible values at the joins of one function",
+        ),
         (
             branch_tables(20_000),
             "branch table targets in one function",
@@ -118,6 +141,26 @@ fn bombs_are_refused_before_they_are_compiled() {
             ),
             "types",
         ),
+        (
+            wide_loops(200_000),
+            "possible values at the joins of one function",
+        ),
+        (
+            wide_branches(258_000),
+            "possible values at the joins of one function",
+        ),
+        (
+            module(&format!(
+                "(func (result {}) unreachable)",
+                "i32 ".repeat(17)
+            )),
+            "results of one function",
+        ),
+        (
+            module(&format!("(func (param {}))", "i32 ".repeat(256))),
+            "parameters of one function",
+        ),
+        (module(&"(table 100000 funcref)".repeat(11)), "tables"),
         (Program::new(vec![0; 33 << 20].into()), "bytes"),
     ];
     let mut sandbox = sandbox();

@@ -9,7 +9,7 @@ use crate::script::script;
 
 #[test]
 fn the_profile_has_its_name() {
-    assert_eq!(profile().as_str(), "wt48.0/cl/wasi1/bc63b0f66a8f");
+    assert_eq!(profile().as_str(), "wt48.0/cl/wasi1/e58a1dda4aa3");
     assert!(profile_text().starts_with("engine wasmtime 48.0 cranelift, NaNs canonical\n"));
 }
 
