@@ -1,7 +1,7 @@
 //! The configuration of a node: `tally.toml` in its folder, and what the command line says over it.
 
 use std::collections::BTreeSet;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
@@ -49,6 +49,8 @@ pub struct CoordinatorTable {
     pub disk_max: Size,
     /// For how many hours a result is kept.
     pub keep_hours: u64,
+    /// Facts after which the journal is replaced by a snapshot: fewer make a restart faster and the work slower.
+    pub snapshot_every: NonZeroU64,
 }
 
 /// `[terminal]`.
@@ -148,6 +150,7 @@ impl Default for CoordinatorTable {
             program_max: Size(ByteSize(32 << 20)),
             disk_max: gib(20),
             keep_hours: 7 * 24,
+            snapshot_every: NonZeroU64::new(5_000).expect("not zero"),
         }
     }
 }

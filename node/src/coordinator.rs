@@ -46,9 +46,6 @@ use watchers::Watchers;
 pub const MAILBOX_MAX: usize = 1_024;
 /// Inputs of one group commit.
 const INPUTS_MAX: usize = 256;
-/// Facts after which the journal is replaced by a snapshot.
-const SNAPSHOT_EVERY: u64 = 5_000;
-
 /// What the shell is told.
 #[derive(Debug)]
 pub enum Message {
@@ -137,6 +134,8 @@ pub struct Setup {
     pub access: Access,
     /// A folder for files on their way.
     pub scratch: PathBuf,
+    /// Facts after which the journal is replaced by a snapshot.
+    pub snapshot_every: u64,
     /// The overlay.
     pub network: Network,
     /// Where the shell's own tasks report to.
@@ -188,6 +187,7 @@ pub struct Shell {
     /// Contents to be removed once it is durable that their task is forgotten.
     forgotten: Vec<BlobId>,
     snapshot_at: u64,
+    snapshot_every: u64,
     stopping: bool,
 }
 
@@ -216,6 +216,7 @@ impl Shell {
             blobs,
             access,
             scratch,
+            snapshot_every,
             network,
             mailbox,
         } = setup;
@@ -252,6 +253,7 @@ impl Shell {
             rows: Vec::new(),
             forgotten: Vec::new(),
             snapshot_at,
+            snapshot_every,
             stopping: false,
         })
     }
@@ -400,7 +402,7 @@ impl Shell {
 
     /// Replaces a long journal by a snapshot.
     async fn snapshot(&mut self, committed: Committed) -> Result<(), CoordinatorError> {
-        if committed.journal_end - self.snapshot_at < SNAPSHOT_EVERY {
+        if committed.journal_end - self.snapshot_at < self.snapshot_every {
             return Ok(());
         }
         let (store, bytes) = (Arc::clone(&self.store), self.machine.snapshot());

@@ -229,6 +229,7 @@ fn start_coordinator(
         blobs,
         access,
         scratch,
+        snapshot_every: table.snapshot_every.get(),
         network,
         mailbox: mailbox.clone(),
     })?;

@@ -241,6 +241,9 @@ fn run(
         report(Report::Ran(*job, gathered));
     }
     let done = done?;
+    if let Some(time) = done.compile_time {
+        tracing::info!(program = %program.id().short(), ?time, "compiled a program");
+    }
     for death in done.deaths {
         tracing::warn!(task = %grant.task.short(), "the sandbox ended: {death}");
     }

@@ -1,0 +1,40 @@
+//! `tally net`.
+
+use serde_json::Value;
+use tally_tests::until_true;
+
+use crate::net;
+
+#[test]
+fn net_peers_find_and_counters_show_the_overlay_as_a_node_sees_it() {
+    let mut net = net();
+    let mut coordinator = net.start_coordinator();
+    let mut terminal = net.start_terminal("terminal");
+    terminal.until_found(1);
+    let folder = net.path("terminal");
+    let ask = |what: &str, json: &[&str]| {
+        let args = [&["net", what, "--dir", folder.to_str().unwrap()], json].concat();
+        net.run(&args)
+    };
+    let id = coordinator.id().to_string();
+    let peers: Value = ask("peers", &["--json"]).done().json();
+    assert_eq!(peers[0]["node"].as_str(), Some(id.as_str()));
+    assert_eq!(peers[0]["roles"], serde_json::json!(["coordinator"]));
+    assert_eq!(peers[0]["direction"], "outgoing");
+    let table = ask("peers", &[]).done();
+    assert!(table.text().starts_with("peer") && table.text().contains("coordinator"));
+    until_true("the coordinator in Kademlia", || {
+        let found: Value = ask("find", &["--json"]).done().json();
+        let mut found = found.as_array().unwrap().iter();
+        found.any(|found| found["node"] == id.as_str() && found["verified"] == true)
+    });
+    assert!(ask("find", &[]).done().text().contains("has shown it"));
+    let counters: Value = ask("counters", &["--json"]).done().json();
+    assert_eq!(counters["role.coordinator_found"], 1);
+    assert!(ask("counters", &[]).done().text().starts_with("counter"));
+    terminal.stop();
+    for what in ["peers", "find", "counters"] {
+        let failure = ask(what, &["--json"]).failure();
+        assert_eq!((failure.exit, failure.code.as_str()), (5, "unreached"));
+    }
+}

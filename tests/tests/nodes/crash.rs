@@ -1,0 +1,175 @@
+//! The coordinator dies at every named point of its work and comes back.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::time::Instant;
+
+use tally_node::fault::Point;
+use tally_protocol::message::customer::{Phase, TaskStatus};
+use tally_tests::job::Job;
+use tally_tests::net::Net;
+use tally_tests::node::Node;
+use tally_tests::{ledger, until};
+
+use crate::net;
+
+/// Units of the task that all deaths happen in.
+const UNITS: u32 = 500;
+/// The variable that replays an order.
+const SEED: &str = "TALLY_SEED";
+/// Primes below a million.
+const PRIMES: u64 = 78_498;
+
+#[test]
+fn a_task_of_500_units_survives_ten_deaths_of_its_coordinator() {
+    let seed = std::env::var(SEED).map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
+    let deaths = order(seed);
+    eprintln!("replay with {SEED}={seed}: {deaths:?}");
+    let mut net = net();
+    let bootstrap = net.start_bootstrap();
+    let listen = free_address(&net);
+    let mut first_terminal = net.start_terminal("terminal-1");
+    // Whoever comes first waits for nobody: the customer looks for its coordinator.
+    let ranges: String = (0..UNITS).map(|_| "0 1000000\n").collect();
+    let job = Job::builtin("prime-count")
+        .text(&ranges)
+        .args(&[])
+        .table("lease", "seconds = 3");
+    let mut coordinator = start(&net, &listen, None);
+    let submitted = net.submit("customer", &job);
+    let task = until("the task", || Some(coordinator.tasks().first()?.task));
+    coordinator.stop();
+    let mut second_terminal = None;
+    let mut in_the_middle = 0;
+    for (number, (point, count)) in deaths.into_iter().enumerate() {
+        let began = Instant::now();
+        // Until then no unit can be agreed on: the task is sure to be in the middle.
+        if number == 5 {
+            second_terminal = Some(net.start_terminal("terminal-2"));
+        }
+        let fault = format!("{}:{count}", point.name());
+        let mut coordinator = start(&net, &listen, Some(&fault));
+        // A point that the task has passed for good is passed again by another one.
+        let other = net.submit(&format!("other-{number}"), &small_job(number));
+        let ended = coordinator.ended();
+        assert_eq!(ended.signal(), Some(9), "{fault}: {ended}\n{}", coordinator.log());
+        assert!(coordinator.log().contains(&format!("point=\"{}\"", point.name())));
+        let mut coordinator = start(&net, &listen, None);
+        let status: TaskStatus = other.wait().done().json();
+        assert_eq!(status.summary.phase, Phase::Done, "{fault}");
+        assert_eq!(net.result(&format!("other-{number}")), small_result(number));
+        let status = coordinator.task(task);
+        in_the_middle += u32::from(!status.summary.phase.is_final());
+        eprintln!("{fault}: {:?}, then {}/{UNITS}", began.elapsed(), status.summary.done);
+        coordinator.stop();
+    }
+    let coordinator = start(&net, &listen, None);
+    let status: TaskStatus = submitted.wait().done().json();
+    assert_eq!(status.summary.done, UNITS);
+    assert_eq!(net.result("customer"), format!("{}\n", u64::from(UNITS) * PRIMES).as_bytes());
+    assert!(in_the_middle >= 5, "{in_the_middle} deaths were before the end of the task");
+    assert!(status.devices.values().all(|device| device.outvoted == 0));
+    assert!(first_terminal.is_running() && second_terminal.unwrap().is_running());
+    coordinator.stop();
+    drop(bootstrap);
+    verify(&net, &net.path("coordinator"));
+    let validated = ledger::validations(&net.path("coordinator"), task);
+    assert_eq!(validated.len(), UNITS as usize);
+    for (unit, (times, last)) in validated {
+        assert_eq!((times, last.agreed.len()), (1, 2), "unit {unit}");
+    }
+}
+
+/// The result comes back to who asks later, from the same folder, even if the coordinator died in between.
+#[test]
+fn a_result_outlives_the_coordinator_and_the_customer() {
+    let mut net = net();
+    let listen = free_address(&net);
+    let mut coordinator = start(&net, &listen, None);
+    net.bootstrap(&mut coordinator);
+    let job = net.write("job.toml", small_job(0).agree(1).to_string());
+    let args = ["submit", job.to_str().unwrap()];
+    let status: TaskStatus = net.run_task("customer", &args).done().json();
+    coordinator.kill();
+    let _terminal = net.start_terminal("terminal");
+    let mut coordinator = start(&net, &listen, None);
+    let task = status.summary.task;
+    until("the end of the task", || {
+        (coordinator.task(task).summary.phase == Phase::Done).then_some(())
+    });
+    coordinator.kill();
+    let _coordinator = start(&net, &listen, None);
+    let out = net.path("result.txt");
+    let args = ["result", &task.to_string()[..8], "--out", out.to_str().unwrap()];
+    let _ = net.run_task("customer", &args).done();
+    assert_eq!(std::fs::read(out).unwrap(), small_result(0));
+}
+
+/// Starts the coordinator of the folder `coordinator`, to die at a fault point.
+fn start(net: &Net, listen: &str, fault: Option<&str>) -> Node {
+    let node = net
+        .node("coordinator", "coordinator")
+        .args(&["--customers", "any", "--listen", listen])
+        .config("[coordinator]\nsnapshot_every = 25\n");
+    match fault {
+        Some(fault) => node.args(&["--fault", fault]).start(),
+        None => node.start(),
+    }
+}
+
+/// Returns an address that is free, for a node that comes back to it.
+fn free_address(net: &Net) -> String {
+    let mut probe = net.node("probe", "bootstrap").loopback().bootstrap(&[]).start();
+    let address = probe.address();
+    probe.stop();
+    address.split("/p2p/").next().unwrap().to_owned()
+}
+
+/// A task of two units at quorum 1, another one for each number.
+fn small_job(number: usize) -> Job {
+    let text = format!("{}\nlast line", "word ".repeat(number + 1));
+    Job::builtin("wordcount").text(&text).agree(1)
+}
+
+fn small_result(number: usize) -> Vec<u8> {
+    format!("{}\n", number + 3).into_bytes()
+}
+
+/// Draws the order of the points, and at which passing each kills.
+fn order(seed: u64) -> Vec<(Point, u64)> {
+    let mut random = seed;
+    let mut draw = |below: u64| {
+        // SplitMix64.
+        random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % below
+    };
+    let mut left = Point::ALL.to_vec();
+    let mut deaths = Vec::new();
+    while !left.is_empty() {
+        let point = left.remove(usize::try_from(draw(left.len() as u64)).unwrap());
+        let count = match point {
+            // Passed once a task.
+            Point::SubmissionHeard
+            | Point::InputArrived
+            | Point::InputDivided
+            | Point::OutputsMerged
+            | Point::SnapshotWritten => 1,
+            Point::BeforeCommit
+            | Point::AfterCommit
+            | Point::GrantSigned
+            | Point::ReportVerified
+            | Point::PullAnswered => 1 + draw(5),
+        };
+        deaths.push((point, count));
+    }
+    deaths
+}
+
+fn verify(net: &Net, folder: &Path) {
+    let args = ["ledger", "verify", "--json", "--dir", folder.to_str().unwrap()];
+    let report: serde_json::Value = net.run(&args).done().json();
+    assert_eq!(report["answer"], "verify", "{report}");
+}

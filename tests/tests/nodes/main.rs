@@ -1,0 +1,23 @@
+//! Tests over real processes that talk over loopback, by theme.
+
+#![expect(
+    clippy::print_stderr,
+    reason = "whoever runs the tests should know the seed, and what was left out"
+)]
+
+mod bad_input;
+mod crash;
+mod customer;
+mod demo;
+mod dishonest;
+mod disk;
+mod hostile;
+mod order;
+mod third_party;
+
+use tally_tests::net::Net;
+
+/// A network of the `tally` that was built with these tests.
+fn net() -> Net {
+    Net::new(env!("CARGO_BIN_EXE_tally-under-test"))
+}
