@@ -113,9 +113,9 @@ impl World {
             mdns: false,
             ..Config::default()
         };
-        let mut customer = CustomerNode::join(&folder, &config)?;
+        let customer = CustomerNode::join(&folder, &config)?;
         let dialled: Multiaddr = address.parse()?;
-        let coordinator = customer.coordinator(Some(&dialled)).await?;
+        let coordinator = customer.coordinator_at(&dialled).await?;
         Ok(Self {
             root,
             nodes,
