@@ -181,7 +181,10 @@ pub async fn read_range(
     }
     let mut content = Vec::new();
     for segment in segments(&wanted, blob_bytes) {
-        let encoded = transfer.read_segment(&mut stream, &segment).await?;
+        let mut encoded = Vec::new();
+        transfer
+            .read_segment(&mut stream, &segment, &mut encoded)
+            .await?;
         let id = range.blob;
         let wanted = wanted.clone();
         let decoded = spawn_blocking(move || decode(id, blob_bytes, &segment, &encoded, &wanted));
@@ -288,34 +291,36 @@ impl Transfer<'_> {
             });
         }
         let mut writing = None;
+        let mut encoded = Vec::new();
         for segment in run {
-            let encoded = self.read_segment(&mut stream, segment).await;
-            self.written(writing.take(), &mut arrived).await?;
+            let read = self.read_segment(&mut stream, segment, &mut encoded).await;
+            let spare = self.written(writing.take(), &mut arrived).await?;
             saver.wrote(length(segment)).await?;
-            let (encoded, part) = (encoded?, segment.clone());
+            read?;
+            let (full, part) = (std::mem::replace(&mut encoded, spare), segment.clone());
             let partial = Arc::clone(&saver.partial);
             writing = Some(spawn_blocking(move || {
-                let written = partial.write(&part, &encoded);
-                (part, encoded.len() as u64, written)
+                let written = partial.write(&part, &full);
+                (part, full, written)
             }));
         }
-        self.written(writing, &mut arrived).await
+        self.written(writing, &mut arrived).await.map(drop)
     }
 
-    /// Waits for the segment that is being checked and written.
+    /// Waits for the segment that is being checked and written; returns its buffer.
     async fn written(
         &self,
         writing: Option<Writing>,
         arrived: &mut impl FnMut(&Segment, u64),
-    ) -> Result<(), FetchError> {
+    ) -> Result<Vec<u8>, FetchError> {
         let Some(writing) = writing else {
-            return Ok(());
+            return Ok(Vec::new());
         };
-        let (segment, encoded_bytes, written) = writing.await.map_err(lost)?;
+        let (segment, encoded, written) = writing.await.map_err(lost)?;
         match written {
             Ok(()) => {
-                arrived(&segment, encoded_bytes);
-                Ok(())
+                arrived(&segment, encoded.len() as u64);
+                Ok(encoded)
             }
             Err(bao_tree::io::DecodeError::Io(source)) => Err(FetchError::Store(StoreError::Io {
                 what: "write a segment of",
@@ -334,8 +339,9 @@ impl Transfer<'_> {
         &self,
         stream: &mut Stream,
         segment: &Segment,
-    ) -> Result<Vec<u8>, FetchError> {
-        let mut encoded = vec![0; segment.encoded_bytes];
+        encoded: &mut Vec<u8>,
+    ) -> Result<(), FetchError> {
+        encoded.resize(segment.encoded_bytes, 0);
         for piece in encoded.chunks_mut(PIECE_BYTES) {
             timeout(IDLE_TIMEOUT, stream.read_exact(piece))
                 .await
@@ -345,7 +351,7 @@ impl Transfer<'_> {
         self.network
             .counters()
             .add(TOPIC, "bytes_in", encoded.len() as u64);
-        Ok(encoded)
+        Ok(())
     }
 
     fn corrupt(&self) -> FetchError {
@@ -395,7 +401,7 @@ impl Saver {
 }
 
 /// A segment that is being checked and written.
-type Writing = JoinHandle<(Segment, u64, Result<(), bao_tree::io::DecodeError>)>;
+type Writing = JoinHandle<(Segment, Vec<u8>, Result<(), bao_tree::io::DecodeError>)>;
 
 /// Groups segments that follow each other, so that each group takes one stream.
 fn runs(missing: &[Segment]) -> impl Iterator<Item = &[Segment]> {

@@ -99,7 +99,7 @@ impl Service {
         let addresses = addresses.collect();
         let candidate = self
             .discovery
-            .on_candidate(offer.signer(), addresses, Instant::now());
+            .on_offerer(offer.signer(), addresses, Instant::now());
         self.act(candidate);
         self.tell(NetworkEvent::OfferHeard(offer));
     }
