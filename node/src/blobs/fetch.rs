@@ -20,7 +20,7 @@ use tally_protocol::task::BlobRef;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
-use super::segment::{Segment, segments, tree_of};
+use super::segment::{BLOB_BYTES_MAX, Segment, segments, tree_of};
 use super::serve::{read_header, write_header};
 use super::store::{BlobStore, Partial, StoreError};
 use crate::network::{AskError, Network};
@@ -173,7 +173,7 @@ pub async fn read_range(
     };
     let (mut stream, blob_bytes) = transfer.open(range).await?;
     let wanted = range.start..range.start.saturating_add(range.bytes);
-    if wanted.end > blob_bytes {
+    if wanted.end > blob_bytes || blob_bytes > BLOB_BYTES_MAX {
         return Err(FetchError::Length {
             expected: wanted.end,
             found: blob_bytes,

@@ -264,7 +264,7 @@ async fn two_fetches_of_one_blob_are_one_transfer() {
 }
 
 /// Bytes that the throughput is measured with.
-const MEASURED_BYTES: usize = 256 << 20;
+const MEASURED_BYTES: usize = 64 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn blobs_travel_nearly_as_fast_as_bare_streams() {
