@@ -69,7 +69,7 @@ pub(crate) struct StaticLimits {
     types: u32,
     params: usize,
     results: usize,
-    tables: usize,
+    tables: u32,
     imports: u32,
     exports: u32,
     globals: u32,
@@ -244,9 +244,7 @@ impl Survey {
             Payload::TypeSection(section) => ("types", section.count(), limits.types),
             Payload::ImportSection(section) => ("imports", section.count(), limits.imports),
             Payload::FunctionSection(section) => ("functions", section.count(), limits.functions),
-            Payload::TableSection(section) => {
-                return at_most("tables", section.count() as usize, limits.tables);
-            }
+            Payload::TableSection(section) => ("tables", section.count(), limits.tables),
             Payload::ExportSection(section) => ("exports", section.count(), limits.exports),
             Payload::GlobalSection(section) => ("globals", section.count(), limits.globals),
             Payload::ElementSection(section) => {
@@ -304,7 +302,7 @@ impl Survey {
                     at_most(
                         "table elements at the start",
                         table?.ty.initial,
-                        TABLE_ELEMENTS_MAX,
+                        TABLE_ELEMENTS_MAX as u64,
                     )?;
                 }
             }

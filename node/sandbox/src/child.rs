@@ -6,6 +6,7 @@
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -62,11 +63,11 @@ fn serve() -> io::Result<()> {
     die_with_parent(setup.parent)?;
     let [input, output] =
         <[_; 2]>::try_from(files).map_err(|_| io::Error::other("two files belong to a setup"))?;
-    let input = Arc::new(ReadOnlyMemory::map(
+    let input = Rc::new(ReadOnlyMemory::map(
         &input,
         setup.layout.input_memory_len(),
     )?);
-    let output = Arc::new(OutputMemory::map(
+    let output = Rc::new(OutputMemory::map(
         &output,
         setup.layout.output_memory_len(),
     )?);
@@ -109,8 +110,8 @@ struct Child {
     engine: Engine,
     cache: Cache,
     setup: Setup,
-    input: Arc<ReadOnlyMemory>,
-    output: Arc<OutputMemory>,
+    input: Rc<ReadOnlyMemory>,
+    output: Rc<OutputMemory>,
     /// Where the next unit's output goes.
     offset: usize,
 }
@@ -163,7 +164,7 @@ impl Child {
         self.socket.send(&FromChild::Done(reports.waiting))
     }
 
-    fn compile(&mut self, program: BlobId) -> io::Result<std::rc::Rc<Entry>> {
+    fn compile(&mut self, program: BlobId) -> io::Result<Rc<Entry>> {
         self.socket.send(&FromChild::NeedModule)?;
         let Some(frame) = self.socket.receive()? else {
             return Err(io::Error::other("the parent is gone"));
@@ -208,11 +209,11 @@ impl Child {
                 seed: shared.seed,
                 limits: shared.limits,
                 input: Input {
-                    memory: Arc::clone(&self.input),
+                    memory: Rc::clone(&self.input),
                     rest: unit.input,
                 },
                 output: Output {
-                    memory: Arc::clone(&self.output),
+                    memory: Rc::clone(&self.output),
                     start: self.offset,
                     len: 0,
                     len_max: usize::try_from(shared.limits.output_bytes)

@@ -13,7 +13,7 @@ use tally_protocol::id::BlobId;
 use tally_protocol::unit::{Fault, Limits, Outcome};
 
 use crate::lockdown::Lockdown;
-use crate::os::SharedMemory;
+use crate::os::{SharedMemory, Sharing};
 use crate::wire::{CheckMode, Layout, REQUEST_BYTES_MAX, Request, UnitRequest, encode};
 
 mod conversation;
@@ -264,13 +264,7 @@ impl Sandbox {
             input_bytes_max: config.input_bytes_max,
             output_bytes_max: config.output_bytes_max,
         };
-        let create =
-            |name, len| SharedMemory::create(name, len).map_err(SandboxError::SharedMemory);
-        let input = create("tally-input", layout.input_memory_len())?;
-        input
-            .seal_for_readers()
-            .map_err(SandboxError::SharedMemory)?;
-        let output = create("tally-output", layout.output_memory_len())?;
+        let (input, output) = memories(layout).map_err(SandboxError::SharedMemory)?;
         let shared = Arc::new(Shared::default());
         let (process, lockdown) = Process::spawn(&config, layout, [&input, &output], &shared)?;
         let poisoned = Poisoned::default();
@@ -393,9 +387,15 @@ impl Sandbox {
         }
     }
 
-    /// Ends the child and gives its memory back. The next batch starts another one.
+    /// Ends the child and gives all memory back, the input buffer's included. The next batch starts another child.
     pub fn rest(&mut self) {
         self.process = None;
+        // Without new memory the old one serves.
+        if let Ok((input, output)) = memories(self.layout) {
+            self.input = input;
+            self.output = output;
+            self.input_len = 0;
+        }
     }
 
     /// Talks to the child, which is started if there is none, until the batch or the child has ended. Takes
@@ -491,6 +491,17 @@ impl Sandbox {
             Ok(())
         }
     }
+}
+
+/// Creates the memory that the child reads and the one that it writes.
+fn memories(layout: Layout) -> std::io::Result<(SharedMemory, SharedMemory)> {
+    let input = SharedMemory::create("tally-input", layout.input_memory_len(), Sharing::ReadOnly)?;
+    let output = SharedMemory::create(
+        "tally-output",
+        layout.output_memory_len(),
+        Sharing::Writable,
+    )?;
+    Ok((input, output))
 }
 
 fn capacity(what: &'static str, asked: u64, max: u64) -> Result<(), SandboxError> {

@@ -25,6 +25,68 @@ fn units_of_a_batch_are_reported_in_order_with_their_own_input() {
 }
 
 #[test]
+fn a_unit_sees_nothing_of_the_one_before() {
+    // Each writes all over 20 MiB, its globals and its table, having found them fresh.
+    let stain = |data: &str| {
+        program(&format!(
+            "(module (memory (export \"memory\") 20) (data (i32.const 70000) \"{data}\")
+               (global $g (mut i64) (i64.const 7)) (table $t 1000 funcref) (elem $e declare func $f) (func $f)
+               (func $empty (param $i i32) (param $end i32)
+                 (loop
+                   (if (i64.ne (i64.load (local.get $i)) (i64.const 0)) (then unreachable))
+                   (i64.store (local.get $i) (i64.const -1))
+                   (local.set $i (i32.add (local.get $i) (i32.const 8)))
+                   (br_if 0 (i32.lt_u (local.get $i) (local.get $end)))))
+               (func (export \"_start\") (local $i i32)
+                 (if (i64.ne (global.get $g) (i64.const 7)) (then unreachable))
+                 (global.set $g (i64.const 8))
+                 (if (i32.ne (memory.size) (i32.const 20)) (then unreachable))
+                 (drop (memory.grow (i32.const 300)))
+                 (if (i32.ne (i32.load8_u (i32.const 70000)) (i32.const {})) (then unreachable))
+                 (call $empty (i32.const 0) (i32.const 70000))
+                 (call $empty (i32.const 70008) (i32.const 20971520))
+                 (i64.store (i32.const 70000) (i64.const -1))
+                 (loop
+                   (if (i32.eqz (ref.is_null (table.get $t (local.get $i)))) (then unreachable))
+                   (table.set $t (local.get $i) (ref.func $f))
+                   (local.set $i (i32.add (local.get $i) (i32.const 1)))
+                   (br_if 0 (i32.lt_u (local.get $i) (i32.const 1000))))))",
+            data.as_bytes()[0]
+        ))
+    };
+    let mut sandbox = sandbox();
+    for program in [stain("a"), stain("b"), stain("a")] {
+        let (runs, _) = run_with(
+            &mut sandbox,
+            &program,
+            LIMITS,
+            &[],
+            &[("", b""), ("", b""), ("", b"")],
+        );
+        assert!(
+            runs.iter().all(|run| run.result == Ok(Outcome::Done)),
+            "{runs:?}"
+        );
+    }
+}
+
+#[test]
+fn a_program_as_large_as_allowed_runs() {
+    let functions: String = (0..49_999).map(|i| format!("(func $f{i})")).collect();
+    let names: String = (0..49_999).map(|i| format!("$f{i} ")).collect();
+    let globals = "(global (mut v128) (v128.const i64x2 1 2))".repeat(10_000);
+    let tables = "(table 100000 funcref)".repeat(9);
+    let text = format!(
+        "(module (memory (export \"memory\") 4096) (table 100000 funcref) {tables} (elem (i32.const 0) {names})
+           {globals} {functions} (func (export \"_start\")))"
+    );
+    assert_eq!(
+        run_one(&mut sandbox(), &program(&text), b"").result,
+        Ok(Outcome::Done)
+    );
+}
+
+#[test]
 fn large_inputs_and_outputs_pass_unharmed() {
     let input: Vec<u8> = (0..64u32 << 18)
         .flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes())
