@@ -222,10 +222,12 @@ impl CustomerNode {
     /// Connects to the coordinator at `address`.
     ///
     /// # Errors
-    /// If nobody answers there.
-    pub async fn coordinator_at(&self, address: &Multiaddr) -> Result<NodeId> {
-        let dialled = self.network.dial(address.clone()).await;
-        dialled.with_context(|| format!("reach the coordinator at {address}"))
+    /// If nobody answers there, or a node of another network.
+    pub async fn coordinator_at(&mut self, address: &Multiaddr) -> Result<NodeId> {
+        let at = || format!("reach the coordinator at {address}");
+        let node = self.network.dial(address.clone()).await.with_context(at)?;
+        self.identified(node).await.with_context(at)?;
+        Ok(node)
     }
 
     /// Returns a coordinator that was not returned before: the first that is found within half a minute, a further one
@@ -254,6 +256,26 @@ impl CustomerNode {
         found
             .await
             .map_err(|_| anyhow!("find a coordinator: none showed itself in {seconds} s"))?
+    }
+
+    /// Waits until a node that was dialled has shown that it is of this network.
+    async fn identified(&mut self, dialled: NodeId) -> Result<()> {
+        let shown = async {
+            loop {
+                match self.events.recv().await {
+                    Some(NetworkEvent::Connected(node)) if node == dialled => return Ok(()),
+                    Some(NetworkEvent::Foreign { node, found }) if node == dialled => {
+                        let ours = self.network.network();
+                        let says =
+                            found.map_or("went away".to_owned(), |found| format!("says {found:?}"));
+                        bail!("meet a node of network {ours} and of this version: it {says}");
+                    }
+                    Some(_) => {}
+                    None => bail!("the overlay ended"),
+                }
+            }
+        };
+        tokio::time::timeout(FIND_MAX, shown).await?
     }
 
     /// Returns the addresses at which a connected node can be found again.

@@ -59,6 +59,7 @@ impl Router {
                 }
             }
             NetworkEvent::Connected(node) => tracing::debug!(?node, "connected"),
+            NetworkEvent::Foreign { .. } => {}
             NetworkEvent::Disconnected(node) => {
                 tracing::debug!(?node, "disconnected");
                 self.tell_terminal(TerminalInput::Lost(node)).await;

@@ -39,11 +39,17 @@ async fn a_terminal_that_lies_is_outvoted_and_named() {
         assert_eq!(reply.verdicts, vec![ResultVerdict::Counted; count]);
         lied += u32::try_from(count).unwrap();
     }
-    let mut honest = [net.start_terminal("honest-1"), net.start_terminal("honest-2")];
+    let mut honest = [
+        net.start_terminal("honest-1"),
+        net.start_terminal("honest-2"),
+    ];
     let status: TaskStatus = submitted.wait().done().json();
     assert_eq!(net.result("customer"), b"24\n");
     let of_liar = &status.devices[&liar.id()];
-    assert_eq!((of_liar.agreed, of_liar.outvoted, of_liar.fuel), (0, UNITS, 0));
+    assert_eq!(
+        (of_liar.agreed, of_liar.outvoted, of_liar.fuel),
+        (0, UNITS, 0)
+    );
     assert_eq!(of_liar.outvoted_units, (0..UNITS).collect::<Vec<_>>());
     for terminal in &mut honest {
         let tally = &status.devices[&terminal.id()];
@@ -88,7 +94,10 @@ fn a_terminal_that_is_killed_in_the_middle_costs_nothing_but_its_lease() {
     let status: TaskStatus = submitted.wait().done().json();
     assert_eq!(status.summary.task, task);
     // There are 2,433,654 primes below 40 million.
-    assert_eq!(net.result("customer"), format!("{}\n", 40 * 2_433_654).as_bytes());
+    assert_eq!(
+        net.result("customer"),
+        format!("{}\n", 40 * 2_433_654).as_bytes()
+    );
     let (dead, alive) = (&status.devices[&victim_id], &status.devices[&heir_id]);
     assert!(dead.lost > 0, "{dead:?}");
     assert_eq!(dead.outvoted, 0);

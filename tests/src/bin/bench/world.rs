@@ -113,7 +113,7 @@ impl World {
             mdns: false,
             ..Config::default()
         };
-        let customer = CustomerNode::join(&folder, &config)?;
+        let mut customer = CustomerNode::join(&folder, &config)?;
         let dialled: Multiaddr = address.parse()?;
         let coordinator = customer.coordinator_at(&dialled).await?;
         Ok(Self {
