@@ -405,6 +405,7 @@ impl Shell {
             ..Change::default()
         };
         let now = clock::now();
+        let mut outputs = contents::Outputs::default();
         for effect in effects {
             match effect {
                 Effect::Record(fact) => {
@@ -415,15 +416,11 @@ impl Shell {
                 Effect::Keep {
                     task,
                     row: Row::Unit { unit, output },
-                } => {
-                    change.puts.push(contents::unit_row(task, *unit, output));
-                }
+                } => outputs.agree(task, *unit, output),
                 Effect::Keep {
                     task,
                     row: Row::Output { id, content },
-                } => {
-                    change.puts.push(contents::output_row(task, id, content));
-                }
+                } => outputs.vote(task, id, content),
                 Effect::Forget(task) => {
                     change
                         .removals
@@ -439,6 +436,7 @@ impl Shell {
                 | Effect::Changed(_) => {}
             }
         }
+        change.puts.extend(outputs.into_rows());
         Ok(change)
     }
 
