@@ -23,7 +23,7 @@ use tally_ledger::store::{Change, CommitError, Committed, ReadError, Row as Stor
 use tally_protocol::codec;
 use tally_protocol::coordinator::{
     Answer as RoleAnswer, Coordinator, CoordinatorConfig, Effect, Fact, Input, Question,
-    RestoreError,
+    RestoreError, Row,
 };
 use tally_protocol::entry::{Ending, Event};
 use tally_protocol::id::{BlobId, GrantId, NodeId, TaskId};
@@ -419,6 +419,7 @@ impl Shell {
             ..Change::default()
         };
         let now = clock::now();
+        let mut outputs = contents::Outputs::default();
         for effect in effects {
             match effect {
                 Effect::Record(fact) => {
@@ -436,7 +437,14 @@ impl Shell {
                     }
                     change.events.push((now, event.clone()));
                 }
-                Effect::Keep { task, row } => change.puts.push(contents::row(task, row)),
+                Effect::Keep {
+                    task,
+                    row: Row::Unit { unit, output },
+                } => outputs.agree(task, *unit, output),
+                Effect::Keep {
+                    task,
+                    row: Row::Output { id, content },
+                } => outputs.vote(task, id, content),
                 Effect::Forget(task) => {
                     let forgotten = contents::forget(&self.store, task)?;
                     change.removals.extend(forgotten.rows);
@@ -452,6 +460,7 @@ impl Shell {
                 | Effect::Changed(_) => {}
             }
         }
+        change.puts.extend(outputs.into_rows());
         Ok(change)
     }
 

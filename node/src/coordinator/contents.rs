@@ -2,16 +2,20 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `u`, task, unit (4 bytes, big-endian) | CBOR of the output's reference |
-//! | `o`, task, blob | the content of a small output |
+//! | `u`, task, unit (4 bytes, big-endian) | CBOR of the output's reference, with its content if that came with the vote that agreed |
+//! | `o`, task, blob | the content of a small output whose unit was not agreed on at the same time |
 //! | `b`, task, blob | empty: the task needs the blob |
 //! | `r`, blob, task | the same, to be found by the blob |
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 use tally_ledger::store::{ReadError, Row, Store};
 use tally_protocol::codec;
-use tally_protocol::coordinator::{Fact, Row as MachineRow};
+use tally_protocol::coordinator::Fact;
 use tally_protocol::entry::Ending;
 use tally_protocol::id::{BlobId, TaskId};
+use tally_protocol::message::work::INLINE_UNIT_BYTES_MAX;
 use tally_protocol::task::{BlobRef, Task};
 
 const UNIT: u8 = b'u';
@@ -19,23 +23,68 @@ const OUTPUT: u8 = b'o';
 const TASK_BLOB: u8 = b'b';
 const BLOB_TASK: u8 = b'r';
 
-/// The most bytes of a reference in CBOR.
-const REFERENCE_BYTES_MAX: usize = 100;
+/// The most bytes of a unit's row in CBOR: a reference and a small output.
+const UNIT_ROW_BYTES_MAX: usize = 8 << 10;
+const _: () = assert!(INLINE_UNIT_BYTES_MAX + 200 < UNIT_ROW_BYTES_MAX as u64);
 
-/// Returns a row that the machine wants to be kept.
-pub(super) fn row(task: &TaskId, row: &MachineRow) -> Row {
-    match row {
-        MachineRow::Unit { unit, output } => {
-            let key = [&[UNIT], &task.as_bytes()[..], &unit.to_be_bytes()].concat();
-            Row {
-                key,
-                value: codec::to_bytes(output),
-            }
-        }
-        MachineRow::Output { id, content } => Row {
-            key: output_key(task, id),
-            value: content.clone(),
-        },
+/// The agreed output of a unit.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct UnitOutput {
+    /// Its reference.
+    pub(super) output: BlobRef,
+    /// Its content, if it is here and not in a row of its own.
+    #[serde(with = "serde_bytes")]
+    pub(super) content: Option<Vec<u8>>,
+}
+
+/// The outputs of one group of records.
+///
+/// A small output whose unit is agreed on in the same group goes into the unit's row. Rows of units are written and
+/// read in their order, those of outputs are spread by their hashes over the whole table: with a kibibyte each,
+/// writing them is most of what a coordinator does.
+#[derive(Debug, Default)]
+pub(super) struct Outputs<'a> {
+    small: BTreeMap<(TaskId, BlobId), Small<'a>>,
+    units: Vec<Row>,
+}
+
+#[derive(Debug)]
+struct Small<'a> {
+    content: &'a [u8],
+    /// Votes for it whose unit is not agreed on.
+    open: u32,
+}
+
+impl<'a> Outputs<'a> {
+    /// Adds the content that came with a vote.
+    pub(super) fn vote(&mut self, task: &TaskId, id: &BlobId, content: &'a [u8]) {
+        let small = self.small.entry((*task, *id));
+        small.or_insert(Small { content, open: 0 }).open += 1;
+    }
+
+    /// Adds a unit on whose output was agreed.
+    pub(super) fn agree(&mut self, task: &TaskId, unit: u32, output: &BlobRef) {
+        let small = self.small.get_mut(&(*task, output.id));
+        let content = small.map(|small| {
+            small.open = small.open.saturating_sub(1);
+            small.content.to_vec()
+        });
+        let key = [&[UNIT], &task.as_bytes()[..], &unit.to_be_bytes()].concat();
+        let value = codec::to_bytes(&UnitOutput {
+            output: *output,
+            content,
+        });
+        self.units.push(Row { key, value });
+    }
+
+    /// Returns the rows to write.
+    pub(super) fn into_rows(self) -> impl Iterator<Item = Row> {
+        let open = self.small.into_iter().filter(|(_, small)| small.open > 0);
+        let rows = open.map(|((task, id), small)| Row {
+            key: output_key(&task, &id),
+            value: small.content.to_vec(),
+        });
+        rows.chain(self.units)
     }
 }
 
@@ -83,7 +132,7 @@ pub(super) fn pins_of(fact: &Fact) -> Vec<Row> {
 pub(super) fn outputs(
     store: &Store,
     task: &TaskId,
-) -> Result<impl Iterator<Item = Result<(u32, BlobRef), ReadError>> + use<>, ReadError> {
+) -> Result<impl Iterator<Item = Result<(u32, UnitOutput), ReadError>> + use<>, ReadError> {
     let rows = store.rows(&[&[UNIT], &task.as_bytes()[..]].concat())?;
     Ok(rows.map(|row| {
         let row = row?;
@@ -91,11 +140,11 @@ pub(super) fn outputs(
             .key
             .last_chunk()
             .map_or(u32::MAX, |bytes| u32::from_be_bytes(*bytes));
-        Ok((unit, codec::from_bytes(&row.value, REFERENCE_BYTES_MAX)?))
+        Ok((unit, codec::from_bytes(&row.value, UNIT_ROW_BYTES_MAX)?))
     }))
 }
 
-/// Returns the content of a small output.
+/// Returns the content of a small output that has a row of its own.
 pub(super) fn small_output(
     store: &Store,
     task: &TaskId,
