@@ -75,6 +75,10 @@ async fn garbage_and_oversized_messages_are_counted_refusals_on_every_protocol()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "a list of forgeries, one after another"
+)]
 async fn forged_reports_and_foreign_grants_change_nothing() {
     let mut net = net();
     let mut coordinator = net.start_coordinator();
@@ -175,9 +179,11 @@ async fn a_result_counts_once_and_only_for_its_lease() {
     let other = RawPeer::join(&address, &[Role::Terminal]).await;
     let mut grant = peer.lease(to, 1).await;
     let unit = grant.units[0].unit;
-    let verdicts = |reply| match reply {
-        WorkReply::Pulled(reply) => PullReply::clone(&reply).verdicts,
-        other => panic!("{other:?}"),
+    let verdicts = |reply| {
+        let WorkReply::Pulled(pulled) = reply else {
+            panic!("{reply:?}");
+        };
+        PullReply::clone(&pulled).verdicts
     };
     let result = result_of(grant.id, unit, b"1\n", 1);
 

@@ -4,6 +4,7 @@
     clippy::print_stderr,
     reason = "whoever runs the tests should know the seed, and what was left out"
 )]
+#![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod bad_input;
 mod crash;
