@@ -104,12 +104,11 @@ impl RawPeer {
     /// # Panics
     /// If it does.
     pub async fn pull(&self, to: NodeId, pull: Pull) -> PullReply {
-        match self.ask(to, pull).await {
-            WorkReply::Pulled(reply) => *reply,
-            other @ (WorkReply::Role(_) | WorkReply::Nudged | WorkReply::Refused(_)) => {
-                panic!("asked for work, got {other:?}")
-            }
-        }
+        let reply = self.ask(to, pull).await;
+        let WorkReply::Pulled(pulled) = reply else {
+            panic!("asked for work, got {reply:?}");
+        };
+        *pulled
     }
 
     /// Asks `to` for work until it gets a grant.

@@ -2,39 +2,89 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `u`, task, unit (4 bytes, big-endian) | CBOR of the output's reference |
-//! | `o`, task, blob | the content of a small output |
+//! | `u`, task, unit (4 bytes, big-endian) | CBOR of the output's reference, with its content if that came with the vote that agreed |
+//! | `o`, task, blob | the content of a small output whose unit was not agreed on at the same time |
 //! | `b`, task, blob | empty: the task needs the blob |
 //! | `r`, blob, task | the same, to be found by the blob |
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 use tally_ledger::store::{ReadError, Row, Store};
 use tally_protocol::codec;
+use tally_protocol::coordinator::Fact;
+use tally_protocol::entry::Ending;
 use tally_protocol::id::{BlobId, TaskId};
-use tally_protocol::task::BlobRef;
-
-use super::Parts;
-use crate::error::chain;
+use tally_protocol::message::work::INLINE_UNIT_BYTES_MAX;
+use tally_protocol::task::{BlobRef, Task};
 
 const UNIT: u8 = b'u';
 const OUTPUT: u8 = b'o';
 const TASK_BLOB: u8 = b'b';
 const BLOB_TASK: u8 = b'r';
 
-/// The most bytes of a reference in CBOR.
-const REFERENCE_BYTES_MAX: usize = 100;
+/// The most bytes of a unit's row in CBOR: a reference and a small output.
+const UNIT_ROW_BYTES_MAX: usize = 8 << 10;
+const _: () = assert!(INLINE_UNIT_BYTES_MAX + 200 < UNIT_ROW_BYTES_MAX as u64);
 
-pub(super) fn unit_row(task: &TaskId, unit: u32, output: &BlobRef) -> Row {
-    let key = [&[UNIT], &task.as_bytes()[..], &unit.to_be_bytes()].concat();
-    Row {
-        key,
-        value: codec::to_bytes(output),
-    }
+/// The agreed output of a unit.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct UnitOutput {
+    /// Its reference.
+    pub(super) output: BlobRef,
+    /// Its content, if it is here and not in a row of its own.
+    #[serde(with = "serde_bytes")]
+    pub(super) content: Option<Vec<u8>>,
 }
 
-pub(super) fn output_row(task: &TaskId, id: &BlobId, content: &[u8]) -> Row {
-    Row {
-        key: output_key(task, id),
-        value: content.to_vec(),
+/// The outputs of one group of records.
+///
+/// A small output whose unit is agreed on in the same group goes into the unit's row. Rows of units are written and
+/// read in their order, those of outputs are spread by their hashes over the whole table: with a kibibyte each,
+/// writing them is most of what a coordinator does.
+#[derive(Debug, Default)]
+pub(super) struct Outputs<'a> {
+    small: BTreeMap<(TaskId, BlobId), Small<'a>>,
+    units: Vec<Row>,
+}
+
+#[derive(Debug)]
+struct Small<'a> {
+    content: &'a [u8],
+    /// Votes for it whose unit is not agreed on.
+    open: u32,
+}
+
+impl<'a> Outputs<'a> {
+    /// Adds the content that came with a vote.
+    pub(super) fn vote(&mut self, task: &TaskId, id: &BlobId, content: &'a [u8]) {
+        let small = self.small.entry((*task, *id));
+        small.or_insert(Small { content, open: 0 }).open += 1;
+    }
+
+    /// Adds a unit on whose output was agreed.
+    pub(super) fn agree(&mut self, task: &TaskId, unit: u32, output: &BlobRef) {
+        let small = self.small.get_mut(&(*task, output.id));
+        let content = small.map(|small| {
+            small.open = small.open.saturating_sub(1);
+            small.content.to_vec()
+        });
+        let key = [&[UNIT], &task.as_bytes()[..], &unit.to_be_bytes()].concat();
+        let value = codec::to_bytes(&UnitOutput {
+            output: *output,
+            content,
+        });
+        self.units.push(Row { key, value });
+    }
+
+    /// Returns the rows to write.
+    pub(super) fn into_rows(self) -> impl Iterator<Item = Row> {
+        let open = self.small.into_iter().filter(|(_, small)| small.open > 0);
+        let rows = open.map(|((task, id), small)| Row {
+            key: output_key(&task, &id),
+            value: small.content.to_vec(),
+        });
+        rows.chain(self.units)
     }
 }
 
@@ -52,11 +102,37 @@ pub(super) fn pins(task: &TaskId, blob: &BlobId) -> [Row; 2] {
     })
 }
 
+/// Returns the rows that keep program, input and editor of a task.
+pub(super) fn pins_of_task(id: &TaskId, task: &Task) -> Vec<Row> {
+    let editor = task.edit.as_ref().map(|edit| edit.program.id);
+    let all = [task.program.id, task.input.id].into_iter().chain(editor);
+    all.flat_map(|blob| pins(id, &blob)).collect()
+}
+
+/// Returns the rows that keep the contents which a fact brings.
+pub(super) fn pins_of(fact: &Fact) -> Vec<Row> {
+    match fact {
+        Fact::Divided { task, division } => pins(task, &division.packed.id).to_vec(),
+        Fact::Merged { task, merged } => pins(task, &merged.id).to_vec(),
+        Fact::Ended {
+            task,
+            ending: Ending::Done(result),
+            ..
+        } => pins(task, &result.id).to_vec(),
+        Fact::Accepted { .. }
+        | Fact::Arrived(_)
+        | Fact::Reported { .. }
+        | Fact::Faulted { .. }
+        | Fact::Ended { .. }
+        | Fact::Forgotten(_) => Vec::new(),
+    }
+}
+
 /// Returns the agreed outputs of a task in the order of its units.
 pub(super) fn outputs(
     store: &Store,
     task: &TaskId,
-) -> Result<impl Iterator<Item = Result<(u32, BlobRef), ReadError>> + use<>, ReadError> {
+) -> Result<impl Iterator<Item = Result<(u32, UnitOutput), ReadError>> + use<>, ReadError> {
     let rows = store.rows(&[&[UNIT], &task.as_bytes()[..]].concat())?;
     Ok(rows.map(|row| {
         let row = row?;
@@ -64,11 +140,11 @@ pub(super) fn outputs(
             .key
             .last_chunk()
             .map_or(u32::MAX, |bytes| u32::from_be_bytes(*bytes));
-        Ok((unit, codec::from_bytes(&row.value, REFERENCE_BYTES_MAX)?))
+        Ok((unit, codec::from_bytes(&row.value, UNIT_ROW_BYTES_MAX)?))
     }))
 }
 
-/// Returns the content of a small output.
+/// Returns the content of a small output that has a row of its own.
 pub(super) fn small_output(
     store: &Store,
     task: &TaskId,
@@ -77,26 +153,29 @@ pub(super) fn small_output(
     store.row(&output_key(task, id))
 }
 
-/// Removes the contents that only this task needs. Returns the prefixes of the rows to be removed.
-pub(super) fn forget(
-    store: &Store,
-    task: &TaskId,
-    parts: &Parts,
-) -> Result<Vec<Vec<u8>>, ReadError> {
+/// What goes with a task.
+#[derive(Debug)]
+pub(super) struct Forgotten {
+    /// Prefixes of the keys of its rows.
+    pub(super) rows: Vec<Vec<u8>>,
+    /// Contents that no other task needs.
+    pub(super) blobs: Vec<BlobId>,
+}
+
+/// Finds what goes with a task.
+pub(super) fn forget(store: &Store, task: &TaskId) -> Result<Forgotten, ReadError> {
     let of_task = |kind: u8| [&[kind], &task.as_bytes()[..]].concat();
-    let mut removals = vec![of_task(UNIT), of_task(OUTPUT), of_task(TASK_BLOB)];
+    let mut rows = vec![of_task(UNIT), of_task(OUTPUT), of_task(TASK_BLOB)];
+    let mut blobs = Vec::new();
     for row in store.rows(&of_task(TASK_BLOB))? {
         let Some(blob) = row?.key.last_chunk().copied().map(BlobId::from_bytes) else {
             continue;
         };
         let by_blob = [&[BLOB_TASK], &blob.as_bytes()[..]].concat();
-        removals.push([&by_blob[..], task.as_bytes()].concat());
+        rows.push([&by_blob[..], task.as_bytes()].concat());
         if store.rows(&by_blob)?.count() <= 1 {
-            parts.access.forget(blob);
-            if let Err(error) = parts.blobs.remove(blob) {
-                tracing::warn!(?blob, "cannot remove a content: {}", chain(&error));
-            }
+            blobs.push(blob);
         }
     }
-    Ok(removals)
+    Ok(Forgotten { rows, blobs })
 }

@@ -18,6 +18,7 @@ use tally_protocol::unit::Outcome;
 use tally_sandbox::{Program, Sandbox, SandboxConfig, UnitSpec};
 use tokio::task::spawn_blocking;
 
+use super::contents::UnitOutput;
 use super::{Message, Parts, Shell, contents};
 use crate::error::chain;
 use crate::worker::batch_of;
@@ -60,7 +61,7 @@ impl Shell {
         let mailbox = self.parts.mailbox.clone();
         spawn_blocking(move || {
             let result = work();
-            let _ = mailbox.blocking_send(Message::Input(Input::Merged { task, result }));
+            let _ = mailbox.blocking_send(Message::input(Input::Merged { task, result }));
         });
     }
 }
@@ -77,14 +78,14 @@ impl Merging {
         let failed = |error: io::Error| format!("write the result: {error}");
         let scratch = tempfile::NamedTempFile::new_in(&self.parts.scratch).map_err(failed)?;
         let mut out = BufWriter::new(scratch.as_file());
-        self.each(|_, output| {
-            if output.bytes <= INLINE_UNIT_BYTES_MAX {
-                return out.write_all(&self.content(output)?).map_err(failed);
+        self.each(|_, unit| {
+            if unit.output.bytes <= INLINE_UNIT_BYTES_MAX {
+                return out.write_all(&self.content(unit)?).map_err(failed);
             }
             let mut file = self
                 .parts
                 .blobs
-                .open_file(output.id)
+                .open_file(unit.output.id)
                 .map_err(|error| chain(&error))?;
             io::copy(&mut file, &mut out).map(drop).map_err(failed)
         })?;
@@ -99,12 +100,12 @@ impl Merging {
 
     fn sum(&self) -> Result<BlobRef, String> {
         let mut sum = Sum::default();
-        self.each(|unit, output| {
+        self.each(|number, unit| {
             // Longer than any number: the start is enough to say what it is.
-            let bytes = output.bytes.min(NUMBER_BYTES_MAX);
-            let content = if output.bytes > INLINE_UNIT_BYTES_MAX {
+            let bytes = unit.output.bytes.min(NUMBER_BYTES_MAX);
+            let content = if unit.output.bytes > INLINE_UNIT_BYTES_MAX {
                 let start = BlobRange {
-                    blob: output.id,
+                    blob: unit.output.id,
                     start: 0,
                     bytes,
                 };
@@ -113,9 +114,9 @@ impl Merging {
                     .read(start)
                     .map_err(|error| chain(&error))?
             } else {
-                self.content(output)?
+                self.content(unit)?
             };
-            sum.add(unit, &content).map_err(|error| chain(&error))
+            sum.add(number, &content).map_err(|error| chain(&error))
         })?;
         self.parts
             .blobs
@@ -127,13 +128,13 @@ impl Merging {
         let mut stitcher = Stitcher::new(grid, DecodeLimits::default().pixels_max)
             .map_err(|error| chain(&error))?;
         let mut next = 0;
-        self.each(|unit, output| {
-            for skipped in next..unit {
+        self.each(|number, unit| {
+            for skipped in next..number {
                 stitcher.skip(skipped).map_err(|error| chain(&error))?;
             }
-            next = unit + 1;
+            next = number + 1;
             stitcher
-                .place(unit, &self.content(output)?)
+                .place(number, &self.content(unit)?)
                 .map_err(|error| chain(&error))
         })?;
         for skipped in next..grid.count() {
@@ -150,15 +151,22 @@ impl Merging {
     }
 
     /// Calls `take` with each unit that has an output, in order.
-    fn each(&self, mut take: impl FnMut(u32, BlobRef) -> Result<(), String>) -> Result<(), String> {
+    fn each(
+        &self,
+        mut take: impl FnMut(u32, UnitOutput) -> Result<(), String>,
+    ) -> Result<(), String> {
         for row in contents::outputs(&self.store, &self.id).map_err(|error| chain(&error))? {
-            let (unit, output) = row.map_err(|error| chain(&error))?;
-            take(unit, output)?;
+            let (number, unit) = row.map_err(|error| chain(&error))?;
+            take(number, unit)?;
         }
         Ok(())
     }
 
-    fn content(&self, output: BlobRef) -> Result<Vec<u8>, String> {
+    fn content(&self, unit: UnitOutput) -> Result<Vec<u8>, String> {
+        let UnitOutput { output, content } = unit;
+        if let Some(content) = content {
+            return Ok(content);
+        }
         if output.bytes <= INLINE_UNIT_BYTES_MAX {
             let small = contents::small_output(&self.store, &self.id, &output.id)
                 .map_err(|error| chain(&error))?;

@@ -1,6 +1,6 @@
 """Measures what Ray, Dask and Pillow do on this machine, for the benchmarks that compare Tally with them.
 
-    peers.sh NAME [--json] [--units N] [--image FILE]
+    peers.sh NAME [--json] [--units N] [--image FILE [--out FILE]]
 
 dispatch    units that return their 1 KiB of input: units per second, submit of the first to result of the last
 latency     one such unit at a time, warm: submit to result
@@ -131,10 +131,9 @@ def efficiency(peer, count: int) -> dict:
     return {"units": count, "seconds": seconds, "efficiency": spent / (WORKERS * seconds)}
 
 
-def image(source: str, count: int, folder: str) -> dict:
+def image(source: str, target: str, count: int) -> dict:
     from PIL import Image, ImageFilter, __version__
 
-    target = os.path.join(folder, "blurred.png")
     runs = []
     for _ in range(count):
         start = time.perf_counter()
@@ -170,7 +169,8 @@ def measure(arguments, folder: str) -> dict:
     if arguments.name == "kernels":
         return {}
     if arguments.name == "image":
-        return {"pillow": image(arguments.image, count, folder)}
+        target = arguments.out or os.path.join(folder, "blurred.png")
+        return {"pillow": image(arguments.image, target, count)}
     measured = {}
     for name, start in (("ray", Ray), ("dask", Dask)):
         # One after the other, so that each has the machine for itself.
@@ -195,6 +195,7 @@ def parse_arguments():
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--units", type=int, help="units (runs, for image) to measure")
     parser.add_argument("--image", help="the PNG file to blur, e.g. from make_image.py")
+    parser.add_argument("--out", help="where the blurred file is to stay; else it is deleted")
     arguments = parser.parse_args()
     if arguments.units is not None and not 2 <= arguments.units <= UNITS_MAX:
         parser.error(f"--units must be 2 to {UNITS_MAX}")

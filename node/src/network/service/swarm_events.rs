@@ -252,7 +252,7 @@ impl Service {
         let check = verify.map(move |result| Checked::Offer {
             id,
             source,
-            result: result.unwrap_or(Err(Fault::Overloaded)),
+            result: Box::new(result.unwrap_or(Err(Fault::Overloaded))),
         });
         self.offers_in_check += 1;
         self.checks.push(check.boxed());
