@@ -14,7 +14,7 @@
 //! ```
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -95,8 +95,7 @@ impl Folder {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let text = format!("{FORMAT_TEXT}{FORMAT}\n");
-                fs::write(&path, text).map_err(|source| FolderError::Io { path, source })?;
+                write_format(root, &path).map_err(|source| FolderError::Io { path, source })?;
             }
             Err(source) => return Err(FolderError::Io { path, source }),
         }
@@ -181,6 +180,14 @@ impl Folder {
     }
 }
 
+/// Writes the format as a whole: another process may open the folder at the same moment, and this one may be killed.
+fn write_format(root: &Path, path: &Path) -> io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(root)?;
+    file.write_all(format!("{FORMAT_TEXT}{FORMAT}\n").as_bytes())?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,6 +205,19 @@ mod tests {
                 .contains("its format is 2, this program knows 1"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_folder_that_is_being_made_can_be_opened() {
+        for _ in 0..50 {
+            let dir = tempfile::tempdir().unwrap();
+            let root = dir.path().join("node");
+            std::thread::scope(|threads| {
+                for _ in 0..4 {
+                    threads.spawn(|| Folder::open(&root).unwrap());
+                }
+            });
+        }
     }
 
     #[test]

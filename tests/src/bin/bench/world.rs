@@ -282,16 +282,17 @@ async fn until(
     node: &mut Node,
     ready: impl Fn(&NodeStatus) -> bool,
 ) -> Result<NodeStatus> {
-    let folder = Folder::open(&root.join(&node.name))?;
+    let folder = root.join(&node.name);
+    let socket = folder.join("admin.sock");
     let start = Instant::now();
     while start.elapsed() < START_MAX {
-        if let Ok(status) = ask::<NodeStatus>(&folder.socket(), &Request::Status).await
+        if let Ok(status) = ask::<NodeStatus>(&socket, &Request::Status).await
             && ready(&status)
         {
             return Ok(status);
         }
         if let Some(exit) = node.process.try_wait()? {
-            let log = std::fs::read_to_string(folder.root().join("log.txt")).unwrap_or_default();
+            let log = std::fs::read_to_string(folder.join("log.txt")).unwrap_or_default();
             let said = log.lines().last().unwrap_or_default();
             bail!(
                 "start the {}: it ended with {exit} and said: {said}",
