@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use tally_ledger::store::{ReadError, Row, Store};
 use tally_protocol::codec;
 use tally_protocol::id::{BlobId, TaskId};
-use tally_protocol::message::work::INLINE_UNIT_BYTES_MAX;
 use tally_protocol::task::BlobRef;
 
 use super::Parts;
@@ -24,8 +23,8 @@ const OUTPUT: u8 = b'o';
 const TASK_BLOB: u8 = b'b';
 const BLOB_TASK: u8 = b'r';
 
-/// The most bytes of a unit's row in CBOR.
-const UNIT_ROW_BYTES_MAX: usize = INLINE_UNIT_BYTES_MAX as usize + 200;
+/// The most bytes of a unit's row in CBOR: a small output, at most 4 KiB, and a reference.
+const UNIT_ROW_BYTES_MAX: usize = 5 << 10;
 
 /// The agreed output of a unit.
 #[derive(Debug, Serialize, Deserialize)]
@@ -149,4 +148,53 @@ pub(super) fn forget(
         }
     }
     Ok(removals)
+}
+
+#[cfg(test)]
+mod tests {
+    use tally_protocol::message::work::INLINE_UNIT_BYTES_MAX;
+
+    use super::*;
+
+    const TASK: TaskId = TaskId::from_bytes([7; 32]);
+
+    #[test]
+    fn an_output_that_is_agreed_on_at_once_is_only_in_the_row_of_its_unit() {
+        let output = BlobRef::of(b"prime");
+        let mut outputs = Outputs::default();
+        outputs.vote(&TASK, &output.id, b"prime");
+        outputs.agree(&TASK, 3, &output);
+        let rows: Vec<Row> = outputs.into_rows().collect();
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].key[..1], [UNIT]);
+        let unit: UnitOutput = codec::from_bytes(&rows[0].value, UNIT_ROW_BYTES_MAX).unwrap();
+        assert_eq!(unit.content.as_deref(), Some(&b"prime"[..]));
+    }
+
+    #[test]
+    fn an_output_keeps_its_own_row_while_a_vote_for_it_waits_for_others() {
+        let output = BlobRef::of(b"prime");
+        let mut outputs = Outputs::default();
+        // One unit is agreed on, another with the same output is not.
+        outputs.vote(&TASK, &output.id, b"prime");
+        outputs.vote(&TASK, &output.id, b"prime");
+        outputs.agree(&TASK, 3, &output);
+        let rows: Vec<Row> = outputs.into_rows().collect();
+        let own = rows.iter().find(|row| row.key[0] == OUTPUT).unwrap();
+        assert_eq!(own.key, output_key(&TASK, &output.id));
+        assert_eq!(own.value, b"prime");
+        assert_eq!(rows.len(), 2);
+    }
+
+    #[test]
+    fn the_largest_small_output_fits_the_row_of_its_unit() {
+        let content = vec![255; usize::try_from(INLINE_UNIT_BYTES_MAX).unwrap()];
+        let mut outputs = Outputs::default();
+        let output = BlobRef::of(&content);
+        outputs.vote(&TASK, &output.id, &content);
+        outputs.agree(&TASK, u32::MAX, &output);
+        let row = outputs.into_rows().next().unwrap();
+        let unit: UnitOutput = codec::from_bytes(&row.value, UNIT_ROW_BYTES_MAX).unwrap();
+        assert_eq!(unit.content, Some(content));
+    }
 }

@@ -106,10 +106,8 @@ fn measure(arguments: &Arguments) -> Result<()> {
         dir: arguments.dir.clone().unwrap_or_else(std::env::temp_dir),
     };
     let all = Name::value_variants().iter().copied();
-    let wanted = all.filter(|name| match arguments.name {
-        Name::All => *name != Name::All,
-        one => *name == one,
-    });
+    let asked = arguments.name;
+    let wanted = all.filter(|name| *name != Name::All && (asked == Name::All || *name == asked));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
