@@ -165,12 +165,14 @@ where
 /// # Errors
 /// [`AskError`].
 pub async fn ask<T: DeserializeOwned>(path: &Path, request: &Request) -> Result<T, AskError> {
-    let mut stream = UnixStream::connect(path)
-        .await
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NotRunning,
-            _ => AskError::Io(error),
-        })?;
+    let mut stream = UnixStream::connect(path).await.map_err(|error| {
+        let nobody = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];
+        if nobody.contains(&error.kind()) {
+            AskError::NotRunning
+        } else {
+            AskError::Io(error)
+        }
+    })?;
     let mut bytes = serde_json::to_vec(request).map_err(io::Error::from)?;
     bytes.push(b'\n');
     stream.write_all(&bytes).await?;

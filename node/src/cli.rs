@@ -176,7 +176,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Task(task) => task.run(&common).await,
         Command::Program(program) => program.run(&common),
         Command::Net(net) => net.run(&common).await,
-        Command::Ledger(ledger) => ledger.run(&common).await,
+        Command::Ledger(ledger) => ledger.run(&common),
     }
 }
 

@@ -25,8 +25,8 @@ use tally_protocol::coordinator::{
     Answer as RoleAnswer, Coordinator, CoordinatorConfig, Effect, Fact, Input, Question,
     RestoreError, Row,
 };
-use tally_protocol::entry::Ending;
-use tally_protocol::id::{GrantId, NodeId, TaskId};
+use tally_protocol::entry::{Ending, Event};
+use tally_protocol::id::{BlobId, GrantId, NodeId, TaskId};
 use tally_protocol::message::Refusal;
 use tally_protocol::message::customer::{CustomerReply, CustomerRequest, TaskStatus, TaskSummary};
 use tally_protocol::message::work::{Pull, VerifiedReport, WorkReply, WorkRequest};
@@ -37,6 +37,7 @@ use tokio::task::{AbortHandle, spawn_blocking};
 
 use crate::blobs::{Access, BlobStore};
 use crate::clock;
+use crate::error::chain;
 use crate::fault::{self, Point};
 use crate::network::{Answer, Network};
 use watchers::Watchers;
@@ -49,7 +50,7 @@ const INPUTS_MAX: usize = 256;
 #[derive(Debug)]
 pub enum Message {
     /// For the machine.
-    Input(Input),
+    Input(Box<Input>),
     /// A customer asks.
     Asked {
         /// The customer.
@@ -81,6 +82,14 @@ pub enum Message {
     Complete(Box<CheckedPull>, BTreeSet<(GrantId, u32)>),
     /// The operator asks.
     Operator(Operator),
+}
+
+impl Message {
+    /// Makes a message for the machine.
+    #[must_use]
+    pub fn input(input: Input) -> Self {
+        Self::Input(Box::new(input))
+    }
 }
 
 /// A pull on its way to the machine.
@@ -175,6 +184,8 @@ pub struct Shell {
     fetching: BTreeMap<TaskId, AbortHandle>,
     /// Rows to be written with the next group beside those that the machine asks for.
     rows: Vec<StoredRow>,
+    /// Contents to be removed once it is durable that their task is forgotten.
+    forgotten: Vec<BlobId>,
     snapshot_at: u64,
     snapshot_every: u64,
     stopping: bool,
@@ -240,6 +251,7 @@ impl Shell {
             watchers: Watchers::default(),
             fetching: BTreeMap::new(),
             rows: Vec::new(),
+            forgotten: Vec::new(),
             snapshot_at,
             snapshot_every,
             stopping: false,
@@ -263,7 +275,7 @@ impl Shell {
             tokio::select! {
                 count = mailbox.recv_many(&mut messages, INPUTS_MAX) => if count == 0 { break },
                 () = clock::sleep_until(self.machine.next_deadline()) => {
-                    messages.push(Message::Input(Input::DeadlineReached));
+                    messages.push(Message::input(Input::DeadlineReached));
                 }
                 () = self.watchers.due() => {}
             }
@@ -299,17 +311,17 @@ impl Shell {
     fn take(&mut self, now: Timestamp, message: Message, effects: &mut Vec<Effect>) {
         match message {
             Message::Input(input) => {
-                if let Input::Arrived { task, .. } = &input {
+                if let Input::Arrived { task, .. } = &*input {
                     self.fetching.remove(task);
                 }
                 self.pass_points(&input);
-                self.machine.handle(now, input, effects);
+                self.machine.handle(now, *input, effects);
             }
             Message::Asked {
                 from,
                 request,
                 answer,
-            } => self.asked(now, from, request, answer, effects),
+            } => self.asked(now, (from, request), answer, effects),
             Message::Submitted { task, answer } => {
                 fault::pass(Point::SubmissionHeard);
                 let question = self.question();
@@ -359,7 +371,9 @@ impl Shell {
             }
             Operator::Ledger(query, reply) => {
                 let store = Arc::clone(&self.store);
-                spawn_blocking(move || reply.send(tally_ledger::cli::answer(&store, &query)));
+                spawn_blocking(move || {
+                    let _ = reply.send(tally_ledger::cli::answer(&store, &query));
+                });
             }
             Operator::Stop => self.stopping = true,
         }
@@ -410,9 +424,19 @@ impl Shell {
             match effect {
                 Effect::Record(fact) => {
                     change.facts.push(codec::to_bytes(fact));
-                    change.puts.extend(self.pins_of(fact));
+                    change.puts.extend(contents::pins_of(fact));
                 }
-                Effect::Append(event) => change.events.push((now, event.clone())),
+                Effect::Append(event) => {
+                    if let Event::TaskAccepted { task, .. } = event {
+                        let signed = self.machine.task(task);
+                        change.puts.extend(
+                            signed
+                                .into_iter()
+                                .flat_map(|signed| contents::pins_of_task(task, signed)),
+                        );
+                    }
+                    change.events.push((now, event.clone()));
+                }
                 Effect::Keep {
                     task,
                     row: Row::Unit { unit, output },
@@ -422,9 +446,9 @@ impl Shell {
                     row: Row::Output { id, content },
                 } => outputs.vote(task, id, content),
                 Effect::Forget(task) => {
-                    change
-                        .removals
-                        .extend(contents::forget(&self.store, task, &self.parts)?)
+                    let forgotten = contents::forget(&self.store, task)?;
+                    change.removals.extend(forgotten.rows);
+                    self.forgotten.extend(forgotten.blobs);
                 }
                 Effect::Answer { .. }
                 | Effect::Nudge { .. }
@@ -440,39 +464,11 @@ impl Shell {
         Ok(change)
     }
 
-    /// Returns the rows that keep the contents which a fact speaks of.
-    fn pins_of(&self, fact: &Fact) -> Vec<StoredRow> {
-        match fact {
-            Fact::Accepted { signed, .. } => {
-                match signed.clone().verify(self.parts.network.network()) {
-                    Ok(task) => {
-                        let editor = task.edit.as_ref().map(|edit| edit.program.id);
-                        let all = [task.program.id, task.input.id].into_iter().chain(editor);
-                        all.flat_map(|blob| contents::pins(&task.task_id(), &blob))
-                            .collect()
-                    }
-                    Err(_) => Vec::new(),
-                }
-            }
-            Fact::Divided { task, division } => contents::pins(task, &division.packed.id).to_vec(),
-            Fact::Merged { task, merged } => contents::pins(task, &merged.id).to_vec(),
-            Fact::Ended {
-                task,
-                ending: Ending::Done(result),
-                ..
-            } => contents::pins(task, &result.id).to_vec(),
-            Fact::Arrived(_)
-            | Fact::Reported { .. }
-            | Fact::Faulted { .. }
-            | Fact::Ended { .. }
-            | Fact::Forgotten(_) => Vec::new(),
-        }
-    }
-
     fn release(&mut self, effect: Effect) {
         match effect {
             Effect::Record(fact) => self.recorded(&fact),
-            Effect::Append(_) | Effect::Keep { .. } | Effect::Forget(_) => {}
+            Effect::Append(_) | Effect::Keep { .. } => {}
+            Effect::Forget(_) => self.remove_forgotten(),
             Effect::Answer { question, answer } => self.answer(question, answer),
             Effect::Nudge { to, task } => self.nudge(to, task),
             Effect::Announce(offer) => self.announce(offer),
@@ -482,6 +478,19 @@ impl Shell {
             Effect::Edit { task, merged } => self.edit(task, merged),
             Effect::Changed(task) => self.watchers.changed(clock::now(), task, &self.machine),
         }
+    }
+
+    /// Removes the contents that no task needs any more.
+    fn remove_forgotten(&mut self) {
+        let (blobs, parts) = (std::mem::take(&mut self.forgotten), self.parts.clone());
+        spawn_blocking(move || {
+            for blob in blobs {
+                parts.access.forget(blob);
+                if let Err(error) = parts.blobs.remove(blob) {
+                    tracing::warn!(?blob, "cannot remove a content: {}", chain(&error));
+                }
+            }
+        });
     }
 
     fn recorded(&mut self, fact: &Fact) {

@@ -31,6 +31,8 @@ use crate::network::{Network, NetworkConfig, NetworkEvent, NetworkLimits};
 
 /// How long a coordinator is looked for.
 const FIND_MAX: Duration = Duration::from_secs(30);
+/// How long another one is looked for after one has refused.
+const FIND_ANOTHER_MAX: Duration = Duration::from_secs(3);
 /// The most disk space for results and for inputs that are not files.
 const STORE_BYTES_MAX: u64 = 64 << 30;
 /// How long another command may hold the book.
@@ -217,35 +219,63 @@ impl CustomerNode {
         &self.store
     }
 
-    /// Connects to the coordinator at `address`, or to the first that is found.
+    /// Connects to the coordinator at `address`.
     ///
     /// # Errors
-    /// If none is found within half a minute.
-    pub async fn coordinator(&mut self, address: Option<&Multiaddr>) -> Result<NodeId> {
-        if let Some(address) = address {
-            return self
-                .network
-                .dial(address.clone())
-                .await
-                .with_context(|| format!("reach the coordinator at {address}"));
-        }
-        let found = tokio::time::timeout(FIND_MAX, async {
+    /// If nobody answers there, or a node of another network.
+    pub async fn coordinator_at(&mut self, address: &Multiaddr) -> Result<NodeId> {
+        let at = || format!("reach the coordinator at {address}");
+        let node = self.network.dial(address.clone()).await.with_context(at)?;
+        self.identified(node).await.with_context(at)?;
+        Ok(node)
+    }
+
+    /// Returns a coordinator that was not returned before: the first that is found within half a minute, a further one
+    /// if it shows itself soon.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn find_coordinator(&mut self) -> Result<NodeId> {
+        let patience = if self.found.is_empty() {
+            FIND_MAX
+        } else {
+            FIND_ANOTHER_MAX
+        };
+        let found = tokio::time::timeout(patience, async {
             loop {
                 match self.events.recv().await {
-                    Some(NetworkEvent::CoordinatorFound(node)) => return Ok(node),
+                    Some(NetworkEvent::CoordinatorFound(node)) if self.found.insert(node) => {
+                        return Ok(node);
+                    }
                     Some(_) => {}
                     None => bail!("the overlay ended"),
                 }
             }
         });
-        let node = found.await.map_err(|_| {
-            anyhow!(
-                "find a coordinator: none showed itself in {} s",
-                FIND_MAX.as_secs()
-            )
-        })??;
-        self.found.insert(node);
-        Ok(node)
+        let seconds = patience.as_secs();
+        found
+            .await
+            .map_err(|_| anyhow!("find a coordinator: none showed itself in {seconds} s"))?
+    }
+
+    /// Waits until a node that was dialled has shown that it is of this network.
+    async fn identified(&mut self, dialled: NodeId) -> Result<()> {
+        let shown = async {
+            loop {
+                match self.events.recv().await {
+                    Some(NetworkEvent::Connected(node)) if node == dialled => return Ok(()),
+                    Some(NetworkEvent::Foreign { node, found }) if node == dialled => {
+                        let ours = self.network.network();
+                        let says =
+                            found.map_or("went away".to_owned(), |found| format!("says {found:?}"));
+                        bail!("meet a node of network {ours} and of this version: it {says}");
+                    }
+                    Some(_) => {}
+                    None => bail!("the overlay ended"),
+                }
+            }
+        };
+        tokio::time::timeout(FIND_MAX, shown).await?
     }
 
     /// Returns the addresses at which a connected node can be found again.
@@ -411,7 +441,9 @@ impl Following<'_> {
         );
         let (inputs, moved) = (self.inputs.clone(), self.moved.clone());
         tokio::spawn(async move {
-            let progress = |progress| drop(moved.try_send(progress));
+            let progress = |progress| {
+                let _ = moved.try_send(progress);
+            };
             let fetched = blobs::fetch(&network, &store, from, result, None, progress).await;
             let fetched = fetched.map_err(|error| crate::error::chain(&error));
             if let Err(reason) = &fetched {

@@ -68,12 +68,12 @@ pub fn create(path: &Path) -> Result<SigningKey, KeyError> {
 /// # Errors
 /// [`KeyError`].
 pub fn write(path: &Path, key: &SigningKey) -> Result<(), KeyError> {
-    let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::AlreadyExists => KeyError::Exists(path.to_owned()),
-        _ => KeyError::Io {
-            path: path.to_owned(),
-            source,
-        },
+    let failed = |source: io::Error| {
+        let path = path.to_owned();
+        if source.kind() == io::ErrorKind::AlreadyExists {
+            return KeyError::Exists(path);
+        }
+        KeyError::Io { path, source }
     };
     let secret = Zeroizing::new(HEXLOWER.encode(key.as_bytes()));
     let text = Zeroizing::new(format!("{HEADER}\n{}\n{}\n", *secret, node_id(key)));
@@ -93,12 +93,12 @@ pub fn write(path: &Path, key: &SigningKey) -> Result<(), KeyError> {
 /// # Errors
 /// [`KeyError`].
 pub fn read(path: &Path) -> Result<SigningKey, KeyError> {
-    let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound => KeyError::Missing(path.to_owned()),
-        _ => KeyError::Io {
-            path: path.to_owned(),
-            source,
-        },
+    let failed = |source: io::Error| {
+        let path = path.to_owned();
+        if source.kind() == io::ErrorKind::NotFound {
+            return KeyError::Missing(path);
+        }
+        KeyError::Io { path, source }
     };
     let mode = std::fs::metadata(path)
         .map_err(failed)?

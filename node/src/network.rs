@@ -131,6 +131,13 @@ pub enum NetworkEvent {
     Connected(NodeId),
     /// It no longer is.
     Disconnected(NodeId),
+    /// A connection ended before the peer was known to be of this network and version.
+    Foreign {
+        /// Who.
+        node: NodeId,
+        /// The other network and version that it says; `None` if it went away first.
+        found: Option<String>,
+    },
     /// A connected peer has shown that it is a coordinator. Comes again after each reconnection.
     CoordinatorFound(NodeId),
     /// A coordinator has offered work by gossip.

@@ -42,7 +42,7 @@ const MESH_DIALS_MAX: usize = 8;
 #[derive(Debug)]
 pub enum Message {
     /// For the machine.
-    Input(Input),
+    Input(Box<Input>),
     /// From a slot.
     Worker(Report),
     /// The answer to a pull.
@@ -53,6 +53,14 @@ pub enum Message {
     Status(oneshot::Sender<TerminalStatus>),
     /// Finish what is there, then stop.
     Drain,
+}
+
+impl Message {
+    /// Makes a message for the machine.
+    #[must_use]
+    pub fn input(input: Input) -> Self {
+        Self::Input(Box::new(input))
+    }
 }
 
 /// A checked answer to a pull, with what came beside the grant.
@@ -166,7 +174,7 @@ impl Shell {
     pub async fn run(mut self, mut mailbox: mpsc::Receiver<Message>) -> Result<(), Broken> {
         let mut messages = Vec::with_capacity(INPUTS_MAX);
         if let Some(own) = self.setup.peers.own_coordinator() {
-            messages.push(Message::Input(Input::Found(own)));
+            messages.push(Message::input(Input::Found(own)));
         }
         loop {
             let mut effects = Vec::new();
@@ -182,7 +190,7 @@ impl Shell {
             tokio::select! {
                 count = mailbox.recv_many(&mut messages, INPUTS_MAX) => if count == 0 { break },
                 () = clock::sleep_until(self.machine.next_deadline()) => {
-                    messages.push(Message::Input(Input::DeadlineReached));
+                    messages.push(Message::input(Input::DeadlineReached));
                 }
             }
         }
@@ -191,7 +199,7 @@ impl Shell {
 
     fn take(&mut self, message: Message, effects: &mut Vec<Effect>) -> Result<(), Broken> {
         let input = match message {
-            Message::Input(input) => input,
+            Message::Input(input) => *input,
             Message::Worker(Report::Ran(job, runs)) => Input::Ran { job, runs },
             Message::Worker(Report::Finished(job)) => Input::Finished(job),
             Message::Worker(Report::Broken(reason)) => return Err(Broken(reason)),
@@ -461,6 +469,6 @@ fn checked(reply: PullReply, network: &NetworkId) -> Option<Box<Pulled>> {
 
 /// A nudge for this terminal.
 #[must_use]
-pub const fn nudge(by: NodeId, task: TaskId) -> Message {
-    Message::Input(Input::Nudged { by, task })
+pub fn nudge(by: NodeId, task: TaskId) -> Message {
+    Message::input(Input::Nudged { by, task })
 }

@@ -160,9 +160,12 @@ impl Customer {
     /// Returns when [`Input::DeadlineReached`] is due next.
     #[must_use]
     pub const fn next_deadline(&self) -> Option<Timestamp> {
-        match self.state {
-            State::Pausing(at) if self.connected => Some(at),
-            _ => None,
+        if let State::Pausing(at) = self.state
+            && self.connected
+        {
+            Some(at)
+        } else {
+            None
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Read in this order:
 //!
-//! 1. [`id`], [`time`], [`points`], [`unit`]: the words. [`codec`] and [`signed`]: how they are written and signed.
+//! 1. [`id`], [`time`], [`points`], [`unit`](mod@unit): the words. [`codec`] and [`signed`]: how they are written and signed.
 //! 2. [`task`]: what a customer asks for, how it is cut and put together.
 //! 3. [`message`]: what nodes say to each other. [`entry`] and [`merkle`]: what stays for ever.
 //! 4. [`coordinator`], [`terminal`], [`customer`]: the roles, as state machines. Each takes one input at a time with

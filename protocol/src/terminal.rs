@@ -13,6 +13,10 @@
 
 mod link;
 #[cfg(test)]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a story looks for one effect among many"
+)]
 mod tests;
 mod work;
 
@@ -62,6 +66,10 @@ pub struct Job(pub u64);
 
 /// What happened.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an input is moved once, from the shell to the machine"
+)]
 pub enum Input {
     /// A coordinator is connected and has shown its role.
     Found(NodeId),

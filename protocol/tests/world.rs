@@ -2,6 +2,8 @@
 //! vanishes, and a network that loses messages. Each seed is one history; every task has to end with the right
 //! units, whatever happened.
 
+#![expect(clippy::unwrap_used, reason = "helpers of a test")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -306,7 +308,11 @@ impl World {
                         Arrival::Coordinator(coordinator::Input::Merged { task, result }),
                     );
                 }
-                _ => {}
+                Effect::Keep { .. }
+                | Effect::Announce(_)
+                | Effect::Edit { .. }
+                | Effect::Changed(_)
+                | Effect::Forget(_) => {}
             }
         }
         if self.facts.len() > 40 {
@@ -401,7 +407,10 @@ impl World {
                 terminal::Effect::Release(grant) => {
                     self.members[index].grants.remove(&grant);
                 }
-                _ => {}
+                terminal::Effect::Prepare(_)
+                | terminal::Effect::Stop(_)
+                | terminal::Effect::Discard(_)
+                | terminal::Effect::Dial(_) => {}
             }
         }
     }

@@ -148,7 +148,11 @@ impl Net {
     #[must_use]
     pub fn task(&self, name: &str, args: &[&str]) -> Command {
         let mut command = self.tally(&["task"]);
-        command.args(args).arg("--json").arg("--dir").arg(self.path(name));
+        command
+            .args(args)
+            .arg("--json")
+            .arg("--dir")
+            .arg(self.path(name));
         command.args(joining(&self.bootstrap));
         command
     }

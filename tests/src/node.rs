@@ -204,7 +204,12 @@ impl Drop for Node {
             let lines: Vec<&str> = log.lines().collect();
             let tail = &lines[lines.len().saturating_sub(15)..];
             // Shown with the failure of the test.
-            let _ = writeln!(std::io::stderr(), "== {}\n{}", self.command, tail.join("\n"));
+            let _ = writeln!(
+                std::io::stderr(),
+                "== {}\n{}",
+                self.command,
+                tail.join("\n")
+            );
         }
     }
 }

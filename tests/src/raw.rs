@@ -104,10 +104,11 @@ impl RawPeer {
     /// # Panics
     /// If it does.
     pub async fn pull(&self, to: NodeId, pull: Pull) -> PullReply {
-        match self.ask(to, pull).await {
-            WorkReply::Pulled(reply) => *reply,
-            other => panic!("asked for work, got {other:?}"),
-        }
+        let reply = self.ask(to, pull).await;
+        let WorkReply::Pulled(pulled) = reply else {
+            panic!("asked for work, got {reply:?}");
+        };
+        *pulled
     }
 
     /// Asks `to` for work until it gets a grant.
@@ -238,19 +239,33 @@ impl Vandal {
     pub async fn write(&self, protocol: &'static str, bytes: &[u8]) -> Vec<u8> {
         let mut control = self.control.0.clone();
         let opened = control.open_stream(self.victim, StreamProtocol::new(protocol));
-        let mut stream = timeout(PATIENCE, opened).await.unwrap().unwrap();
+        let stream = timeout(PATIENCE, opened).await.unwrap().unwrap();
+        let (mut reader, mut writer) = stream.split();
         let talk = async {
             let mut answer = Vec::new();
-            let written = async {
-                stream.write_all(bytes).await?;
-                stream.close().await
+            let write = async {
+                writer.write_all(bytes).await?;
+                writer.close().await
             };
-            if written.await.is_ok() {
-                let _ = stream.read_to_end(&mut answer).await;
+            let stuck_or_written = async {
+                let _: std::io::Result<()> = write.await;
+                std::future::pending::<()>().await;
+            };
+            // A node may answer, and be done with the stream, before it has read all of it.
+            tokio::select! {
+                _ = reader.read_to_end(&mut answer) => {}
+                () = stuck_or_written => {}
             }
             answer
         };
-        timeout(PATIENCE, talk).await.expect("an answer or an end")
+        let ended = timeout(PATIENCE, talk).await;
+        ended.unwrap_or_else(|_| {
+            let start = &bytes[..bytes.len().min(12)];
+            panic!(
+                "{protocol} neither answered nor ended {} bytes {start:02x?}",
+                bytes.len()
+            )
+        })
     }
 }
 

@@ -163,7 +163,11 @@ impl Ran {
     #[must_use]
     pub fn json<T: DeserializeOwned>(&self) -> T {
         serde_json::from_slice(&self.stdout).unwrap_or_else(|error| {
-            let (name, text, said) = (&self.name, String::from_utf8_lossy(&self.stdout), &self.stderr);
+            let (name, text, said) = (
+                &self.name,
+                String::from_utf8_lossy(&self.stdout),
+                &self.stderr,
+            );
             panic!("{name} said {text:?}: {error}\n{said}")
         })
     }

@@ -1,6 +1,8 @@
 //! Measures how much fuel a second different programs use, and what single operators cost. For calibrating the
 //! cost table: `cargo run --release -p tally-sandbox --example fuel_rates [-- MODULE [ARGUMENT..]]`.
 
+#![expect(clippy::print_stdout, reason = "it is a tool for people")]
+
 use std::process::ExitCode;
 use std::time::Duration;
 

@@ -13,7 +13,7 @@ use wasmparser::{
     Encoding, ExternalKind, FuncType, Parser, Payload, TypeRef, ValidPayload, Validator,
 };
 
-use crate::fixed::{FEATURES, PAGE_BYTES, TABLE_ELEMENTS_MAX};
+use crate::fixed::{FEATURES, PAGE_BYTES, TABLE_ELEMENTS_MAX, TABLES_MAX};
 use crate::wasi;
 
 mod body;
@@ -67,6 +67,9 @@ pub(crate) struct StaticLimits {
     pub(crate) module_bytes: usize,
     functions: u32,
     types: u32,
+    params: usize,
+    results: usize,
+    tables: u32,
     imports: u32,
     exports: u32,
     globals: u32,
@@ -79,8 +82,9 @@ pub(crate) struct StaticLimits {
     locals_total: u64,
     nesting: u32,
     branch_targets: u32,
-    phis: u64,
-    phis_total: u64,
+    /// Blocks times locals, and what branches carry.
+    values: u64,
+    values_total: u64,
 }
 
 /// Data within so many bytes becomes one image in linear time; the engine is quadratic in segments further apart.
@@ -93,6 +97,9 @@ impl StaticLimits {
         module_bytes: 32 << 20,      // 26,267,204
         functions: 50_000,           // 30,219
         types: 5_000,                // 178
+        params: 255,                 // 33
+        results: 16,                 // 1
+        tables: TABLES_MAX,          // 1
         imports: 1_000,              // 43
         exports: 10_000,             // 3
         globals: 10_000,             // 1
@@ -104,8 +111,8 @@ impl StaticLimits {
         locals_total: 1_000_000,     // 194,060
         nesting: 1_000,              // 449
         branch_targets: 10_000,      // 710 (resvg: 1,090)
-        phis: 4_000_000,             // 581,568
-        phis_total: 50_000_000,      // 8,233,823
+        values: 4_000_000,           // 603,020
+        values_total: 50_000_000,    // 8,236,146
     };
 }
 
@@ -214,7 +221,14 @@ impl Survey {
         self.count(payload)?;
         if let ValidPayload::Func(function, body) = self.validator.payload(payload)? {
             let validator = function.into_validator(std::mem::take(&mut self.allocations));
-            self.allocations = self.bodies.add(&self.limits, validator, &body)?;
+            self.allocations = self.bodies.add(
+                body::Rules {
+                    limits: &self.limits,
+                    types: &self.types,
+                },
+                validator,
+                &body,
+            )?;
         }
         self.read(payload)
     }
@@ -222,10 +236,15 @@ impl Survey {
     /// Refuses sections that are too long before anything is done with them.
     fn count(&self, payload: &Payload<'_>) -> Result<(), Refusal> {
         let limits = &self.limits;
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "the other sections have no limit of their own"
+        )]
         let (what, found, max) = match payload {
             Payload::TypeSection(section) => ("types", section.count(), limits.types),
             Payload::ImportSection(section) => ("imports", section.count(), limits.imports),
             Payload::FunctionSection(section) => ("functions", section.count(), limits.functions),
+            Payload::TableSection(section) => ("tables", section.count(), limits.tables),
             Payload::ExportSection(section) => ("exports", section.count(), limits.exports),
             Payload::GlobalSection(section) => ("globals", section.count(), limits.globals),
             Payload::ElementSection(section) => {
@@ -246,10 +265,25 @@ impl Survey {
 
     /// Takes what the facts need from a valid section.
     fn read(&mut self, payload: &Payload<'_>) -> Result<(), Objection> {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "the other sections add nothing to the facts"
+        )]
         match payload {
             Payload::TypeSection(section) => {
                 for ty in section.clone().into_iter_err_on_gc_types() {
-                    self.types.push(ty?);
+                    let ty = ty?;
+                    at_most(
+                        "parameters of one function",
+                        ty.params().len(),
+                        self.limits.params,
+                    )?;
+                    at_most(
+                        "results of one function",
+                        ty.results().len(),
+                        self.limits.results,
+                    )?;
+                    self.types.push(ty);
                 }
             }
             Payload::ImportSection(section) => {
@@ -268,7 +302,7 @@ impl Survey {
                     at_most(
                         "table elements at the start",
                         table?.ty.initial,
-                        TABLE_ELEMENTS_MAX,
+                        TABLE_ELEMENTS_MAX as u64,
                     )?;
                 }
             }

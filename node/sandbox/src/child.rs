@@ -6,6 +6,7 @@
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,8 +20,8 @@ use crate::os::{OutputMemory, ReadOnlyMemory, close_inherited_files};
 use crate::unit::{Job, Place};
 use crate::wasi::{Input, Output};
 use crate::wire::{
-    Channel, CheckMode, FromChild, Layout, Request, Setup, ToChild, UnitReport, UnitRequest,
-    receive_files,
+    Channel, CheckMode, FromChild, Layout, OUTPUTS_START, POSITION, REPORT_DELAY, REPORTS_MAX,
+    Request, Setup, ToChild, UnitReport, UnitRequest, receive_files,
 };
 
 mod cache;
@@ -62,11 +63,11 @@ fn serve() -> io::Result<()> {
     die_with_parent(setup.parent)?;
     let [input, output] =
         <[_; 2]>::try_from(files).map_err(|_| io::Error::other("two files belong to a setup"))?;
-    let input = Arc::new(ReadOnlyMemory::map(
+    let input = Rc::new(ReadOnlyMemory::map(
         &input,
         setup.layout.input_memory_len(),
     )?);
-    let output = Arc::new(OutputMemory::map(
+    let output = Rc::new(OutputMemory::map(
         &output,
         setup.layout.output_memory_len(),
     )?);
@@ -109,14 +110,15 @@ struct Child {
     engine: Engine,
     cache: Cache,
     setup: Setup,
-    input: Arc<ReadOnlyMemory>,
-    output: Arc<OutputMemory>,
+    input: Rc<ReadOnlyMemory>,
+    output: Rc<OutputMemory>,
     /// Where the next unit's output goes.
     offset: usize,
 }
 
 impl Child {
     fn run(&mut self, request_len: usize) -> io::Result<()> {
+        self.output.write_at(POSITION.start, &0u32.to_le_bytes());
         let request: Request =
             crate::wire::decode(self.input.bytes(self.setup.layout.request(request_len)))?;
         let entry = match self.cache.find(&request.program) {
@@ -136,21 +138,33 @@ impl Child {
         if let Err(refusal) = compiled.fits(&request.limits) {
             return self.socket.send(&FromChild::Refused(refusal.to_string()));
         }
-        self.offset = 0;
-        let args = argv(request.args);
-        for unit in request.units {
-            let shared = Shared {
-                args: &args,
-                count: request.unit_count,
-                seed: request.seed,
-                limits: request.limits,
-            };
-            self.unit(compiled, &shared, unit)?;
+        let shared = Shared {
+            args: argv(request.args),
+            count: request.unit_count,
+            seed: request.seed,
+            limits: request.limits,
+        };
+        let mut reports = Reports {
+            waiting: Vec::new(),
+            since: Instant::now(),
+        };
+        self.offset = OUTPUTS_START;
+        for (position, unit) in (0u32..).zip(request.units) {
+            if !Layout::in_window(self.offset) {
+                reports.send(&mut self.socket)?;
+                self.drain()?;
+            }
+            self.output
+                .write_at(POSITION.start, &position.to_le_bytes());
+            reports.waiting.push(self.unit(compiled, &shared, unit));
+            if reports.are_due() {
+                reports.send(&mut self.socket)?;
+            }
         }
-        self.socket.send(&FromChild::Done)
+        self.socket.send(&FromChild::Done(reports.waiting))
     }
 
-    fn compile(&mut self, program: BlobId) -> io::Result<std::rc::Rc<Entry>> {
+    fn compile(&mut self, program: BlobId) -> io::Result<Rc<Entry>> {
         self.socket.send(&FromChild::NeedModule)?;
         let Some(frame) = self.socket.receive()? else {
             return Err(io::Error::other("the parent is gone"));
@@ -180,20 +194,13 @@ impl Child {
         }
     }
 
-    fn unit(
-        &mut self,
-        compiled: &Compiled,
-        shared: &Shared<'_>,
-        unit: UnitRequest,
-    ) -> io::Result<()> {
-        if !Layout::in_window(self.offset) {
-            self.drain()?;
-        }
+    /// Runs a unit, whose output goes to the present offset.
+    fn unit(&mut self, compiled: &Compiled, shared: &Shared, unit: UnitRequest) -> UnitReport {
         let begin = Instant::now();
         let end = self.engine.run(
             compiled,
             Job {
-                args: Arc::clone(shared.args),
+                args: Arc::clone(&shared.args),
                 place: Place {
                     index: unit.index,
                     count: shared.count,
@@ -202,11 +209,11 @@ impl Child {
                 seed: shared.seed,
                 limits: shared.limits,
                 input: Input {
-                    memory: Arc::clone(&self.input),
+                    memory: Rc::clone(&self.input),
                     rest: unit.input,
                 },
                 output: Output {
-                    memory: Arc::clone(&self.output),
+                    memory: Rc::clone(&self.output),
                     start: self.offset,
                     len: 0,
                     len_max: usize::try_from(shared.limits.output_bytes)
@@ -228,7 +235,7 @@ impl Child {
             nanos,
         };
         self.offset += end.output_len + end.stderr.len();
-        self.socket.send(&FromChild::Unit(report))
+        report
     }
 
     /// Waits until the parent has everything, then starts at the beginning of the memory again.
@@ -236,7 +243,7 @@ impl Child {
         self.socket.send(&FromChild::AwaitDrain)?;
         match self.socket.receive()? {
             Some(ToChild::Drained) => {
-                self.offset = 0;
+                self.offset = OUTPUTS_START;
                 Ok(())
             }
             Some(frame) => Err(unexpected(&frame)),
@@ -246,11 +253,28 @@ impl Child {
 }
 
 /// What the units of a request have in common.
-struct Shared<'a> {
-    args: &'a Arc<[String]>,
+struct Shared {
+    args: Arc<[String]>,
     count: u32,
     seed: [u8; 32],
     limits: tally_protocol::unit::Limits,
+}
+
+/// Reports that were not sent yet.
+struct Reports {
+    waiting: Vec<UnitReport>,
+    since: Instant,
+}
+
+impl Reports {
+    fn are_due(&self) -> bool {
+        self.waiting.len() >= REPORTS_MAX || self.since.elapsed() >= REPORT_DELAY
+    }
+
+    fn send(&mut self, socket: &mut Socket) -> io::Result<()> {
+        self.since = Instant::now();
+        socket.send(&FromChild::Units(std::mem::take(&mut self.waiting)))
+    }
 }
 
 fn unexpected(frame: &ToChild) -> io::Error {

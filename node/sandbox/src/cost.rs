@@ -37,8 +37,8 @@ fn free(cost: &mut OperatorCost) {
 
 /// A comparison and its branch are one machine instruction, but are priced apart: 1 each.
 fn control(cost: &mut OperatorCost) {
-    price!(cost, 6: Call);
-    price!(cost, 8: CallIndirect);
+    price!(cost, 8: Call);
+    price!(cost, 10: CallIndirect);
     price!(cost, 4: BrTable);
 }
 
@@ -65,13 +65,14 @@ fn bulk(cost: &mut OperatorCost) {
 }
 
 fn integers(cost: &mut OperatorCost) {
-    price!(cost, 2: I32Mul I64Mul I32Clz I32Ctz I32Popcnt I64Clz I64Ctz I64Popcnt);
+    price!(cost, 3: I32Mul I64Mul);
+    price!(cost, 2: I32Clz I32Ctz I32Popcnt I64Clz I64Ctz I64Popcnt);
     price!(cost, 16: I32DivS I32DivU I32RemS I32RemU I64DivS I64DivU I64RemS I64RemU);
 }
 
 /// Arithmetic that may give a NaN is followed by a comparison and a choice that make it the canonical one.
 fn floats(cost: &mut OperatorCost) {
-    price!(cost, 8: F32Add F32Sub F32Mul F32Min F32Max F64Add F64Sub F64Mul F64Min F64Max);
+    price!(cost, 10: F32Add F32Sub F32Mul F32Min F32Max F64Add F64Sub F64Mul F64Min F64Max);
     price!(cost, 20: F32Div F32Sqrt F64Div F64Sqrt);
     price!(cost, 12: F32Ceil F32Floor F32Trunc F32Nearest F64Ceil F64Floor F64Trunc F64Nearest);
     price!(cost, 6: I32TruncF32S I32TruncF32U I32TruncF64S I32TruncF64U I64TruncF32S I64TruncF32U I64TruncF64S
@@ -95,7 +96,7 @@ fn integer_vectors(cost: &mut OperatorCost) {
 }
 
 fn float_vectors(cost: &mut OperatorCost) {
-    price!(cost, 8: F32x4Add F32x4Sub F32x4Mul F32x4Min F32x4Max F64x2Add F64x2Sub F64x2Mul F64x2Min F64x2Max);
+    price!(cost, 10: F32x4Add F32x4Sub F32x4Mul F32x4Min F32x4Max F64x2Add F64x2Sub F64x2Mul F64x2Min F64x2Max);
     price!(cost, 20: F32x4Div F32x4Sqrt F64x2Div F64x2Sqrt);
     price!(cost, 12: F32x4Ceil F32x4Floor F32x4Trunc F32x4Nearest F64x2Ceil F64x2Floor F64x2Trunc F64x2Nearest);
     price!(cost, 6: I32x4TruncSatF32x4S I32x4TruncSatF32x4U I32x4TruncSatF64x2SZero I32x4TruncSatF64x2UZero

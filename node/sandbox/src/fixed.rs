@@ -7,14 +7,17 @@ use wasmparser::WasmFeatures;
 /// Call stack of a program. Where it ends depends on the compiler, so reaching it is a fault, not an outcome.
 pub(crate) const WASM_STACK_BYTES: usize = 512 * 1024;
 
-/// Elements of a program's only table: its functions that are called by pointer. CPython has 7,000.
-pub(crate) const TABLE_ELEMENTS_MAX: u64 = 100_000;
+/// Elements of one table. Compilers make one table, of the functions that are called by pointer.
+pub(crate) const TABLE_ELEMENTS_MAX: usize = 100_000;
+
+/// Tables of a program.
+pub(crate) const TABLES_MAX: u32 = 10;
 
 /// Size of one WebAssembly page.
 pub(crate) const PAGE_BYTES: u64 = 64 * 1024;
 
 /// The most memory that a 32-bit program can address.
-pub(crate) const MEMORY_BYTES_MAX: u64 = 4 << 30;
+pub(crate) const MEMORY_BYTES_MAX: usize = 4 << 30;
 
 /// Bytes of standard error that are kept; what comes after is dropped without an error, so that a program
 /// behaves the same whether or not somebody reads its diagnostics.

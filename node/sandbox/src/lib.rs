@@ -5,7 +5,7 @@
 //! and reports outcome, output and fuel. What a unit does is a pure function of program, arguments, index,
 //! parameters, seed, input and limits, within one [`profile`].
 //!
-//! Read [`check`](mod@check) for what a program may be, `wasi` for what it sees, `engine` for how it runs,
+//! Read `check` for what a program may be, `wasi` for what it sees, `engine` for how it runs,
 //! `lockdown` and `child` for the locked process, `sandbox` for the parent's side, `wire` for what they say.
 //! `docs/sandbox.md` is for authors of programs and for auditors.
 
@@ -26,6 +26,8 @@ mod wire;
 pub use check::{Abi, ProgramFacts, Refusal, check};
 pub use child::{child_main, is_child};
 pub use lockdown::{LandlockLevel, Lockdown};
+#[doc(hidden)]
+pub use lockdown::{LockLayers, lock_this_process};
 pub use profile::{profile, profile_text};
 #[doc(hidden)]
 pub use sandbox::TestHooks;

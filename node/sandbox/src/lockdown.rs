@@ -109,6 +109,30 @@ pub(crate) fn lock_down(limits: &ChildLimits) -> Result<Lockdown, LockError> {
     })
 }
 
+/// Which layers a probe takes.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockLayers {
+    All,
+    LandlockOnly,
+}
+
+/// Locks this process as a child does. For the probe of the tests.
+#[doc(hidden)]
+pub fn lock_this_process(layers: LockLayers) -> std::io::Result<()> {
+    let limits = ChildLimits {
+        memory_bytes: 1 << 30,
+        address_bytes: 8 << 30,
+        nice: 0,
+    };
+    match layers {
+        LockLayers::All => lock_down(&limits)
+            .map(|_| ())
+            .map_err(std::io::Error::other),
+        LockLayers::LandlockOnly => landlock().map(|_| ()).map_err(std::io::Error::other),
+    }
+}
+
 /// Makes the process the first to wait for a processor and the first to die when memory is short. Neither is
 /// needed for safety.
 fn step_back(nice: i32) {

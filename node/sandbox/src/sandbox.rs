@@ -3,6 +3,7 @@
 //! Every unit of a batch is reported exactly once, whatever happens to the child. A child that dies takes one
 //! unit with it; the others run in the next child.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,81 +13,22 @@ use tally_protocol::id::BlobId;
 use tally_protocol::unit::{Fault, Limits, Outcome};
 
 use crate::lockdown::Lockdown;
-use crate::os::SharedMemory;
-use crate::wire::{CheckMode, Layout, REQUEST_BYTES_MAX, Request, UnitRequest, encode};
+use crate::os::{SharedMemory, Sharing};
+use crate::wire::{Layout, REQUEST_BYTES_MAX, Request, UnitRequest, encode};
 
+mod config;
 mod conversation;
 mod handle;
 mod poison;
 mod process;
 mod spawner;
 
+pub use config::{SandboxConfig, TestHooks};
 use conversation::{Conversation, End};
 pub use handle::KillHandle;
 use handle::Shared;
 use poison::Poisoned;
 use process::Process;
-
-/// How a sandbox is made. Every field has a default that suits a terminal.
-#[derive(Debug, Clone)]
-pub struct SandboxConfig {
-    /// The program whose `main` calls [`child_main`](crate::child_main). By default the running one, even if
-    /// its file was replaced since.
-    pub executable: PathBuf,
-    /// Memory that a unit may ask for.
-    pub memory_bytes_max: u64,
-    /// Input of a whole batch.
-    pub input_bytes_max: usize,
-    /// Output that a unit may ask for.
-    pub output_bytes_max: usize,
-    /// Wall-clock time of one unit.
-    pub unit_time_max: Duration,
-    /// Processor time of compiling one module.
-    pub compile_time_max: Duration,
-    /// Memory of compiling one module.
-    pub compile_memory_bytes_max: u64,
-    /// Compiled programs that are kept.
-    pub modules_max: usize,
-    /// How much the child steps back for other processes: 0 (not at all) to 19.
-    pub nice: i32,
-    /// For tests of this crate.
-    #[doc(hidden)]
-    pub hooks: TestHooks,
-}
-
-/// What only the tests of this crate change.
-#[doc(hidden)]
-#[derive(Debug, Clone, Copy, Default)]
-pub struct TestHooks {
-    pub(crate) check: CheckMode,
-}
-
-impl TestHooks {
-    /// Compiles modules without looking at them first.
-    #[must_use]
-    pub fn without_check() -> Self {
-        Self {
-            check: CheckMode::Bypassed,
-        }
-    }
-}
-
-impl Default for SandboxConfig {
-    fn default() -> Self {
-        Self {
-            executable: PathBuf::from("/proc/self/exe"),
-            memory_bytes_max: 1 << 30,
-            input_bytes_max: 1 << 30,
-            output_bytes_max: 256 << 20,
-            unit_time_max: Duration::from_secs(600),
-            compile_time_max: Duration::from_secs(120),
-            compile_memory_bytes_max: 4 << 30,
-            modules_max: 16,
-            nice: 19,
-            hooks: TestHooks::default(),
-        }
-    }
-}
 
 /// A program with its id.
 #[derive(Clone)]
@@ -252,13 +194,7 @@ impl Sandbox {
             input_bytes_max: config.input_bytes_max,
             output_bytes_max: config.output_bytes_max,
         };
-        let create =
-            |name, len| SharedMemory::create(name, len).map_err(SandboxError::SharedMemory);
-        let input = create("tally-input", layout.input_memory_len())?;
-        input
-            .seal_for_readers()
-            .map_err(SandboxError::SharedMemory)?;
-        let output = create("tally-output", layout.output_memory_len())?;
+        let (input, output) = memories(layout).map_err(SandboxError::SharedMemory)?;
         let shared = Arc::new(Shared::default());
         let (process, lockdown) = Process::spawn(&config, layout, [&input, &output], &shared)?;
         let poisoned = Poisoned::default();
@@ -322,48 +258,78 @@ impl Sandbox {
     ) -> Result<BatchReport, SandboxError> {
         let mut report = BatchReport::default();
         let mut units = batch.units;
+        // Units that have killed a child, by how many come after them. Those before them are run again first, so
+        // that all are reported in order.
+        let mut lost: BTreeMap<usize, Fault> = BTreeMap::new();
         if self.poisoned.contains(&batch.program.id) {
-            fail(units, Fault::CompileLimit, on_unit);
+            answer(units, Err(Fault::CompileLimit), on_unit);
             return Ok(report);
         }
         loop {
-            let end = self.converse(batch, &mut units, &mut report, on_unit)?;
-            match end {
-                End::Done => return Ok(report),
+            if let Some((first, rest)) = units.split_first()
+                && let Some(fault) = lost.remove(&rest.len())
+            {
+                answer(std::slice::from_ref(first), Err(fault), on_unit);
+                units = rest;
+                if units.is_empty() {
+                    return Ok(report);
+                }
+                continue;
+            }
+            let first_lost = lost
+                .last_key_value()
+                .map(|(behind, _)| units.len() - behind - 1);
+            let (mut now, later) = units.split_at(first_lost.unwrap_or(units.len()));
+            let end = self.converse(batch, &mut now, &mut report, on_unit)?;
+            let open = now.len() + later.len();
+            units = &units[units.len() - open..];
+            let everybody = match end {
+                End::Done if units.is_empty() => return Ok(report),
+                End::Done => continue,
+                End::UnitLost {
+                    death,
+                    fault,
+                    position,
+                } => {
+                    report.deaths.push(death);
+                    let position = position.min(now.len().saturating_sub(1));
+                    // A batch without units has none to lose.
+                    let Some(behind) = units.len().checked_sub(position + 1) else {
+                        return Ok(report);
+                    };
+                    lost.insert(behind, fault);
+                    continue;
+                }
                 End::Refused(reason) => {
                     report.refusal = Some(reason);
-                    answer(units, Ok(Outcome::Refused), on_unit);
-                    return Ok(report);
+                    Ok(Outcome::Refused)
                 }
                 End::NotCompiled { death, poisonous } => {
                     report.deaths.extend(death);
                     if poisonous {
                         self.poisoned.insert(batch.program.id);
                     }
-                    fail(units, Fault::CompileLimit, on_unit);
-                    return Ok(report);
+                    Err(Fault::CompileLimit)
                 }
                 End::Stopped { death } => {
                     report.deaths.push(death);
-                    fail(units, Fault::Killed, on_unit);
-                    return Ok(report);
+                    Err(Fault::Killed)
                 }
-                End::UnitLost { death, fault } => {
-                    report.deaths.push(death);
-                    let (lost, rest) = units.split_at(units.len().min(1));
-                    fail(lost, fault, on_unit);
-                    units = rest;
-                    if units.is_empty() {
-                        return Ok(report);
-                    }
-                }
-            }
+            };
+            answer(units, everybody, on_unit);
+            return Ok(report);
         }
     }
 
-    /// Ends the child and gives its memory back. The next batch starts another one.
+    /// Ends the child and gives all memory back, the input buffer's included. The next batch starts another child.
     pub fn rest(&mut self) {
         self.process = None;
+        // Without new memory the old one serves.
+        if let Ok((input, output)) = memories(self.layout) {
+            self.input = input;
+            self.output = output;
+            self.input_len = 0;
+        }
     }
 
     /// Talks to the child, which is started if there is none, until the batch or the child has ended. Takes
@@ -397,6 +363,7 @@ impl Sandbox {
             shared: &self.shared,
             process: &mut process,
             batch,
+            reported: 0,
         };
         let end = conversation.hold(request.len(), units, report, on_unit);
         if end.leaves_child_alive() {
@@ -460,6 +427,17 @@ impl Sandbox {
     }
 }
 
+/// Creates the memory that the child reads and the one that it writes.
+fn memories(layout: Layout) -> std::io::Result<(SharedMemory, SharedMemory)> {
+    let input = SharedMemory::create("tally-input", layout.input_memory_len(), Sharing::ReadOnly)?;
+    let output = SharedMemory::create(
+        "tally-output",
+        layout.output_memory_len(),
+        Sharing::Writable,
+    )?;
+    Ok((input, output))
+}
+
 fn capacity(what: &'static str, asked: u64, max: u64) -> Result<(), SandboxError> {
     if asked > max {
         Err(SandboxError::Capacity { what, asked, max })
@@ -468,11 +446,7 @@ fn capacity(what: &'static str, asked: u64, max: u64) -> Result<(), SandboxError
     }
 }
 
-/// Reports units that did not run.
-fn fail(units: &[UnitSpec], fault: Fault, on_unit: &mut dyn FnMut(UnitRun)) {
-    answer(units, Err(fault), on_unit);
-}
-
+/// Reports units that have no run of their own.
 fn answer(units: &[UnitSpec], result: Result<Outcome, Fault>, on_unit: &mut dyn FnMut(UnitRun)) {
     for unit in units {
         on_unit(UnitRun {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tally_protocol::unit::{Fault, Limits, Outcome, Trap};
 use wasmtime::{Memory, ResourceLimiter};
 
-use crate::fixed::{MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX};
+use crate::fixed::{MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 use crate::wasi::{Clock, Input, Output, Streams};
 
 /// Everything that belongs to one run of a program.
@@ -50,7 +50,8 @@ impl UnitState {
             streams: Streams::new(job.input, job.output),
             clock: Clock::default(),
             bounds: Bounds {
-                memory_bytes: job.limits.memory_bytes.min(MEMORY_BYTES_MAX),
+                memory_bytes: usize::try_from(job.limits.memory_bytes)
+                    .map_or(MEMORY_BYTES_MAX, |bytes| bytes.min(MEMORY_BYTES_MAX)),
             },
             memory: None,
         }
@@ -97,7 +98,7 @@ impl Random {
 /// The bounds of a unit's memory and table. Growth beyond them gives -1, on every terminal; what the host can't
 /// give within them is a fault.
 pub(crate) struct Bounds {
-    memory_bytes: u64,
+    memory_bytes: usize,
 }
 
 impl ResourceLimiter for Bounds {
@@ -107,7 +108,7 @@ impl ResourceLimiter for Bounds {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired as u64 <= self.memory_bytes && maximum.is_none_or(|maximum| desired <= maximum))
+        Ok(desired <= self.memory_bytes && maximum.is_none_or(|maximum| desired <= maximum))
     }
 
     fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
@@ -120,10 +121,7 @@ impl ResourceLimiter for Bounds {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(
-            desired as u64 <= TABLE_ELEMENTS_MAX
-                && maximum.is_none_or(|maximum| desired <= maximum),
-        )
+        Ok(desired <= TABLE_ELEMENTS_MAX && maximum.is_none_or(|maximum| desired <= maximum))
     }
 
     fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
@@ -135,7 +133,7 @@ impl ResourceLimiter for Bounds {
     }
 
     fn tables(&self) -> usize {
-        1
+        TABLES_MAX as usize
     }
 
     fn memories(&self) -> usize {

@@ -51,6 +51,7 @@ impl From<Stop> for Failure {
 
 /// Defines the 46 functions.
 pub(crate) fn link(linker: &mut Linker<UnitState>) -> wasmtime::Result<()> {
+    link_texts(linker)?;
     link_process(linker)?;
     link_streams(linker)?;
     link_stream_facts(linker)?;
@@ -59,7 +60,7 @@ pub(crate) fn link(linker: &mut Linker<UnitState>) -> wasmtime::Result<()> {
 
 type Host<'a> = Caller<'a, UnitState>;
 
-fn link_process(linker: &mut Linker<UnitState>) -> wasmtime::Result<()> {
+fn link_texts(linker: &mut Linker<UnitState>) -> wasmtime::Result<()> {
     linker
         .func_wrap(
             MODULE,
@@ -96,7 +97,12 @@ fn link_process(linker: &mut Linker<UnitState>) -> wasmtime::Result<()> {
                     guest.write_strings(&unit.environment(), pointers, texts)
                 })
             },
-        )?
+        )?;
+    Ok(())
+}
+
+fn link_process(linker: &mut Linker<UnitState>) -> wasmtime::Result<()> {
+    linker
         .func_wrap(
             MODULE,
             "clock_res_get",

@@ -2,14 +2,18 @@
 //! the layout of the two memories that hold everything large.
 //!
 //! Input memory, written by the parent: `[unit inputs | module | request]`, at fixed places. Output memory,
-//! written by the child: the output and then the diagnostics of each unit, one after another; once a window is
-//! full the child waits until the parent has copied out all that was reported, and starts again at zero, so
-//! that the same few pages are used.
+//! written by the child: `[position | outputs]`, the position of the running unit in the request, then the output
+//! and the diagnostics of each unit, one after another. Once a window is full the child waits until the parent
+//! has copied out all that was reported, and starts again at its beginning, so that the same few pages are used.
+//!
+//! Reports of short units travel together. If the child dies, those that were not sent are lost, and the position
+//! says which unit is to blame; the units before it run again, with the same results.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -32,6 +36,16 @@ pub(crate) const REQUEST_BYTES_MAX: usize = 4 << 20;
 
 /// Output after which the child starts again at the beginning. Small enough to stay in the processor's cache.
 const WINDOW_BYTES: usize = 1 << 20;
+
+/// Where the child writes the position of the running unit: a u32, little-endian.
+pub(crate) const POSITION: Range<usize> = 0..4;
+
+/// Where the first output goes.
+pub(crate) const OUTPUTS_START: usize = 64;
+
+/// Reports wait at most so long for others, and so many go into one frame.
+pub(crate) const REPORT_DELAY: Duration = Duration::from_micros(200);
+pub(crate) const REPORTS_MAX: usize = 64;
 
 /// What the parent says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -59,12 +73,12 @@ pub(crate) enum FromChild {
     Refused(String),
     /// The compiler gave up.
     CompileFailed(String),
-    /// A unit has ended.
-    Unit(UnitReport),
+    /// These units have ended.
+    Units(Vec<UnitReport>),
     /// The window is full.
     AwaitDrain,
-    /// All units of the request were reported.
-    Done,
+    /// These units have ended, and there are no more.
+    Done(Vec<UnitReport>),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -133,12 +147,12 @@ impl Layout {
     }
 
     pub(crate) fn output_memory_len(self) -> usize {
-        WINDOW_BYTES + self.output_bytes_max + STDERR_BYTES_KEPT
+        OUTPUTS_START + WINDOW_BYTES + self.output_bytes_max + STDERR_BYTES_KEPT
     }
 
     /// Returns whether a unit may write at `offset`.
     pub(crate) fn in_window(offset: usize) -> bool {
-        offset < WINDOW_BYTES
+        offset < OUTPUTS_START + WINDOW_BYTES
     }
 }
 

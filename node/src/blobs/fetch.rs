@@ -17,10 +17,10 @@ use tally_protocol::message::Refusal;
 use tally_protocol::message::blob::{BlobGrant, BlobRange, BlobReply, BlobRequest};
 use tally_protocol::signed::Signed;
 use tally_protocol::task::BlobRef;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
-use super::segment::{Segment, segments, tree_of};
+use super::segment::{BLOB_BYTES_MAX, Segment, segments, tree_of};
 use super::serve::{read_header, write_header};
 use super::store::{BlobStore, Partial, StoreError};
 use crate::network::{AskError, Network};
@@ -29,6 +29,8 @@ use crate::network::{AskError, Network};
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes that count as sending something.
 const PIECE_BYTES: usize = 32 << 10;
+/// Bytes after which what was written is brought to the disk.
+const SAVE_BYTES: u64 = 32 << 20;
 /// How often a stream is opened that the holder drops without an answer, and the pause between.
 const OPEN_ATTEMPTS: u32 = 4;
 /// See [`OPEN_ATTEMPTS`].
@@ -92,6 +94,10 @@ pub struct Progress {
 ///
 /// # Errors
 /// [`FetchError`]. All but [`FetchError::Store`] may go better with another holder, or later.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what, from whom, by which right and into where: a struct would live for one call"
+)]
 pub async fn fetch(
     network: &Network,
     store: &BlobStore,
@@ -130,15 +136,17 @@ pub async fn fetch(
         transferred: 0,
     };
     progress(now);
+    let mut saver = Saver::new(&partial);
     for run in runs(&missing) {
         transfer
-            .receive(blob, run, &partial, |segment, encoded| {
+            .receive(blob, run, &mut saver, |segment, encoded| {
                 now.bytes += length(segment);
                 now.transferred += encoded;
                 progress(now);
             })
             .await?;
     }
+    saver.end().await?;
     let committing = store.clone();
     spawn_blocking(move || committing.commit_partial(&partial))
         .await
@@ -165,7 +173,7 @@ pub async fn read_range(
     };
     let (mut stream, blob_bytes) = transfer.open(range).await?;
     let wanted = range.start..range.start.saturating_add(range.bytes);
-    if wanted.end > blob_bytes {
+    if wanted.end > blob_bytes || blob_bytes > BLOB_BYTES_MAX {
         return Err(FetchError::Length {
             expected: wanted.end,
             found: blob_bytes,
@@ -173,7 +181,10 @@ pub async fn read_range(
     }
     let mut content = Vec::new();
     for segment in segments(&wanted, blob_bytes) {
-        let encoded = transfer.read_segment(&mut stream, &segment).await?;
+        let mut encoded = Vec::new();
+        transfer
+            .read_segment(&mut stream, &segment, &mut encoded)
+            .await?;
         let id = range.blob;
         let wanted = wanted.clone();
         let decoded = spawn_blocking(move || decode(id, blob_bytes, &segment, &encoded, &wanted));
@@ -261,7 +272,7 @@ impl Transfer<'_> {
         &self,
         blob: BlobRef,
         run: &[Segment],
-        partial: &Arc<Partial>,
+        saver: &mut Saver,
         mut arrived: impl FnMut(&Segment, u64),
     ) -> Result<(), FetchError> {
         let (Some(first), Some(last)) = (run.first(), run.last()) else {
@@ -280,32 +291,36 @@ impl Transfer<'_> {
             });
         }
         let mut writing = None;
+        let mut encoded = Vec::new();
         for segment in run {
-            let encoded = self.read_segment(&mut stream, segment).await;
-            self.written(writing.take(), &mut arrived).await?;
-            let (encoded, part, partial) = (encoded?, segment.clone(), Arc::clone(partial));
+            let read = self.read_segment(&mut stream, segment, &mut encoded).await;
+            let spare = self.written(writing.take(), &mut arrived).await?;
+            saver.wrote(length(segment)).await?;
+            read?;
+            let (full, part) = (std::mem::replace(&mut encoded, spare), segment.clone());
+            let partial = Arc::clone(&saver.partial);
             writing = Some(spawn_blocking(move || {
-                let written = partial.write(&part, &encoded);
-                (part, encoded.len() as u64, written)
+                let written = partial.write(&part, &full);
+                (part, full, written)
             }));
         }
-        self.written(writing, &mut arrived).await
+        self.written(writing, &mut arrived).await.map(drop)
     }
 
-    /// Waits for the segment that is being checked and written.
+    /// Waits for the segment that is being checked and written; returns its buffer.
     async fn written(
         &self,
         writing: Option<Writing>,
         arrived: &mut impl FnMut(&Segment, u64),
-    ) -> Result<(), FetchError> {
+    ) -> Result<Vec<u8>, FetchError> {
         let Some(writing) = writing else {
-            return Ok(());
+            return Ok(Vec::new());
         };
-        let (segment, encoded_bytes, written) = writing.await.map_err(lost)?;
+        let (segment, encoded, written) = writing.await.map_err(lost)?;
         match written {
             Ok(()) => {
-                arrived(&segment, encoded_bytes);
-                Ok(())
+                arrived(&segment, encoded.len() as u64);
+                Ok(encoded)
             }
             Err(bao_tree::io::DecodeError::Io(source)) => Err(FetchError::Store(StoreError::Io {
                 what: "write a segment of",
@@ -324,8 +339,9 @@ impl Transfer<'_> {
         &self,
         stream: &mut Stream,
         segment: &Segment,
-    ) -> Result<Vec<u8>, FetchError> {
-        let mut encoded = vec![0; segment.encoded_bytes];
+        encoded: &mut Vec<u8>,
+    ) -> Result<(), FetchError> {
+        encoded.resize(segment.encoded_bytes, 0);
         for piece in encoded.chunks_mut(PIECE_BYTES) {
             timeout(IDLE_TIMEOUT, stream.read_exact(piece))
                 .await
@@ -335,7 +351,7 @@ impl Transfer<'_> {
         self.network
             .counters()
             .add(TOPIC, "bytes_in", encoded.len() as u64);
-        Ok(encoded)
+        Ok(())
     }
 
     fn corrupt(&self) -> FetchError {
@@ -347,8 +363,45 @@ impl Transfer<'_> {
     }
 }
 
+/// Brings what was written to the disk now and then while the transfer goes on, so that a power failure costs little and
+/// the end of the transfer does not wait for all of it.
+struct Saver {
+    partial: Arc<Partial>,
+    unsaved: u64,
+    saving: Option<JoinHandle<Result<(), StoreError>>>,
+}
+
+impl Saver {
+    fn new(partial: &Arc<Partial>) -> Self {
+        Self {
+            partial: Arc::clone(partial),
+            unsaved: 0,
+            saving: None,
+        }
+    }
+
+    async fn wrote(&mut self, bytes: u64) -> Result<(), FetchError> {
+        self.unsaved += bytes;
+        let idle = self.saving.as_ref().is_none_or(JoinHandle::is_finished);
+        if self.unsaved >= SAVE_BYTES && idle {
+            self.end().await?;
+            self.unsaved = 0;
+            let partial = Arc::clone(&self.partial);
+            self.saving = Some(spawn_blocking(move || partial.save()));
+        }
+        Ok(())
+    }
+
+    async fn end(&mut self) -> Result<(), FetchError> {
+        if let Some(saving) = self.saving.take() {
+            saving.await.map_err(lost)??;
+        }
+        Ok(())
+    }
+}
+
 /// A segment that is being checked and written.
-type Writing = tokio::task::JoinHandle<(Segment, u64, Result<(), bao_tree::io::DecodeError>)>;
+type Writing = JoinHandle<(Segment, Vec<u8>, Result<(), bao_tree::io::DecodeError>)>;
 
 /// Groups segments that follow each other, so that each group takes one stream.
 fn runs(missing: &[Segment]) -> impl Iterator<Item = &[Segment]> {

@@ -15,6 +15,8 @@ use bao_tree::{BaoTree, BlockSize, ChunkNum, ChunkRanges};
 pub(super) const GROUP: BlockSize = BlockSize::from_chunk_log(4);
 /// Content of a segment.
 pub(super) const SEGMENT_BYTES: u64 = 512 << 10;
+/// The longest blob, a pebibyte. Whatever a peer says is held against it before anything is computed from it.
+pub(super) const BLOB_BYTES_MAX: u64 = 1 << 50;
 /// BLAKE3's chunk.
 const CHUNK_BYTES: u64 = 1 << 10;
 /// A pair of hashes.

@@ -197,16 +197,20 @@ impl Holder {
         write_header(stream, &BlobReply::Follows(blob_bytes)).await?;
         let open = Arc::new(open);
         let range = request.range.start..request.range.start + request.range.bytes;
-        let mut ahead = segments(&range, blob_bytes).map(|segment| encode(&open, segment));
-        let mut encoding = ahead.next();
+        let mut ahead = segments(&range, blob_bytes);
+        let mut encoding = ahead
+            .next()
+            .map(|segment| encode(&open, segment, Vec::new()));
+        let mut spare = Vec::new();
         while let Some(encoded) = encoding {
             let encoded = encoded
                 .await
                 .map_err(|error| ServeError::Content(error.to_string()))??;
             // Runs on its own while this segment is written.
-            encoding = ahead.next();
+            encoding = ahead.next().map(|segment| encode(&open, segment, spare));
             write_steadily(stream, &encoded).await?;
             self.counters.add(TOPIC, "bytes_out", encoded.len() as u64);
+            spare = encoded;
         }
         stream.flush().await?;
         self.counters.count(TOPIC, "served");
@@ -214,12 +218,17 @@ impl Holder {
     }
 }
 
-/// Reads a segment from disk and encodes it, on a blocking thread.
-fn encode(open: &Arc<OpenBlob>, segment: Segment) -> JoinHandle<Result<Vec<u8>, ServeError>> {
+/// Reads a segment from disk and encodes it into `encoded`, on a blocking thread.
+fn encode(
+    open: &Arc<OpenBlob>,
+    segment: Segment,
+    mut encoded: Vec<u8>,
+) -> JoinHandle<Result<Vec<u8>, ServeError>> {
     let open = Arc::clone(open);
     spawn_blocking(move || {
         let fault = |error: &dyn std::fmt::Display| ServeError::Content(error.to_string());
-        let mut encoded = Vec::with_capacity(segment.encoded_bytes);
+        encoded.clear();
+        encoded.reserve(segment.encoded_bytes);
         let result = match (&open.outboard, &open.in_place) {
             // The user's file may change at any moment; the store's own does not.
             (Some(outboard), Some(_)) => encode_ranges_validated(

@@ -33,7 +33,7 @@ impl Holder {
         let folder = tempfile::tempdir().unwrap();
         let store = BlobStore::open(folder.path(), LIMITS).unwrap();
         let access = Access::new(node.id(), node.network.network().clone());
-        let serving = serve(&node.network, store.clone(), access.clone(), limits);
+        let serving = serve(&node.network, vec![store.clone()], access.clone(), limits);
         Self {
             node,
             store,

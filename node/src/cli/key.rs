@@ -27,10 +27,14 @@ impl Key {
         let (folder, output) = (common.folder()?, common.output());
         let path = folder.key();
         let key = match self {
-            Self::New => keys::create(&path).map_err(|error| match error {
-                error @ KeyError::Exists(_) => Failure::from(error)
-                    .hint("`tally key show` shows it; another --dir has another key"),
-                error => error.into(),
+            Self::New => keys::create(&path).map_err(|error| {
+                let exists = matches!(error, KeyError::Exists(_));
+                let failure = Failure::from(error);
+                if exists {
+                    return failure
+                        .hint("`tally key show` shows it; another --dir has another key");
+                }
+                failure
             })?,
             Self::Show => read(&path)?,
             Self::Backup { file } => {

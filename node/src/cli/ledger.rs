@@ -60,7 +60,7 @@ pub(super) struct Source {
 }
 
 impl LedgerCommand {
-    pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
+    pub(super) fn run(self, common: &Common) -> Result<(), Failure> {
         let (query, source) = match self {
             Self::Entries {
                 from,
@@ -89,35 +89,30 @@ impl LedgerCommand {
             Self::Show { sequence, source } => (LedgerQuery::Show { sequence }, source),
             Self::Verify { source } => (LedgerQuery::Verify, source),
         };
-        let found = source.answer(common, query).await?;
+        let found = source.answer(common, query)?;
         common.output().result(&found, || render(&found))?;
-        match &found {
-            LedgerAnswer::Verify(report) if !report.is_sound() => {
-                let hint = "the log was changed after it was written, or the disk is damaged";
-                Err(Failure::new(Exit::Unsuccessful, "verify the log").hint(hint))
-            }
-            _ => Ok(()),
+        if matches!(&found, LedgerAnswer::Verify(report) if !report.is_sound()) {
+            let hint = "the log was changed after it was written, or the disk is damaged";
+            return Err(Failure::new(Exit::Unsuccessful, "verify the log").hint(hint));
         }
+        Ok(())
     }
 }
 
 impl Source {
-    async fn answer(&self, common: &Common, query: LedgerQuery) -> Result<LedgerAnswer, Failure> {
+    fn answer(&self, common: &Common, query: LedgerQuery) -> Result<LedgerAnswer, Failure> {
         if let Some(file) = &self.file {
             return from_file(common, file, query);
         }
         let folder = common.folder()?;
-        match through_node(&folder.socket(), query.clone()).await {
+        match through_node(&folder.socket(), query.clone()) {
             Err(AskError::NotRunning) => from_file(common, &folder.coordinator_store(), query),
             answered => Ok(answered?),
         }
     }
 }
 
-async fn through_node(
-    socket: &std::path::Path,
-    query: LedgerQuery,
-) -> Result<LedgerAnswer, AskError> {
+fn through_node(socket: &std::path::Path, query: LedgerQuery) -> Result<LedgerAnswer, AskError> {
     // The pages of a long list are asked for one by one, each a question of its own.
     let runtime = tokio::runtime::Handle::current();
     tokio::task::block_in_place(|| {

@@ -23,7 +23,7 @@ use super::{Common, Exit, Failure, Joining};
 use crate::admin::{AskError, Request, ask};
 use crate::customer::{Book, CustomerNode, News, Record};
 use crate::keys;
-use report::{status_text, tasks_table};
+use report::{failure, status_text, tasks_table};
 
 /// `tally task`.
 #[derive(Debug, Subcommand)]
@@ -324,36 +324,43 @@ async fn follow(
     if output.is_json() || goal == Goal::Ended || to_file {
         output.result(&status, || status_text(&status))?;
     }
-    match &status.summary.phase {
-        Phase::Failed(reason) => Err(Failure::new(
+    if let Some(reason) = failure(&status.summary.phase) {
+        return Err(Failure::new(
             Exit::Unsuccessful,
             format!("finish the task: {reason}"),
-        )),
-        Phase::Cancelled if goal == Goal::Result => Err(Failure::new(
+        ));
+    }
+    if status.summary.phase == Phase::Cancelled && goal == Goal::Result {
+        return Err(Failure::new(
             Exit::Unsuccessful,
             "get a result: the task was cancelled",
-        )),
-        _ => Ok(()),
+        ));
     }
+    Ok(())
 }
 
 fn refused(refusal: &Refusal) -> Failure {
-    let failure = Failure::new(
+    let refused = Failure::new(
         Exit::Refused,
         format!("have the coordinator do it: {refusal}"),
     );
     match refusal {
         Refusal::NotAdmitted => {
-            failure.hint("ask its operator to add your id (`tally key show`) to `customers`")
+            refused.hint("ask its operator to add your id (`tally key show`) to `customers`")
         }
-        Refusal::UnknownTask => failure
+        Refusal::UnknownTask => refused
             .exit(Exit::NotFound)
             .hint("a coordinator forgets ended tasks after some days"),
         Refusal::Stale => {
-            failure.hint("look at the clocks of both computers, or submit the job again")
+            refused.hint("look at the clocks of both computers, or submit the job again")
         }
-        Refusal::Busy => failure.hint("try again later, or another coordinator"),
-        _ => failure,
+        Refusal::Busy => refused.hint("try again later, or another coordinator"),
+        Refusal::Malformed
+        | Refusal::Unverified
+        | Refusal::WrongRole
+        | Refusal::WrongProfile
+        | Refusal::UnknownBlob
+        | Refusal::InvalidTask(_) => refused,
     }
 }
 
@@ -393,13 +400,11 @@ impl Shown {
                 Phase::Done | Phase::Failed(_) | Phase::Cancelled => {}
             }
         }
-        match phase {
-            Phase::Uploading => self.move_to(status.uploaded.0, status.uploaded.1),
-            Phase::Running => self.move_to(
-                u64::from(status.summary.done),
-                u64::from(status.summary.units),
-            ),
-            _ => {}
+        if *phase == Phase::Uploading {
+            self.move_to(status.uploaded.0, status.uploaded.1);
+        } else if *phase == Phase::Running {
+            let (done, units) = (status.summary.done, status.summary.units);
+            self.move_to(u64::from(done), u64::from(units));
         }
         if self.waiting != status.waiting_for {
             self.waiting.clone_from(&status.waiting_for);

@@ -12,19 +12,20 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tally_ledger::store::{ReadError, Row, Store};
 use tally_protocol::codec;
+use tally_protocol::coordinator::Fact;
+use tally_protocol::entry::Ending;
 use tally_protocol::id::{BlobId, TaskId};
-use tally_protocol::task::BlobRef;
-
-use super::Parts;
-use crate::error::chain;
+use tally_protocol::message::work::INLINE_UNIT_BYTES_MAX;
+use tally_protocol::task::{BlobRef, Task};
 
 const UNIT: u8 = b'u';
 const OUTPUT: u8 = b'o';
 const TASK_BLOB: u8 = b'b';
 const BLOB_TASK: u8 = b'r';
 
-/// The most bytes of a unit's row in CBOR: a small output, at most 4 KiB, and a reference.
-const UNIT_ROW_BYTES_MAX: usize = 5 << 10;
+/// The most bytes of a unit's row in CBOR: a reference and a small output.
+const UNIT_ROW_BYTES_MAX: usize = 8 << 10;
+const _: () = assert!(INLINE_UNIT_BYTES_MAX + 200 < UNIT_ROW_BYTES_MAX as u64);
 
 /// The agreed output of a unit.
 #[derive(Debug, Serialize, Deserialize)]
@@ -101,6 +102,32 @@ pub(super) fn pins(task: &TaskId, blob: &BlobId) -> [Row; 2] {
     })
 }
 
+/// Returns the rows that keep program, input and editor of a task.
+pub(super) fn pins_of_task(id: &TaskId, task: &Task) -> Vec<Row> {
+    let editor = task.edit.as_ref().map(|edit| edit.program.id);
+    let all = [task.program.id, task.input.id].into_iter().chain(editor);
+    all.flat_map(|blob| pins(id, &blob)).collect()
+}
+
+/// Returns the rows that keep the contents which a fact brings.
+pub(super) fn pins_of(fact: &Fact) -> Vec<Row> {
+    match fact {
+        Fact::Divided { task, division } => pins(task, &division.packed.id).to_vec(),
+        Fact::Merged { task, merged } => pins(task, &merged.id).to_vec(),
+        Fact::Ended {
+            task,
+            ending: Ending::Done(result),
+            ..
+        } => pins(task, &result.id).to_vec(),
+        Fact::Accepted { .. }
+        | Fact::Arrived(_)
+        | Fact::Reported { .. }
+        | Fact::Faulted { .. }
+        | Fact::Ended { .. }
+        | Fact::Forgotten(_) => Vec::new(),
+    }
+}
+
 /// Returns the agreed outputs of a task in the order of its units.
 pub(super) fn outputs(
     store: &Store,
@@ -126,34 +153,35 @@ pub(super) fn small_output(
     store.row(&output_key(task, id))
 }
 
-/// Removes the contents that only this task needs. Returns the prefixes of the rows to be removed.
-pub(super) fn forget(
-    store: &Store,
-    task: &TaskId,
-    parts: &Parts,
-) -> Result<Vec<Vec<u8>>, ReadError> {
+/// What goes with a task.
+#[derive(Debug)]
+pub(super) struct Forgotten {
+    /// Prefixes of the keys of its rows.
+    pub(super) rows: Vec<Vec<u8>>,
+    /// Contents that no other task needs.
+    pub(super) blobs: Vec<BlobId>,
+}
+
+/// Finds what goes with a task.
+pub(super) fn forget(store: &Store, task: &TaskId) -> Result<Forgotten, ReadError> {
     let of_task = |kind: u8| [&[kind], &task.as_bytes()[..]].concat();
-    let mut removals = vec![of_task(UNIT), of_task(OUTPUT), of_task(TASK_BLOB)];
+    let mut rows = vec![of_task(UNIT), of_task(OUTPUT), of_task(TASK_BLOB)];
+    let mut blobs = Vec::new();
     for row in store.rows(&of_task(TASK_BLOB))? {
         let Some(blob) = row?.key.last_chunk().copied().map(BlobId::from_bytes) else {
             continue;
         };
         let by_blob = [&[BLOB_TASK], &blob.as_bytes()[..]].concat();
-        removals.push([&by_blob[..], task.as_bytes()].concat());
+        rows.push([&by_blob[..], task.as_bytes()].concat());
         if store.rows(&by_blob)?.count() <= 1 {
-            parts.access.forget(blob);
-            if let Err(error) = parts.blobs.remove(blob) {
-                tracing::warn!(?blob, "cannot remove a content: {}", chain(&error));
-            }
+            blobs.push(blob);
         }
     }
-    Ok(removals)
+    Ok(Forgotten { rows, blobs })
 }
 
 #[cfg(test)]
 mod tests {
-    use tally_protocol::message::work::INLINE_UNIT_BYTES_MAX;
-
     use super::*;
 
     const TASK: TaskId = TaskId::from_bytes([7; 32]);

@@ -29,7 +29,7 @@ impl Shell {
             let result = divide(&task, &parts.blobs, &parts.scratch);
             let _ = parts
                 .mailbox
-                .blocking_send(Message::Input(Input::Divided { task: id, result }));
+                .blocking_send(Message::input(Input::Divided { task: id, result }));
         });
     }
 }

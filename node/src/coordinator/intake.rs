@@ -21,8 +21,7 @@ impl Shell {
     pub(super) fn asked(
         &mut self,
         now: Timestamp,
-        from: NodeId,
-        request: CustomerRequest,
+        (from, request): (NodeId, CustomerRequest),
         answer: Answer<CustomerReply>,
         effects: &mut Vec<Effect>,
     ) {
@@ -48,7 +47,7 @@ impl Shell {
             }
             CustomerRequest::Watch { task, seen } => {
                 self.watchers
-                    .add(now, (task, from), seen, answer, &self.machine)
+                    .add(now, (task, from, seen), answer, &self.machine)
             }
             CustomerRequest::List => answer.send(CustomerReply::Tasks(self.machine.list(from))),
             CustomerRequest::Cancel(task) => {
@@ -77,7 +76,7 @@ impl Shell {
             let result = fetch_all(id, &task, &parts).await;
             let _ = parts
                 .mailbox
-                .send(Message::Input(Input::Arrived { task: id, result }))
+                .send(Message::input(Input::Arrived { task: id, result }))
                 .await;
         });
         self.fetching.insert(id, fetching.abort_handle());
@@ -111,7 +110,7 @@ async fn fetch_one(
                 // Full mailbox: the next progress will do.
                 let _ = parts
                     .mailbox
-                    .try_send(Message::Input(Input::Arriving { task: id, bytes }));
+                    .try_send(Message::input(Input::Arriving { task: id, bytes }));
             }
         };
         match blobs::fetch(&parts.network, &parts.blobs, from, blob, None, progress).await {

@@ -61,7 +61,7 @@ impl Shell {
         let mailbox = self.parts.mailbox.clone();
         spawn_blocking(move || {
             let result = work();
-            let _ = mailbox.blocking_send(Message::Input(Input::Merged { task, result }));
+            let _ = mailbox.blocking_send(Message::input(Input::Merged { task, result }));
         });
     }
 }

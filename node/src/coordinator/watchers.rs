@@ -43,8 +43,7 @@ impl Watchers {
     pub(super) fn add(
         &mut self,
         now: Timestamp,
-        (task, by): (TaskId, NodeId),
-        seen: u64,
+        (task, by, seen): (TaskId, NodeId, u64),
         answer: Answer<CustomerReply>,
         machine: &Coordinator,
     ) {

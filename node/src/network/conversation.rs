@@ -58,6 +58,12 @@ pub(super) type Talk<C> = request_response::Behaviour<Codec<C>>;
 /// A question as it came in: understood, or why not.
 type Question<C> = Result<<C as Conversation>::Request, Refusal>;
 
+/// An answer with its way back.
+type Answered<C> = (
+    ResponseChannel<<C as Conversation>::Reply>,
+    <C as Conversation>::Reply,
+);
+
 /// Returns the behaviour of the conversation `C`.
 pub(super) fn talk<C: Conversation>(counters: Counters) -> Talk<C> {
     let config = request_response::Config::default()
@@ -183,7 +189,7 @@ fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Er
 #[derive(Debug)]
 pub(super) struct Questions<C: Conversation> {
     asked: HashMap<OutboundRequestId, oneshot::Sender<Result<C::Reply, AskError>>>,
-    answers: FuturesUnordered<BoxFuture<'static, (ResponseChannel<C::Reply>, C::Reply)>>,
+    answers: FuturesUnordered<BoxFuture<'static, Answered<C>>>,
     asked_max: usize,
     answers_max: usize,
     counters: Counters,
@@ -266,7 +272,7 @@ impl<C: Conversation> Questions<C> {
     }
 
     /// Waits for the next answer of the owner; `None` if no question is open.
-    pub(super) async fn next_answer(&mut self) -> Option<(ResponseChannel<C::Reply>, C::Reply)> {
+    pub(super) async fn next_answer(&mut self) -> Option<Answered<C>> {
         self.answers.next().await
     }
 

@@ -8,6 +8,7 @@
 //! A coordinator provides one of 16 keys, because 20 providers of a key is all that a Kademlia query returns; who looks
 //! for coordinators asks for all 16 in random order, often while it knows none and seldom when it does.
 
+mod hello;
 mod kept;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,8 @@ use tally_protocol::id::{NetworkId, NodeId};
 use tally_protocol::message::announce::Role;
 use tally_protocol::time::Timestamp;
 
+use hello::Hello;
+pub(super) use hello::ShownRoles;
 use kept::{Kept, Link, REDIAL_MAX, REDIAL_MIN, Why, jittered};
 
 use super::NetworkConfig;
@@ -51,8 +54,10 @@ const COORDINATOR_FAILURES_MAX: u32 = 16;
 const CANDIDATE_REST: Duration = Duration::from_secs(60);
 /// The same while no coordinator is known.
 const CANDIDATE_REST_HUNGRY: Duration = Duration::from_secs(10);
-/// Candidates that are remembered as dialled.
-const CANDIDATES_MAX: usize = 1_024;
+/// Candidates that are dialled in [`CANDIDATE_REST`], and those of them that gossip may name.
+const CANDIDATES_MAX: usize = 512;
+/// See [`CANDIDATES_MAX`].
+const OFFERERS_MAX: usize = 64;
 /// Coordinators that a node stays connected to.
 const COORDINATORS_KEPT_MAX: usize = 8;
 /// Time after which an unanswered `Hello` is asked again, and how often.
@@ -86,13 +91,6 @@ pub(super) enum Action {
     Save(Vec<SavedPeer>),
 }
 
-/// The roles of a peer, as its signed statement says.
-#[derive(Debug, Clone)]
-pub(super) struct ShownRoles {
-    pub(super) roles: Vec<Role>,
-    pub(super) expires: Timestamp,
-}
-
 /// Returns the keys that coordinators of a network spread over.
 pub(super) fn coordinator_keys(network: &NetworkId) -> Vec<RecordKey> {
     let key = |bucket: u8| {
@@ -120,24 +118,6 @@ pub(super) struct Discovery {
     sweeps: u32,
     saved: Vec<SavedPeer>,
     unsaved: bool,
-}
-
-/// How far asking a peer for its roles is.
-#[derive(Debug)]
-enum Hello {
-    Asked { failures: u32 },
-    Failed { failures: u32, again: Instant },
-    Shown(ShownRoles),
-    Renewing(ShownRoles),
-}
-
-impl Hello {
-    fn roles(&self) -> &[Role] {
-        match self {
-            Self::Shown(shown) | Self::Renewing(shown) => &shown.roles,
-            Self::Asked { .. } | Self::Failed { .. } => &[],
-        }
-    }
 }
 
 impl Discovery {
@@ -213,6 +193,26 @@ impl Discovery {
         addresses: Vec<Multiaddr>,
         now: Instant,
     ) -> Option<Action> {
+        self.try_candidate(node, addresses, CANDIDATES_MAX, now)
+    }
+
+    /// Takes a node that has offered work by gossip. Names there cost nothing, so they get a part of the dials only.
+    pub(super) fn on_offerer(
+        &mut self,
+        node: NodeId,
+        addresses: Vec<Multiaddr>,
+        now: Instant,
+    ) -> Option<Action> {
+        self.try_candidate(node, addresses, OFFERERS_MAX, now)
+    }
+
+    fn try_candidate(
+        &mut self,
+        node: NodeId,
+        addresses: Vec<Multiaddr>,
+        tried_max: usize,
+        now: Instant,
+    ) -> Option<Action> {
         if !self.seeks || node == self.me || self.shown.contains_key(&node) {
             return None;
         }
@@ -224,7 +224,7 @@ impl Discovery {
         self.tried
             .retain(|_, at| now.duration_since(*at) < CANDIDATE_REST);
         let lately = |at: &Instant| now.duration_since(*at) < rest;
-        if self.tried.get(&node).is_some_and(lately) || self.tried.len() >= CANDIDATES_MAX {
+        if self.tried.get(&node).is_some_and(lately) || self.tried.len() >= tried_max {
             return None;
         }
         self.tried.insert(node, now);

@@ -45,10 +45,13 @@ pub(super) fn split_peer(address: &Multiaddr) -> (Multiaddr, Option<NodeId>) {
 
 /// Returns the IP address that a multiaddress starts with.
 pub(super) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
-    match address.iter().next()? {
-        Protocol::Ip4(ip) => Some(IpAddr::V4(ip)),
-        Protocol::Ip6(ip) => Some(IpAddr::V6(ip)),
-        _ => None,
+    let first = address.iter().next()?;
+    if let Protocol::Ip4(ip) = first {
+        Some(IpAddr::V4(ip))
+    } else if let Protocol::Ip6(ip) = first {
+        Some(IpAddr::V6(ip))
+    } else {
+        None
     }
 }
 

@@ -390,9 +390,10 @@ impl Service {
 
 impl Dialler {
     fn failed(self, error: &libp2p::swarm::DialError) {
-        let error = match error {
-            libp2p::swarm::DialError::NoAddresses => DialError::NoAddress,
-            other => DialError::Failed(other.to_string()),
+        let error = if matches!(error, libp2p::swarm::DialError::NoAddresses) {
+            DialError::NoAddress
+        } else {
+            DialError::Failed(error.to_string())
         };
         match self {
             Self::Address(reply) => drop(reply.send(Err(error))),

@@ -59,11 +59,12 @@ impl Router {
                 }
             }
             NetworkEvent::Connected(node) => tracing::debug!(?node, "connected"),
+            NetworkEvent::Foreign { .. } => {}
             NetworkEvent::Disconnected(node) => {
                 tracing::debug!(?node, "disconnected");
                 self.tell_terminal(TerminalInput::Lost(node)).await;
                 if let Some(coordinator) = &self.coordinator {
-                    let gone = coordinator::Message::Input(CoordinatorInput::Gone(node));
+                    let gone = coordinator::Message::input(CoordinatorInput::Gone(node));
                     let _ = coordinator.send(gone).await;
                 }
             }
@@ -111,7 +112,7 @@ impl Router {
 
     async fn tell_terminal(&self, input: TerminalInput) {
         if let Some(terminal) = &self.terminal {
-            let _ = terminal.send(terminal::Message::Input(input)).await;
+            let _ = terminal.send(terminal::Message::input(input)).await;
         }
     }
 }

@@ -199,7 +199,12 @@ impl Coordinator {
                 let at = ended.at;
                 self.forget((at, task), out);
             }
-            _ => {}
+            Stage::Uploading(_)
+            | Stage::Dividing
+            | Stage::Running(_)
+            | Stage::Merging(_)
+            | Stage::Editing(..)
+            | Stage::Ended(_) => {}
         }
     }
 

@@ -60,12 +60,12 @@ impl Coordinator {
             total
         };
         let units = run.units();
-        let result = match &run.stage {
-            Stage::Ended(ended) => match ended.ending {
-                Ending::Done(result) => Some(result),
-                Ending::Failed(_) | Ending::Cancelled => None,
-            },
-            _ => None,
+        let result = if let Stage::Ended(ended) = &run.stage
+            && let Ending::Done(result) = ended.ending
+        {
+            Some(result)
+        } else {
+            None
         };
         TaskStatus {
             summary: summary(run),
@@ -96,7 +96,12 @@ impl Coordinator {
                     format!("terminals: each unit needs {needed} different ones, {seen} asked for work lately")
                 })
             }
-            _ => None,
+            Stage::Uploading(_)
+            | Stage::Dividing
+            | Stage::Running(_)
+            | Stage::Merging(_)
+            | Stage::Editing(..)
+            | Stage::Ended(_) => None,
         }
     }
 }

@@ -149,17 +149,19 @@ impl TaskRun {
 
     /// Returns the units while they may change.
     pub(super) const fn units_mut(&mut self) -> Option<&mut Units> {
-        match &mut self.stage {
-            Stage::Running(running) => Some(&mut running.units),
-            _ => None,
+        if let Stage::Running(running) = &mut self.stage {
+            Some(&mut running.units)
+        } else {
+            None
         }
     }
 
     /// Returns the task and its units while they may change.
     pub(super) const fn running_mut(&mut self) -> Option<(&Task, &mut Running)> {
-        match &mut self.stage {
-            Stage::Running(running) => Some((self.task.value(), running)),
-            _ => None,
+        if let Stage::Running(running) = &mut self.stage {
+            Some((self.task.value(), running))
+        } else {
+            None
         }
     }
 
@@ -170,23 +172,26 @@ impl TaskRun {
 
     /// Steps from running to merging if all units are settled. Returns whether it did.
     pub(super) fn settle(&mut self) -> bool {
-        match self.take_stage() {
-            Stage::Running(running) if running.units.all_settled() => {
-                self.stage = Stage::Merging(running);
-                true
-            }
-            other => {
-                self.stage = other;
-                false
-            }
+        let is_settled = self.units_mut().is_some_and(|units| units.all_settled());
+        if is_settled {
+            self.replace_running(Stage::Merging);
         }
+        is_settled
     }
 
     pub(super) fn edit(&mut self, merged: BlobRef) {
+        // In the journal the step from running to merging is not written down: it follows from the units.
+        self.replace_running(|running| Stage::Editing(running, merged));
+    }
+
+    /// Goes on from running or merging to the next stage.
+    fn replace_running(&mut self, next: impl FnOnce(Running) -> Stage) {
         self.stage = match self.take_stage() {
-            // In the journal the step from running to merging is not written down: it follows from the units.
-            Stage::Running(running) | Stage::Merging(running) => Stage::Editing(running, merged),
-            other => other,
+            Stage::Running(running) | Stage::Merging(running) => next(running),
+            other @ (Stage::Uploading(_)
+            | Stage::Dividing
+            | Stage::Editing(..)
+            | Stage::Ended(_)) => other,
         };
     }
 

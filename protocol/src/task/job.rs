@@ -111,7 +111,7 @@ struct LimitsTable {
 impl Default for LimitsTable {
     fn default() -> Self {
         Self {
-            fuel: 10_000_000_000,
+            fuel: 100_000_000_000,
             memory: ByteSize(256 << 20),
             output: ByteSize(16 << 20),
         }

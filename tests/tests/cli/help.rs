@@ -45,12 +45,21 @@ fn help_of_every_command_fits_and_names_its_options() {
 #[test]
 fn what_is_no_command_is_wrong_usage() {
     let net = net();
-    for args in [&["demos"][..], &["task", "submit"], &["run"], &["ledger", "show", "x"], &[]] {
+    for args in [
+        &["demos"][..],
+        &["task", "submit"],
+        &["run"],
+        &["ledger", "show", "x"],
+        &[],
+    ] {
         let ran = net.run(args);
         assert_eq!(ran.exit(), 2, "{args:?}: {}", ran.stderr);
         assert!(ran.stderr.contains("Usage:") || ran.stderr.contains("For more information"));
         assert!(ran.stdout.is_empty());
     }
     let version = net.run(&["--version"]).done();
-    assert_eq!(version.text().trim(), concat!("tally ", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        version.text().trim(),
+        concat!("tally ", env!("CARGO_PKG_VERSION"))
+    );
 }

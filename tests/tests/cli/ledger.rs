@@ -25,7 +25,10 @@ fn ledger_entries_show_and_verify_say_the_same_with_and_without_the_node() {
         &["show", "1"],
         &["verify", "--json"],
     ];
-    let answers: Vec<Vec<u8>> = questions.iter().map(|args| ask(args).done().stdout).collect();
+    let answers: Vec<Vec<u8>> = questions
+        .iter()
+        .map(|args| ask(args).done().stdout)
+        .collect();
     let failure = ask(&["show", "99", "--json"]).failure();
     assert!(failure.message.contains("show entry 99"), "{failure:?}");
     coordinator.stop();
@@ -43,10 +46,16 @@ fn ledger_entries_show_and_verify_say_the_same_with_and_without_the_node() {
         .iter()
         .map(|row| row["event"]["kind"].as_str().unwrap())
         .collect();
-    assert_eq!((kinds[0], *kinds.last().unwrap()), ("task_accepted", "task_ended"));
+    assert_eq!(
+        (kinds[0], *kinds.last().unwrap()),
+        ("task_accepted", "task_ended")
+    );
     assert!(kinds.contains(&"batch_validated"), "{kinds:?}");
     let newest = String::from_utf8(answers[1].clone()).unwrap();
-    assert!(newest.lines().all(|line| line.chars().count() <= 100), "{newest}");
+    assert!(
+        newest.lines().all(|line| line.chars().count() <= 100),
+        "{newest}"
+    );
 }
 
 #[test]
@@ -59,7 +68,13 @@ fn ledger_says_when_there_is_none_and_when_it_was_changed() {
     coordinator.stop();
     let file = net.path("coordinator/coordinator.redb");
     let verify = |file: &std::path::Path| {
-        net.run(&["ledger", "verify", "--json", "--file", file.to_str().unwrap()])
+        net.run(&[
+            "ledger",
+            "verify",
+            "--json",
+            "--file",
+            file.to_str().unwrap(),
+        ])
     };
     let _ = verify(&file).done();
     let failure = verify(&net.path("nothing.redb")).failure();

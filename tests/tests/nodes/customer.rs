@@ -57,7 +57,11 @@ fn an_upload_that_was_cut_off_goes_on_where_it_was() {
     let task = until("a quarter of the upload", || {
         let task = coordinator.tasks().first()?.task;
         let status = coordinator.task(task);
-        assert_eq!(status.summary.phase, Phase::Uploading, "the upload is too fast for this test");
+        assert_eq!(
+            status.summary.phase,
+            Phase::Uploading,
+            "the upload is too fast for this test"
+        );
         let (arrived, all) = status.uploaded;
         (arrived > all / 4).then_some(task)
     });

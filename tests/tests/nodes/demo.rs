@@ -42,18 +42,34 @@ fn the_demo_shows_it_all_and_leaves_no_process() {
     assert!(shown["blur"]["summary"]["units"].as_u64().unwrap() >= 16);
     let devices = shown["blur"]["devices"].as_object().unwrap();
     assert_eq!(devices.len(), 3, "three terminals took part");
-    assert!(devices.values().all(|device| device["agreed"].as_u64() > Some(0)));
+    assert!(
+        devices
+            .values()
+            .all(|device| device["agreed"].as_u64() > Some(0))
+    );
     assert!(!listening.is_empty());
     assert!(
-        listening.iter().all(|address| address.starts_with("127.0.0.1:")),
+        listening
+            .iter()
+            .all(|address| address.starts_with("127.0.0.1:")),
         "something listens elsewhere: {listening:?}"
     );
     assert_eq!(processes_on(net.root()), Vec::<u32>::new());
     let ledger = keep.join("coordinator");
     let args = ["ledger", "verify", "--dir", ledger.to_str().unwrap()];
     assert!(net.run(&args).done().text().contains("sound"));
-    let folders = ["bootstrap", "coordinator", "customer", "terminal-1", "terminal-3"];
-    assert!(folders.iter().all(|name| keep.join(name).join("key").is_file()));
+    let folders = [
+        "bootstrap",
+        "coordinator",
+        "customer",
+        "terminal-1",
+        "terminal-3",
+    ];
+    assert!(
+        folders
+            .iter()
+            .all(|name| keep.join(name).join("key").is_file())
+    );
 }
 
 #[test]
@@ -72,7 +88,9 @@ fn the_nodes_of_a_demo_that_is_killed_stop_by_themselves() {
     let running = half_way(&net);
     running.signal(Signal::KILL);
     assert_eq!(running.wait().exit(), -9);
-    until_true("the end of all nodes", || processes_on(net.root()).is_empty());
+    until_true("the end of all nodes", || {
+        processes_on(net.root()).is_empty()
+    });
 }
 
 /// Starts the demo and waits until all of its nodes run.
@@ -113,8 +131,9 @@ fn processes_on(root: &Path) -> Vec<u32> {
             .map_or(true, |status| status.contains("State:\tZ"));
         let executable = std::fs::read_link(entry.path().join("exe")).unwrap_or_default();
         let executable = executable.as_os_str().as_encoded_bytes();
-        let named = executable.starts_with(&root) || line.windows(root.len()).any(|part| part == root);
-        let is_demo = line.split(|byte| *byte == 0).any(|arg| arg == b"demo");
+        let named =
+            executable.starts_with(&root) || line.windows(root.len()).any(|part| part == root);
+        let is_demo = line.split(|byte| *byte == 0).nth(1) == Some(b"demo");
         if named && !is_demo && !is_dead {
             found.push(process);
         }

@@ -12,12 +12,7 @@ use crate::net;
 
 /// Starts a coordinator none of whose files may grow beyond `kib`: to a program this is a disk that is full.
 fn start_on_full_disk(net: &Net, kib: u64) -> Node {
-    let tally = net
-        .tally(&[])
-        .get_program()
-        .to_str()
-        .unwrap()
-        .to_owned();
+    let tally = net.tally(&[]).get_program().to_str().unwrap().to_owned();
     // The signal would kill; ignored, the write fails as on a full disk.
     let script = format!("trap '' XFSZ; ulimit -f {kib}; exec \"$0\" \"$@\"");
     let mut command = net.command("bash");
@@ -37,9 +32,14 @@ fn a_coordinator_whose_disk_is_full_stops_and_has_lost_nothing_that_it_took() {
     while coordinator.is_running() {
         number += 1;
         assert!(number < 400, "the disk does not fill");
-        let job = Job::builtin("wordcount").text(&number.to_string()).args(&[&padding]);
+        let job = Job::builtin("wordcount")
+            .text(&number.to_string())
+            .args(&[&padding]);
         let path = net.write("job.toml", job.to_string());
-        let mut command = net.task("customer", &["submit", "--coordinator", net.first_address()]);
+        let mut command = net.task(
+            "customer",
+            &["submit", "--coordinator", net.first_address()],
+        );
         let mut submitted = Running::start(command.arg(path));
         until("an answer, or the end of the coordinator", || {
             (!submitted.is_running() || !coordinator.is_running()).then_some(())
@@ -49,13 +49,22 @@ fn a_coordinator_whose_disk_is_full_stops_and_has_lost_nothing_that_it_took() {
         }
         let ran = submitted.wait();
         if ran.exit() == 0 {
-            taken.push(ran.json::<tally_protocol::message::customer::TaskStatus>().summary.task);
+            taken.push(
+                ran.json::<tally_protocol::message::customer::TaskStatus>()
+                    .summary
+                    .task,
+            );
         }
     }
     let log = coordinator.log();
     assert_eq!(coordinator.ended().code(), Some(1), "{log}");
-    let error = log.lines().find(|line| line.starts_with("error: failed to"));
-    assert!(error.is_some_and(|line| line.contains("disk") || line.contains("space")), "{log}");
+    let error = log
+        .lines()
+        .find(|line| line.starts_with("error: failed to"));
+    assert!(
+        error.is_some_and(|line| line.contains("disk") || line.contains("space")),
+        "{log}"
+    );
     assert!(!taken.is_empty());
     drop(coordinator);
     // With space again, all that was taken is there.
@@ -66,7 +75,9 @@ fn a_coordinator_whose_disk_is_full_stops_and_has_lost_nothing_that_it_took() {
     }
     coordinator.stop();
     let folder = net.path("coordinator");
-    let _ = net.run(&["ledger", "verify", "--dir", folder.to_str().unwrap()]).done();
+    let _ = net
+        .run(&["ledger", "verify", "--dir", folder.to_str().unwrap()])
+        .done();
 }
 
 #[test]
@@ -104,9 +115,15 @@ fn the_space_that_a_coordinator_gives_is_a_bound() {
         .agree(1);
     let failure = net.submit("large", &job).wait().failure();
     assert_eq!(failure.exit, 6);
-    assert!(failure.message.contains("disk space for tasks is full"), "{failure:?}");
+    assert!(
+        failure.message.contains("disk space for tasks is full"),
+        "{failure:?}"
+    );
     let small = Job::builtin("wordcount").text("a b").agree(1);
     let _ = net.submit("small", &small).wait().done();
     let tasks: Vec<TaskSummary> = coordinator.tasks();
-    assert!(matches!(tasks[1].phase, Phase::Failed(_)) && tasks[0].phase == Phase::Done, "{tasks:?}");
+    assert!(
+        matches!(tasks[1].phase, Phase::Failed(_)) && tasks[0].phase == Phase::Done,
+        "{tasks:?}"
+    );
 }

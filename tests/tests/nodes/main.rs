@@ -4,6 +4,10 @@
     clippy::print_stderr,
     reason = "whoever runs the tests should know the seed, and what was left out"
 )]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says where and ends"
+)]
 
 mod bad_input;
 mod crash;

@@ -28,7 +28,10 @@ fn terminals_come_first_the_bootstrap_next_the_coordinator_last() {
         assert!(terminal.status().terminal.unwrap().coordinators.is_empty());
     }
     let bootstrap = net.node("bootstrap", "bootstrap");
-    let _bootstrap = bootstrap.args(&["--listen", &listen]).bootstrap(&[]).start();
+    let _bootstrap = bootstrap
+        .args(&["--listen", &listen])
+        .bootstrap(&[])
+        .start();
     let mut coordinator = net.coordinator("coordinator").start();
     for terminal in &mut terminals {
         terminal.until_found(1);
@@ -48,7 +51,9 @@ fn a_terminal_that_waits_gets_work_when_a_coordinator_appears_with_a_task() {
         .map(|name| net.start_terminal(name))
         .collect();
     for terminal in &mut terminals {
-        until("the bootstrap node", || (terminal.status().peers > 0).then_some(()));
+        until("the bootstrap node", || {
+            (terminal.status().peers > 0).then_some(())
+        });
     }
     // The customer does not wait for terminals either: it looks for the coordinator that comes now.
     let submitted = net.submit("customer", &words());
@@ -82,9 +87,18 @@ fn a_second_coordinator_that_nobody_was_told_of_is_found_through_kademlia() {
     }
     let job = net.write("job.toml", words().to_string());
     let address = second.address();
-    let args = ["submit", job.to_str().unwrap(), "--watch", "--coordinator", &address];
+    let args = [
+        "submit",
+        job.to_str().unwrap(),
+        "--watch",
+        "--coordinator",
+        &address,
+    ];
     let status: TaskStatus = net.run_task("customer", &args).done().json();
     assert_eq!(status.summary.phase, Phase::Done);
     assert_eq!(second.tasks().len(), 1);
-    assert!(first.tasks().is_empty(), "the first one has nothing to do with it");
+    assert!(
+        first.tasks().is_empty(),
+        "the first one has nothing to do with it"
+    );
 }

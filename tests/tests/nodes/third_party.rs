@@ -30,11 +30,19 @@ fn program(name: &str) -> Option<PathBuf> {
 fn on_two_terminals(job: &Job) -> Vec<u8> {
     let mut net = net();
     let coordinator = net.start_coordinator();
-    let terminals = [net.start_terminal("terminal-1"), net.start_terminal("terminal-2")];
+    let terminals = [
+        net.start_terminal("terminal-1"),
+        net.start_terminal("terminal-2"),
+    ];
     let status: TaskStatus = net.submit("customer", job).wait().done().json();
     assert_eq!(status.devices.len(), 2);
     for terminal in terminals {
-        assert_eq!(terminal.log().matches("compiled a program").count(), 1, "{}", terminal.log());
+        assert_eq!(
+            terminal.log().matches("compiled a program").count(),
+            1,
+            "{}",
+            terminal.log()
+        );
         terminal.stop();
     }
     coordinator.stop();
@@ -42,7 +50,11 @@ fn on_two_terminals(job: &Job) -> Vec<u8> {
     assert_eq!(validated.len(), status.summary.units as usize);
     for (unit, (_, agreed)) in validated {
         // Agreeing is agreeing on bytes and fuel.
-        assert_eq!((agreed.agreed.len(), agreed.outvoted.len()), (2, 0), "unit {unit}");
+        assert_eq!(
+            (agreed.agreed.len(), agreed.outvoted.len()),
+            (2, 0),
+            "unit {unit}"
+        );
         assert!(agreed.fuel > 0);
     }
     net.result("customer")
@@ -59,7 +71,9 @@ fn resvg_draws_the_same_picture_on_every_terminal() {
         .text(&format!("{SVG}\n").repeat(pictures))
         .merge("concat");
     let drawn = on_two_terminals(&job);
-    let starts = drawn.windows(8).filter(|bytes| bytes == b"\x89PNG\r\n\x1a\n");
+    let starts = drawn
+        .windows(8)
+        .filter(|bytes| bytes == b"\x89PNG\r\n\x1a\n");
     assert_eq!(starts.count(), pictures);
 }
 
@@ -79,6 +93,9 @@ fn python_computes_the_same_on_every_terminal() {
     let computed = String::from_utf8(on_two_terminals(&job)).unwrap();
     let lines: Vec<&str> = computed.lines().collect();
     assert_eq!(lines.len(), 3, "{computed}");
-    assert!(lines.iter().all(|line| line.ends_with("True")), "{computed}");
+    assert!(
+        lines.iter().all(|line| line.ends_with("True")),
+        "{computed}"
+    );
     assert!(lines[0].starts_with("alpha "), "{computed}");
 }

@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use wasmparser::{
-    Data, DataKind, FuncValidator, FuncValidatorAllocations, FunctionBody, Operator,
-    ValidatorResources,
+    BlockType, Data, DataKind, FuncType, FuncValidator, FuncValidatorAllocations, FunctionBody,
+    Operator, ValidatorResources,
 };
 
-use super::{Objection, StaticLimits, refusal};
+use super::{Objection, Refusal, StaticLimits, refusal};
 
 /// Sums and maxima over the bodies so far.
 #[derive(Default)]
@@ -17,17 +17,25 @@ pub(super) struct Totals {
     pub(super) locals_max: u32,
     pub(super) nesting_max: u32,
     pub(super) locals_total: u64,
-    pub(super) phis_total: u64,
+    pub(super) values_total: u64,
+}
+
+/// What a body is checked against.
+#[derive(Clone, Copy)]
+pub(super) struct Rules<'a> {
+    pub(super) limits: &'a StaticLimits,
+    pub(super) types: &'a [FuncType],
 }
 
 impl Totals {
     /// Validates one body and adds it. Returns the memory of the validator, for the next body.
     pub(super) fn add(
         &mut self,
-        limits: &StaticLimits,
+        rules: Rules<'_>,
         mut validator: FuncValidator<ValidatorResources>,
         body: &FunctionBody<'_>,
     ) -> Result<FuncValidatorAllocations, Objection> {
+        let limits = rules.limits;
         let bytes = body.range().len();
         refusal::at_most("bytes in one function", bytes, limits.body_bytes)?;
         let mut reader = body.get_binary_reader();
@@ -47,18 +55,22 @@ impl Totals {
         let mut operators = wasmparser::OperatorsReader::new(reader);
         while !operators.eof() {
             let (operator, offset) = operators.read_with_offset()?;
-            shape.add(limits, &operator)?;
+            shape.add(rules, &operator)?;
             validator.op(offset, &operator)?;
         }
         operators.finish()?;
-        // The compiler may keep one value for each local at each block.
-        let phis = shape.blocks * u64::from(locals);
-        self.phis_total += phis;
-        refusal::at_most("blocks times locals in one function", phis, limits.phis)?;
+        // The compiler may keep a value for each local at each block, beside those that branches carry.
+        let values = shape.blocks * u64::from(locals) + shape.values;
+        self.values_total += values;
         refusal::at_most(
-            "blocks times locals in all functions",
-            self.phis_total,
-            limits.phis_total,
+            "possible values at the joins of one function",
+            values,
+            limits.values,
+        )?;
+        refusal::at_most(
+            "possible values at the joins of all functions",
+            self.values_total,
+            limits.values_total,
         )?;
         self.nesting_max = self.nesting_max.max(shape.nesting_max);
         Ok(validator.into_allocations())
@@ -72,34 +84,50 @@ struct Shape {
     nesting_max: u32,
     blocks: u64,
     branch_targets: u32,
+    /// Values that blocks and branches carry, at most.
+    values: u64,
+    arity_max: u64,
 }
 
 impl Shape {
-    fn add(&mut self, limits: &StaticLimits, operator: &Operator<'_>) -> Result<(), Objection> {
+    fn add(&mut self, rules: Rules<'_>, operator: &Operator<'_>) -> Result<(), Refusal> {
         #[expect(
             clippy::wildcard_enum_match_arm,
             reason = "all other operators cost the same to compile"
         )]
         match operator {
-            Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => {
+            Operator::Block { blockty } | Operator::Loop { blockty } | Operator::If { blockty } => {
+                let arity = arity(rules.types, *blockty);
+                self.arity_max = self.arity_max.max(arity);
+                self.values += arity;
                 self.nesting += 1;
                 self.blocks += 1;
                 self.nesting_max = self.nesting_max.max(self.nesting);
-                refusal::at_most("nested blocks", self.nesting, limits.nesting)?;
+                refusal::at_most("nested blocks", self.nesting, rules.limits.nesting)?;
             }
             // The last `end` of a body closes no block.
             Operator::End => self.nesting = self.nesting.saturating_sub(1),
+            Operator::Br { .. } | Operator::BrIf { .. } => self.values += self.arity_max,
             Operator::BrTable { targets } => {
+                self.values += self.arity_max * u64::from(targets.len());
                 self.branch_targets = self.branch_targets.saturating_add(targets.len());
-                refusal::at_most(
-                    "branch table targets in one function",
-                    self.branch_targets,
-                    limits.branch_targets,
-                )?;
+                let what = "branch table targets in one function";
+                refusal::at_most(what, self.branch_targets, rules.limits.branch_targets)?;
             }
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// Returns how many values a block takes and gives. The validator refuses a type that does not exist.
+fn arity(types: &[FuncType], block: BlockType) -> u64 {
+    match block {
+        BlockType::Empty => 0,
+        BlockType::Type(_) => 1,
+        BlockType::FuncType(index) => types
+            .get(index as usize)
+            .map_or(0, |ty| (ty.params().len() + ty.results().len()) as u64),
     }
 }
 

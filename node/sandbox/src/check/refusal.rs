@@ -81,7 +81,7 @@ pub enum Refusal {
 impl Refusal {
     /// Explains what the parser or the validator found, by trying again with every feature.
     pub(super) fn invalid(module: &[u8], error: &BinaryReaderError) -> Self {
-        let (message, offset) = (error.message().to_owned(), error.offset());
+        let (message, offset) = (printable(error.message(), 300), error.offset());
         if Validator::new_with_features(WasmFeatures::all())
             .validate_all(module)
             .is_err()
@@ -121,13 +121,24 @@ impl Refusal {
             }
             _ => "; only functions of wasi_snapshot_preview1 can be imported",
         };
-        let short = |text: &str| text.chars().take(80).collect();
         Self::Import {
-            module: short(module),
-            name: short(name),
+            module: printable(module, 80),
+            name: printable(name, 80),
             hint,
         }
     }
+}
+
+/// Returns the start of a text with names that a stranger chose, fit for a terminal.
+fn printable(text: &str, len_max: usize) -> String {
+    let printable = |c: char| {
+        if c.is_control() {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    };
+    text.chars().take(len_max).map(printable).collect()
 }
 
 const EXCEPTIONS_HINT: &str = "; build the program without exceptions (clang: -fno-exceptions)";

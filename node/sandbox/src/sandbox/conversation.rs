@@ -10,7 +10,7 @@ use super::process::{Process, Received};
 use super::{Batch, BatchReport, SandboxConfig, UnitRun, UnitSpec};
 use crate::fixed::STDERR_BYTES_KEPT;
 use crate::os::SharedMemory;
-use crate::wire::{FromChild, Layout, ToChild, UnitReport};
+use crate::wire::{FromChild, Layout, POSITION, ToChild, UnitReport};
 
 /// Compiling may take this many times its limit of processor time by the clock, on a computer that is busy.
 const COMPILE_WALL_FACTOR: u32 = 20;
@@ -27,6 +27,8 @@ pub(super) struct Conversation<'a, 'b> {
     pub(super) shared: &'a Shared,
     pub(super) process: &'a mut Process,
     pub(super) batch: &'a Batch<'b>,
+    /// Units of this request that were reported.
+    pub(super) reported: usize,
 }
 
 /// How a conversation ended.
@@ -42,8 +44,12 @@ pub(super) enum End {
     },
     /// A handle has ended the batch.
     Stopped { death: String },
-    /// The child died at the first of the open units.
-    UnitLost { death: String, fault: Fault },
+    /// The child died at one of the open units; those before it were not reported and can run again.
+    UnitLost {
+        death: String,
+        fault: Fault,
+        position: usize,
+    },
 }
 
 impl End {
@@ -98,7 +104,7 @@ impl Conversation<'_, '_> {
             };
             let answered = match frame {
                 FromChild::NeedModule => self.send_module(),
-                FromChild::Compiled { nanos } => {
+                FromChild::Compiled { nanos } if matches!(phase, Phase::Compiling { .. }) => {
                     report.compile_time = report.compile_time.or(nanos.map(Duration::from_nanos));
                     phase = Phase::Running {
                         watch: self.watch(),
@@ -113,9 +119,8 @@ impl Conversation<'_, '_> {
                         poisonous: false,
                     };
                 }
-                FromChild::Unit(unit) => match self.take(units, &unit) {
-                    Some(run) => {
-                        on_unit(run);
+                FromChild::Units(reports) => match self.take_all(units, &reports, on_unit) {
+                    Some(()) => {
                         phase = Phase::Running {
                             watch: self.watch(),
                         };
@@ -123,9 +128,12 @@ impl Conversation<'_, '_> {
                     }
                     None => return self.mourn(&phase, Silence::Closed),
                 },
+                FromChild::Done(reports) => match self.take_all(units, &reports, on_unit) {
+                    Some(()) if units.is_empty() => return End::Done,
+                    _ => return self.mourn(&phase, Silence::Closed),
+                },
                 FromChild::AwaitDrain => self.process.send(&ToChild::Drained),
-                FromChild::Done if units.is_empty() => return End::Done,
-                FromChild::Done | FromChild::Ready(_) => {
+                FromChild::Ready(_) | FromChild::Compiled { .. } => {
                     return self.mourn(&phase, Silence::Closed);
                 }
             };
@@ -145,6 +153,20 @@ impl Conversation<'_, '_> {
             .slice_mut(self.layout.module(len))
             .copy_from_slice(&module[..len]);
         self.process.send(&ToChild::Module { len: module.len() })
+    }
+
+    /// Reports units, as long as what the child says of them makes sense.
+    fn take_all(
+        &mut self,
+        units: &mut &[UnitSpec],
+        reports: &[UnitReport],
+        on_unit: &mut dyn FnMut(UnitRun),
+    ) -> Option<()> {
+        for report in reports {
+            on_unit(self.take(units, report)?);
+            self.reported += 1;
+        }
+        Some(())
     }
 
     /// Copies out what the first open unit has written, if the report makes sense.
@@ -233,21 +255,28 @@ impl Conversation<'_, '_> {
                     poisonous,
                 }
             }
-            Phase::Running { .. } if timed_out => End::UnitLost {
-                death: death.describe("over the time limit"),
-                fault: Fault::TimedOut,
-            },
             Phase::Running { .. } => {
-                let fault = if death.aborted() {
-                    Fault::HostMemory
-                } else {
-                    Fault::Killed
+                let (why, fault) = match () {
+                    () if timed_out => ("over the time limit", Fault::TimedOut),
+                    () if death.aborted() => ("out of memory in a unit", Fault::HostMemory),
+                    () => ("died in a unit", Fault::Killed),
                 };
                 End::UnitLost {
-                    death: death.describe("died in a unit"),
+                    death: death.describe(why),
                     fault,
+                    position: self.position(),
                 }
             }
         }
+    }
+
+    /// Returns the position of the running unit among the open ones, by what the child has left in memory.
+    fn position(&self) -> usize {
+        let mut bytes = Vec::new();
+        self.output.append_to(POSITION, &mut bytes);
+        let position = bytes.try_into().map_or(0, u32::from_le_bytes);
+        usize::try_from(position)
+            .unwrap_or(0)
+            .saturating_sub(self.reported)
     }
 }

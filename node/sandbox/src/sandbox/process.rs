@@ -24,7 +24,7 @@ use crate::wire::{Channel, FromChild, Layout, Setup, ToChild, send_files};
 const START_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// What is kept of the child's standard error.
-const STDERR_BYTES: u64 = 4096;
+const STDERR_BYTES: usize = 4096;
 
 /// Memory that the child needs beside what programs and the compiler take.
 const BASE_BYTES: u64 = 256 << 20;
@@ -165,7 +165,6 @@ impl Process {
     pub(super) fn end(&mut self) -> Death {
         self.shared.detach();
         // A child that died by itself keeps its own status.
-        let already = self.closed_by_itself();
         let _ = self.child.kill();
         let status = self
             .child
@@ -173,17 +172,12 @@ impl Process {
             .unwrap_or_else(|_| ExitStatus::from_raw(libc::SIGKILL));
         Death {
             status,
-            by_itself: already,
             message: self.message(),
         }
     }
 
-    fn closed_by_itself(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(Some(_)))
-    }
-
     fn message(&self) -> String {
-        let mut bytes = [0; STDERR_BYTES as usize];
+        let mut bytes = [0; STDERR_BYTES];
         let len = rustix::io::pread(&self.stderr, &mut bytes, 0).unwrap_or(0);
         let text = String::from_utf8_lossy(&bytes[..len]);
         text.trim_end_matches('\0')
@@ -208,7 +202,6 @@ impl Drop for Process {
 #[derive(Debug)]
 pub(super) struct Death {
     status: ExitStatus,
-    by_itself: bool,
     message: String,
 }
 
@@ -243,13 +236,16 @@ fn stderr_file() -> io::Result<OwnedFd> {
         "tally-stderr",
         MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
     )?;
-    rustix::fs::ftruncate(&file, STDERR_BYTES)?;
+    rustix::fs::ftruncate(&file, STDERR_BYTES as u64)?;
     rustix::fs::fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
     Ok(file)
 }
 
 fn child_limits(config: &SandboxConfig, layout: Layout) -> ChildLimits {
-    let memory_bytes = BASE_BYTES + config.compile_memory_bytes_max.max(config.memory_bytes_max);
+    let memory_bytes = config
+        .hooks
+        .memory_bytes
+        .unwrap_or(BASE_BYTES + config.compile_memory_bytes_max.max(config.memory_bytes_max));
     let shared = (layout.input_memory_len() + layout.output_memory_len()) as u64;
     let address_bytes = memory_bytes + shared + MEMORY_RESERVATION + 2 * MEMORY_GUARD + BASE_BYTES;
     ChildLimits {

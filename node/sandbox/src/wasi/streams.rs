@@ -1,7 +1,7 @@
 //! The three standard streams, the only file descriptors a unit has.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use super::Failure;
 use super::abi::{Errno, FDSTAT_BYTES, FILESTAT_BYTES, FILETYPE_UNKNOWN, fdflags, rights};
@@ -12,7 +12,7 @@ use crate::unit::Stop;
 
 /// What a unit reads.
 pub(crate) struct Input {
-    pub(crate) memory: Arc<ReadOnlyMemory>,
+    pub(crate) memory: Rc<ReadOnlyMemory>,
     /// What is left.
     pub(crate) rest: Range<usize>,
 }
@@ -27,7 +27,7 @@ impl Input {
 
 /// Where a unit's output goes, up to its limit.
 pub(crate) struct Output {
-    pub(crate) memory: Arc<OutputMemory>,
+    pub(crate) memory: Rc<OutputMemory>,
     pub(crate) start: usize,
     pub(crate) len: usize,
     pub(crate) len_max: usize,

@@ -6,7 +6,7 @@ use tally_protocol::unit::Limits;
 use tally_sandbox::{Batch, BatchReport, Program, Sandbox, SandboxConfig, UnitRun, UnitSpec};
 
 /// A config whose child is the binary of this crate.
-pub fn config() -> SandboxConfig {
+pub(crate) fn config() -> SandboxConfig {
     SandboxConfig {
         executable: PathBuf::from(env!("CARGO_BIN_EXE_tally-sandbox-child")),
         nice: 0,
@@ -14,29 +14,29 @@ pub fn config() -> SandboxConfig {
     }
 }
 
-pub fn sandbox() -> Sandbox {
+pub(crate) fn sandbox() -> Sandbox {
     Sandbox::spawn(config()).unwrap()
 }
 
-pub const LIMITS: Limits = Limits {
+pub(crate) const LIMITS: Limits = Limits {
     fuel: 2_000_000_000,
     memory_bytes: 256 << 20,
     output_bytes: 64 << 20,
 };
 
 /// A program from `tests/guests`.
-pub fn guest(name: &str) -> Program {
+pub(crate) fn guest(name: &str) -> Program {
     let path = format!("{}/tests/guests/{name}.wat", env!("CARGO_MANIFEST_DIR"));
     program(&std::fs::read_to_string(path).unwrap())
 }
 
 /// A program from its text.
-pub fn program(text: &str) -> Program {
+pub(crate) fn program(text: &str) -> Program {
     Program::new(wat::parse_str(text).unwrap().into())
 }
 
 /// Puts the inputs into the sandbox and returns the units: parameters and input each.
-pub fn fill(sandbox: &mut Sandbox, units: &[(&str, &[u8])]) -> Vec<UnitSpec> {
+pub(crate) fn fill(sandbox: &mut Sandbox, units: &[(&str, &[u8])]) -> Vec<UnitSpec> {
     let total = units.iter().map(|(_, input)| input.len()).sum();
     let buffer = sandbox.input(total).unwrap();
     let mut end = 0;
@@ -55,7 +55,7 @@ pub fn fill(sandbox: &mut Sandbox, units: &[(&str, &[u8])]) -> Vec<UnitSpec> {
 }
 
 /// Runs units of a program with given limits.
-pub fn run_with(
+pub(crate) fn run_with(
     sandbox: &mut Sandbox,
     program: &Program,
     limits: Limits,
@@ -79,7 +79,7 @@ pub fn run_with(
 }
 
 /// Runs one unit without arguments.
-pub fn run_one(sandbox: &mut Sandbox, program: &Program, input: &[u8]) -> UnitRun {
+pub(crate) fn run_one(sandbox: &mut Sandbox, program: &Program, input: &[u8]) -> UnitRun {
     run_with(sandbox, program, LIMITS, &[], &[("", input)])
         .0
         .remove(0)

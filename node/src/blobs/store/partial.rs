@@ -16,7 +16,7 @@ use bao_tree::io::sync::{DecodeResponseIter, encode_ranges_validated};
 use tally_protocol::id::BlobId;
 use tally_protocol::task::BlobRef;
 
-use super::super::segment::{Segment, has_outboard, segments, tree_of};
+use super::super::segment::{BLOB_BYTES_MAX, Segment, has_outboard, segments, tree_of};
 use super::{BlobStore, Reservation, StoreError, io_error, stored_bytes, sync_folder};
 
 /// A pair of hashes in an outboard.
@@ -52,6 +52,9 @@ impl BlobStore {
 
     /// Opens what there is of a blob on its way, or makes room for it.
     pub(in super::super) fn open_partial(&self, blob: BlobRef) -> Result<Partial, StoreError> {
+        if blob.bytes > BLOB_BYTES_MAX {
+            return Err(self.0.space.too_full(blob.bytes));
+        }
         let place = self.place("partial", blob.id);
         let hashes = place.with_extension("outboard");
         let length = |path: &Path| path.metadata().map_or(0, |found| found.len());
@@ -158,6 +161,17 @@ impl Partial {
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Brings what was written to the disk.
+    pub(in super::super) fn save(&self) -> Result<(), StoreError> {
+        let name = self.blob.id.to_string();
+        let files = [Some(&self.data), self.outboard.as_ref()];
+        for file in files.into_iter().flatten() {
+            let fault = |source| io_error("save a part of", Path::new(&name), source);
+            file.sync_data().map_err(fault)?;
         }
         Ok(())
     }

@@ -43,16 +43,21 @@ impl Space {
 
     fn take(&self, bytes: u64) -> Result<(), StoreError> {
         let mut used = self.used();
-        let free = self.bytes_max.saturating_sub(*used);
-        if bytes > free {
-            return Err(StoreError::Full {
-                needed: bytes,
-                free,
-                bytes_max: self.bytes_max,
-            });
+        if bytes > self.bytes_max.saturating_sub(*used) {
+            drop(used);
+            return Err(self.too_full(bytes));
         }
         *used += bytes;
         Ok(())
+    }
+
+    /// Returns the error that `needed` bytes do not fit.
+    pub(super) fn too_full(&self, needed: u64) -> StoreError {
+        StoreError::Full {
+            needed,
+            free: self.bytes_max.saturating_sub(*self.used()),
+            bytes_max: self.bytes_max,
+        }
     }
 
     fn used(&self) -> MutexGuard<'_, u64> {

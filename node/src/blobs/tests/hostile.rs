@@ -3,8 +3,9 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 
-use futures::{AsyncReadExt, AsyncWriteExt};
+use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use tally_protocol::message::Refusal;
+use tally_protocol::message::blob::BlobReply;
 
 use super::*;
 use crate::network::tests::counted;
@@ -71,6 +72,41 @@ async fn a_holder_whose_blob_has_another_length_is_refused() {
     let beyond = range(blob, 99_999, 2);
     let read = read_range(&reader.node.network, from, beyond, None).await;
     assert!(matches!(read, Err(FetchError::Refused(Refusal::Malformed))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_that_says_absurd_lengths_or_nothing_is_refused() {
+    let mut liar = TestNode::with(1, &[Role::Coordinator], &[]).await;
+    let mut reader = Holder::start(2, ServeLimits::default()).await;
+    reader.node.join(&mut liar).await;
+    let mut incoming = liar.network.accept_blob_streams().unwrap();
+    let lying = tokio::spawn(async move {
+        let header = BlobReply::Follows(u64::MAX);
+        while let Some((_, mut stream)) = incoming.next().await {
+            serve::write_header(&mut stream, &header).await.unwrap();
+            stream.close().await.unwrap();
+        }
+    });
+    let from = liar.id();
+    let network = &reader.node.network;
+    let absurd = BlobRef {
+        id: BlobRef::of(b"x").id,
+        bytes: u64::MAX,
+    };
+    for part in [range(absurd, 0, 10), range(absurd, u64::MAX - 5, 5)] {
+        let read = read_range(network, from, part, None).await;
+        assert!(matches!(read, Err(FetchError::Length { .. })));
+    }
+    let fetched = fetch(network, &reader.store, from, absurd, None, |_| {}).await;
+    assert!(matches!(
+        fetched,
+        Err(FetchError::Store(StoreError::Full { .. }))
+    ));
+    let nothing = BlobRef { bytes: 0, ..absurd };
+    let fetched = fetch(network, &reader.store, from, nothing, None, |_| {}).await;
+    assert!(matches!(fetched, Err(FetchError::Corrupt { .. })));
+    assert!(!reader.store.has(absurd.id));
+    lying.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,9 +9,9 @@ pub(super) fn tasks_table(tasks: &[TaskSummary]) -> String {
         return "there is no task".to_owned();
     }
     let row = |task: &TaskSummary| {
-        let phase = match &task.phase {
-            Phase::Failed(reason) => format!("failed: {}", shortened(reason, 40)),
-            phase => phase.to_string(),
+        let phase = match failure(&task.phase) {
+            Some(reason) => format!("failed: {}", shortened(reason, 40)),
+            None => task.phase.to_string(),
         };
         let units = format!("{}/{}", task.done, task.units);
         vec![task.task.short(), shortened(&task.name, 24), units, phase]
@@ -22,13 +22,22 @@ pub(super) fn tasks_table(tasks: &[TaskSummary]) -> String {
     )
 }
 
+/// Returns why the task failed, if it did.
+pub(super) fn failure(phase: &Phase) -> Option<&str> {
+    if let Phase::Failed(reason) = phase {
+        Some(reason)
+    } else {
+        None
+    }
+}
+
 pub(super) fn status_text(status: &TaskStatus) -> String {
     let summary = &status.summary;
     let mut text = format!("{}  {}\n", summary.task.short(), summary.name);
     let mut line = |name: &str, value: String| text.push_str(&format!("  {name:9} {value}\n"));
-    match &summary.phase {
-        Phase::Failed(reason) => line("state", format!("failed: {reason}")),
-        phase => line("state", phase.to_string()),
+    match failure(&summary.phase) {
+        Some(reason) => line("state", format!("failed: {reason}")),
+        None => line("state", summary.phase.to_string()),
     }
     if let Some(reason) = &status.waiting_for {
         line("waiting", format!("for {reason}"));

@@ -5,13 +5,15 @@ use std::path::Path;
 use anyhow::Context;
 use serde_json::json;
 use tally_protocol::customer::Goal;
+use tally_protocol::id::NodeId;
 use tally_protocol::signed::Verified;
-use tally_protocol::task::BlobRef;
 use tally_protocol::task::job::{Contents, Job, JobError, Program};
+use tally_protocol::task::{BlobRef, Task};
 
 use super::{Desk, Destination, Submit, follow};
 use crate::blobs::BlobStore;
-use crate::cli::{Common, Exit, Failure};
+use crate::cli::output::BarUnit;
+use crate::cli::{Common, Exit, Failure, Output};
 use crate::clock;
 use crate::customer::{CustomerNode, Record};
 use crate::keys;
@@ -31,44 +33,86 @@ impl Submit {
         let task = job
             .task(me, clock::now(), contents)
             .map_err(|error| usage(error, &self.job))?;
-        output.note(NOTICE);
-        let coordinator = node.coordinator(self.coordinator.as_ref()).await.map_err(|error| {
-            Failure::from(error).exit(Exit::Unreached).hint(
-                "name one with --coordinator /ip4/.../tcp/.../p2p/ID, or a node that knows one with --bootstrap",
-            )
-        })?;
         let task = Verified::sign(task, &desk.config.network, node.key());
-        let id = task.task_id();
-        let addresses = match &self.coordinator {
-            Some(address) => vec![address.to_string()],
-            None => node.addresses_of(coordinator).await,
-        };
-        let record = Record {
-            signed: task.signed().clone(),
-            coordinator,
-            addresses,
-            submitted: task.created,
-        };
-        desk.book.write(&id, &record)?;
-        output.note(format!(
-            "task {} for coordinator ..{}",
-            id.short(),
-            coordinator.short()
-        ));
-        let goal = match (&self.out, self.watch) {
-            (Some(_), _) => Goal::Result,
-            (None, true) => Goal::Ended,
-            (None, false) => Goal::Uploaded,
-        };
-        let out = self.out.map(|path| Destination(Some(path)));
-        let followed = follow(output, &mut node, (id, &record), goal, out).await;
+        output.note(NOTICE);
+        let submitted = self.hand_over(output, &desk, &mut node, &task).await;
         node.leave().await;
-        followed?;
-        if goal == Goal::Uploaded && !output.is_json() {
+        submitted?;
+        if self.goal() == Goal::Uploaded && !output.is_json() {
+            let id = task.task_id();
             output.result(&json!({"task": id}), || id.to_string())?;
             output.note(format!("`tally task watch {}` follows it", id.short()));
         }
         Ok(())
+    }
+
+    fn goal(&self) -> Goal {
+        match (&self.out, self.watch) {
+            (Some(_), _) => Goal::Result,
+            (None, true) => Goal::Ended,
+            (None, false) => Goal::Uploaded,
+        }
+    }
+
+    /// Submits to the coordinator that was named, or to one after the other that is found until one takes the task.
+    async fn hand_over(
+        &self,
+        output: Output,
+        desk: &Desk,
+        node: &mut CustomerNode,
+        task: &Verified<Task>,
+    ) -> Result<(), Failure> {
+        let id = task.task_id();
+        let mut refused: Option<Failure> = None;
+        loop {
+            let coordinator = match self.find(output, node).await {
+                Ok(coordinator) => coordinator,
+                Err(failure) => return Err(refused.unwrap_or(failure)),
+            };
+            let addresses = match &self.coordinator {
+                Some(address) => vec![address.to_string()],
+                None => node.addresses_of(coordinator).await,
+            };
+            let (signed, submitted) = (task.signed().clone(), task.created);
+            let record = Record {
+                signed,
+                coordinator,
+                addresses,
+                submitted,
+            };
+            desk.book.write(&id, &record)?;
+            output.note(format!(
+                "task {} for coordinator ..{}",
+                id.short(),
+                coordinator.short()
+            ));
+            let out = self.out.clone().map(|path| Destination(Some(path)));
+            match follow(output, node, (id, &record), self.goal(), out).await {
+                Err(failure) if failure.exit == Exit::Refused && self.coordinator.is_none() => {
+                    output.note(format!(
+                        "it refuses: {}; looking for another",
+                        failure.message
+                    ));
+                    refused = Some(failure);
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn find(&self, output: Output, node: &mut CustomerNode) -> Result<NodeId, Failure> {
+        let bar = output.bar(BarUnit::Time);
+        bar.set_message("looking for a coordinator");
+        let found = match &self.coordinator {
+            Some(address) => node.coordinator_at(address).await,
+            None => node.find_coordinator().await,
+        };
+        bar.finish_and_clear();
+        found.map_err(|error| {
+            Failure::from(error).exit(Exit::Unreached).hint(
+                "name one with --coordinator /ip4/.../tcp/.../p2p/ID, or a node that knows one with --bootstrap",
+            )
+        })
     }
 }
 

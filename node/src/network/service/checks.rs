@@ -13,7 +13,7 @@ pub(super) enum Checked {
     Offer {
         id: MessageId,
         source: PeerId,
-        result: Result<Verified<Offer>, Fault>,
+        result: Box<Result<Verified<Offer>, Fault>>,
     },
     Role {
         node: NodeId,
@@ -48,7 +48,7 @@ impl Service {
         match checked {
             Checked::Offer { id, source, result } => {
                 self.offers_in_check -= 1;
-                self.on_offer_checked(&id, &source, result);
+                self.on_offer_checked(&id, &source, *result);
             }
             Checked::Role { node, result } => self.on_role_checked(node, result),
             Checked::Saved => {}
@@ -99,7 +99,7 @@ impl Service {
         let addresses = addresses.collect();
         let candidate = self
             .discovery
-            .on_candidate(offer.signer(), addresses, Instant::now());
+            .on_offerer(offer.signer(), addresses, Instant::now());
         self.act(candidate);
         self.tell(NetworkEvent::OfferHeard(offer));
     }

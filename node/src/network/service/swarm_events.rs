@@ -47,6 +47,8 @@ impl Service {
                 }
                 if identified {
                     self.tell(NetworkEvent::Disconnected(node));
+                } else if !self.peers.is_connected(node) {
+                    self.tell(NetworkEvent::Foreign { node, found: None });
                 }
             }
             SwarmEvent::OutgoingConnectionError {
@@ -140,10 +142,12 @@ impl Service {
         let expected = protocol_version(&self.network);
         if info.protocol_version != expected {
             let found: String = info.protocol_version.chars().take(64).collect();
-            tracing::info!(%peer, found, expected, "disconnected a peer of another network or version");
+            tracing::info!(%peer, %found, expected, "disconnected a peer of another network or version");
             self.counters.count("connection", "foreign");
             self.discovery.on_foreign(node, Instant::now());
             let _ = self.swarm.disconnect_peer_id(peer);
+            let found = Some(found);
+            self.tell(NetworkEvent::Foreign { node, found });
             return;
         }
         if self.peers.identified(node, &info) {
@@ -248,7 +252,7 @@ impl Service {
         let check = verify.map(move |result| Checked::Offer {
             id,
             source,
-            result: result.unwrap_or(Err(Fault::Overloaded)),
+            result: Box::new(result.unwrap_or(Err(Fault::Overloaded))),
         });
         self.offers_in_check += 1;
         self.checks.push(check.boxed());

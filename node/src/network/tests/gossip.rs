@@ -1,4 +1,8 @@
 //! Offers by gossip.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test waits for one event among all"
+)]
 
 use tally_protocol::id::{BlobId, TaskId};
 use tally_protocol::unit::Limits;

@@ -192,21 +192,7 @@ fn a_task_can_be_cancelled_in_each_stage_by_its_customer_only() {
             by: node(CUSTOMER),
         });
         assert_eq!(desk.phase(id), "cancelled");
-        let late = [
-            Input::Arrived {
-                task: id,
-                result: Ok(()),
-            },
-            Input::Divided {
-                task: id,
-                result: Ok(division(1)),
-            },
-            Input::Merged {
-                task: id,
-                result: Ok(BlobRef::of(b"late")),
-            },
-        ];
-        late.into_iter().for_each(|input| desk.step(input));
+        tell_late(&mut desk, id);
         assert_eq!(
             desk.phase(id),
             "cancelled",
@@ -214,21 +200,39 @@ fn a_task_can_be_cancelled_in_each_stage_by_its_customer_only() {
         );
         if let (3, Some(grant)) = (stage, grant) {
             let renew = vec![grant.id];
+            let results = results(&grant, b"out");
             let told = desk.pull_with(
                 1,
                 0,
                 Say {
                     renew,
-                    results: results(&grant, b"out"),
+                    results,
                     ..Say::default()
                 },
             );
-            assert_eq!(
-                (told.ended, told.verdicts),
-                (vec![grant.id], vec![ResultVerdict::TaskEnded])
-            );
+            assert_eq!(told.ended, [grant.id]);
+            assert_eq!(told.verdicts, [ResultVerdict::TaskEnded]);
         }
     }
+}
+
+/// Brings what the task waited for in each stage.
+fn tell_late(desk: &mut Desk, task: TaskId) {
+    let late = [
+        Input::Arrived {
+            task,
+            result: Ok(()),
+        },
+        Input::Divided {
+            task,
+            result: Ok(division(1)),
+        },
+        Input::Merged {
+            task,
+            result: Ok(BlobRef::of(b"late")),
+        },
+    ];
+    late.into_iter().for_each(|input| desk.step(input));
 }
 
 #[test]
@@ -263,7 +267,8 @@ fn what_cannot_be_fetched_divided_or_merged_ends_the_task_with_the_reason() {
 #[test]
 fn each_refusal_has_its_cause() {
     let mut desk = Desk::new();
-    let cases: [(fn(&mut Task), Refusal); 4] = [
+    type Change = fn(&mut Task);
+    let cases: [(Change, Refusal); 4] = [
         (|task| task.customer = node(9), Refusal::NotAdmitted),
         (
             |task| task.created = Timestamp::from_millis(200_000_000),

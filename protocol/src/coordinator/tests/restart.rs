@@ -70,12 +70,12 @@ impl Story {
             Move::Submit(agree) => {
                 self.submitted += 1;
                 let mut task = task(&self.submitted.to_string(), agree);
-                task.on_failure = if self.submitted % 2 == 0 {
+                task.on_failure = if self.submitted.is_multiple_of(2) {
                     OnFailure::Skip
                 } else {
                     OnFailure::Fail
                 };
-                task.edit = (self.submitted % 3 == 0).then(|| Edit {
+                task.edit = self.submitted.is_multiple_of(3).then(|| Edit {
                     program: task.program,
                     args: vec![],
                     limits: task.limits,

@@ -106,8 +106,14 @@ fn measure(arguments: &Arguments) -> Result<()> {
         dir: arguments.dir.clone().unwrap_or_else(std::env::temp_dir),
     };
     let all = Name::value_variants().iter().copied();
-    let asked = arguments.name;
-    let wanted = all.filter(|name| *name != Name::All && (asked == Name::All || *name == asked));
+    let is_all = arguments.name == Name::All;
+    let wanted = all.filter(|name| {
+        if is_all {
+            *name != Name::All
+        } else {
+            *name == arguments.name
+        }
+    });
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -115,7 +115,7 @@ impl World {
         };
         let mut customer = CustomerNode::join(&folder, &config)?;
         let dialled: Multiaddr = address.parse()?;
-        let coordinator = customer.coordinator(Some(&dialled)).await?;
+        let coordinator = customer.coordinator_at(&dialled).await?;
         Ok(Self {
             root,
             nodes,

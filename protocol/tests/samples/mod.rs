@@ -1,0 +1,514 @@
+//! One value of each kind that is signed, stored or sent, with fixed keys.
+
+use std::collections::BTreeMap;
+
+use ed25519_dalek::SigningKey;
+use serde::Serialize;
+use tally_protocol::codec;
+use tally_protocol::coordinator::{Division, Fact, Vote};
+use tally_protocol::entry::{Ending, Entry, Event, ValidatedUnit};
+use tally_protocol::id::{GrantId, NetworkId, NodeId, TaskId};
+use tally_protocol::message::Refusal;
+use tally_protocol::message::announce::{Offer, Role, RoleStatement};
+use tally_protocol::message::blob::{BlobGrant, BlobRange, BlobReply, BlobRequest};
+use tally_protocol::message::customer::{
+    CustomerReply, CustomerRequest, DeviceTally, Phase, TaskStatus, TaskSummary,
+};
+use tally_protocol::message::work::{
+    Abandoned, Batch, Grant, Leased, LeasedUnit, Pull, PullReply, Report, ResultVerdict,
+    UnitResult, WorkReply, WorkRequest,
+};
+use tally_protocol::signed::{Signed, Statement, Verified};
+use tally_protocol::task::split::UnitTable;
+use tally_protocol::task::tiles::TileGrid;
+use tally_protocol::task::{
+    BlobRef, Edit, LineSplit, Merge, OnFailure, Quorum, Split, Task, TileSplit,
+};
+use tally_protocol::time::Timestamp;
+use tally_protocol::unit::{Fault, Limits, Outcome, Trap};
+
+/// The key of all samples: 32 bytes of 1.
+pub(crate) fn key() -> SigningKey {
+    SigningKey::from_bytes(&[1; 32])
+}
+
+pub(crate) fn network() -> NetworkId {
+    "example".parse().unwrap()
+}
+
+pub(crate) fn sign<T: Statement + Clone>(value: T) -> Signed<T> {
+    Verified::sign(value, &network(), &key()).signed().clone()
+}
+
+fn node() -> NodeId {
+    NodeId::from_bytes(key().verifying_key().to_bytes())
+}
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_millis(1_800_000_000_000 + seconds * 1_000)
+}
+
+fn task_id() -> TaskId {
+    Verified::sign(task(), &network(), &key()).task_id()
+}
+
+fn limits() -> Limits {
+    Limits {
+        fuel: 10_000_000_000,
+        memory_bytes: 256 << 20,
+        output_bytes: 16 << 20,
+    }
+}
+
+pub(crate) fn task() -> Task {
+    Task {
+        name: "count words".to_owned(),
+        customer: node(),
+        created: at(0),
+        program: BlobRef::of(b"program"),
+        args: vec!["--fast".to_owned()],
+        input: BlobRef::of(b"input"),
+        split: Split::Lines(LineSplit {
+            lines: u64::MAX,
+            bytes: 65_536,
+        }),
+        limits: limits(),
+        lease_millis: 60_000,
+        quorum: Quorum {
+            agree: 2,
+            error_max: 3,
+            total_max: 8,
+        },
+        merge: Merge::Sum,
+        edit: Some(Edit {
+            program: BlobRef::of(b"editor"),
+            args: vec![],
+            limits: limits(),
+        }),
+        on_failure: OnFailure::Fail,
+    }
+}
+
+pub(crate) fn offer() -> Offer {
+    Offer {
+        task: task_id(),
+        epoch: 1_800_000_000_000,
+        program: task().program.id,
+        program_bytes: 7,
+        profile: "wasmtime48-1".parse().unwrap(),
+        limits: limits(),
+        open_units: 64,
+        spread_millis: 500,
+        sortition: u16::MAX,
+        addresses: vec!["/ip4/192.0.2.1/tcp/4700".to_owned()],
+        issued: at(0),
+        expires: at(60),
+    }
+}
+
+pub(crate) fn role() -> RoleStatement {
+    RoleStatement {
+        protocol: 1,
+        roles: vec![Role::Coordinator, Role::Terminal, Role::Bootstrap],
+        expires: at(3_600),
+    }
+}
+
+pub(crate) fn blob_grant() -> BlobGrant {
+    let range = BlobRange {
+        blob: BlobRef::of(b"input").id,
+        start: 16,
+        bytes: 1 << 20,
+    };
+    BlobGrant {
+        reader: node(),
+        ranges: vec![range],
+        expires: at(600),
+    }
+}
+
+fn result() -> UnitResult {
+    UnitResult {
+        grant: GrantId::from_bytes([2; 16]),
+        unit: 7,
+        outcome: Outcome::Done,
+        fuel: 123_456,
+        output: BlobRef::of(b"42\n"),
+        inline: Some(b"42\n".to_vec()),
+    }
+}
+
+pub(crate) fn batch() -> Batch {
+    Batch::of(&[result()], node(), at(5))
+}
+
+pub(crate) fn grant() -> Grant {
+    Grant {
+        id: GrantId::from_bytes([2; 16]),
+        device: node(),
+        task: task_id(),
+        unit_count: 9,
+        program: task().program,
+        args: task().args,
+        limits: limits(),
+        profile: "wasmtime48-1".parse().unwrap(),
+        input: task().input,
+        units: vec![LeasedUnit {
+            unit: 7,
+            attempt: 1,
+            start: 70,
+            bytes: 10,
+            params: "53 81 9 9 44 72".to_owned(),
+        }],
+        issued: at(1),
+        deadline: at(61),
+    }
+}
+
+fn validated() -> ValidatedUnit {
+    let UnitResult {
+        unit,
+        outcome,
+        fuel,
+        output,
+        ..
+    } = result();
+    ValidatedUnit {
+        unit,
+        outcome,
+        fuel,
+        output,
+        agreed: vec![node()],
+        outvoted: vec![NodeId::from_bytes([9; 32])],
+    }
+}
+
+fn endings() -> [(&'static str, Ending); 3] {
+    [
+        ("done", Ending::Done(BlobRef::of(b"result"))),
+        ("failed", Ending::Failed("unit 3: out of fuel".to_owned())),
+        ("cancelled", Ending::Cancelled),
+    ]
+}
+
+pub(crate) fn entries() -> Vec<(&'static str, Entry)> {
+    let task = task_id();
+    let (device, batch, units) = (node(), batch().root, vec![validated()]);
+    let mut events = vec![
+        (
+            "accepted",
+            Event::TaskAccepted {
+                task,
+                signed: sign(self::task()),
+            },
+        ),
+        (
+            "validated",
+            Event::BatchValidated {
+                task,
+                device,
+                batch,
+                units,
+            },
+        ),
+    ];
+    events.extend(endings().map(|(name, ending)| (name, Event::TaskEnded { task, ending })));
+    let entry = |(name, event)| {
+        (
+            name,
+            Entry {
+                sequence: 300,
+                at: at(9),
+                event,
+            },
+        )
+    };
+    events.into_iter().map(entry).collect()
+}
+
+pub(crate) fn facts() -> Vec<(&'static str, Fact)> {
+    let (task, device, batch) = (task_id(), node(), batch().root);
+    let packed = BlobRef::of(b"input");
+    let divided = |table| Fact::Divided {
+        task,
+        division: Division { table, packed },
+    };
+    let tiles = TileGrid::new(300, 200, TileSplit { core: 128, halo: 9 }).unwrap();
+    let UnitResult {
+        unit,
+        outcome,
+        fuel,
+        output,
+        ..
+    } = result();
+    let votes = vec![Vote {
+        unit,
+        outcome,
+        fuel,
+        output,
+    }];
+    let mut facts = vec![
+        (
+            "accepted",
+            Fact::Accepted {
+                signed: sign(self::task()),
+                at: at(0),
+            },
+        ),
+        ("arrived", Fact::Arrived(task)),
+        ("divided_even", divided(UnitTable::even(95, 10).unwrap())),
+        ("divided_ends", divided(UnitTable::Ends(vec![10, 25, 95]))),
+        ("divided_tiles", divided(UnitTable::Tiles(tiles.into()))),
+        (
+            "reported",
+            Fact::Reported {
+                task,
+                device,
+                batch,
+                votes,
+            },
+        ),
+        (
+            "faulted",
+            Fact::Faulted {
+                task,
+                device,
+                unit,
+                fault: Fault::Killed,
+            },
+        ),
+        (
+            "merged",
+            Fact::Merged {
+                task,
+                merged: BlobRef::of(b"merged"),
+            },
+        ),
+        ("forgotten", Fact::Forgotten(task)),
+    ];
+    facts.extend(endings().map(|(name, ending)| {
+        (
+            name,
+            Fact::Ended {
+                task,
+                ending,
+                at: at(9),
+            },
+        )
+    }));
+    facts
+}
+
+pub(crate) fn work_requests() -> Vec<(&'static str, WorkRequest)> {
+    let large = UnitResult {
+        inline: None,
+        ..result()
+    };
+    let report = Report {
+        batch: sign(batch()),
+        results: vec![result(), large],
+        grants: vec![sign(grant())],
+    };
+    let pull = Pull {
+        want: 16,
+        profile: "wasmtime48-1".parse().unwrap(),
+        memory_bytes: 1 << 30,
+        renew: vec![GrantId::from_bytes([2; 16])],
+        abandoned: vec![Abandoned {
+            grant: GrantId::from_bytes([2; 16]),
+            unit: 8,
+            fault: Fault::TimedOut,
+        }],
+        report: Some(report),
+        share: vec!["/ip4/192.0.2.2/tcp/4700".to_owned()],
+    };
+    let idle = Pull {
+        report: None,
+        renew: vec![],
+        abandoned: vec![],
+        share: vec![],
+        ..pull.clone()
+    };
+    vec![
+        ("hello", WorkRequest::Hello),
+        ("pull", WorkRequest::Pull(Box::new(pull))),
+        ("pull_idle", WorkRequest::Pull(Box::new(idle))),
+        ("nudge", WorkRequest::Nudge(task_id())),
+    ]
+}
+
+pub(crate) fn work_replies() -> Vec<(&'static str, WorkReply)> {
+    let leased = Leased {
+        grant: sign(grant()),
+        inputs: Some(b"0123456789".to_vec()),
+        read: sign(blob_grant()),
+    };
+    let full = PullReply {
+        leased: Some(leased),
+        verdicts: vec![ResultVerdict::Counted, ResultVerdict::ShowGrant],
+        ended: vec![GrantId::from_bytes([3; 16])],
+        retry_millis: 0,
+        peers: vec!["/ip4/192.0.2.3/tcp/4700".to_owned()],
+    };
+    let empty = PullReply {
+        retry_millis: 5_000,
+        ..PullReply::default()
+    };
+    vec![
+        ("role", WorkReply::Role(sign(role()))),
+        ("pulled", WorkReply::Pulled(Box::new(full))),
+        ("pulled_nothing", WorkReply::Pulled(Box::new(empty))),
+        ("nudged", WorkReply::Nudged),
+        ("refused", WorkReply::Refused(Refusal::WrongProfile)),
+    ]
+}
+
+pub(crate) fn customer_requests() -> Vec<(&'static str, CustomerRequest)> {
+    vec![
+        ("submit", CustomerRequest::Submit(sign(task()))),
+        (
+            "watch",
+            CustomerRequest::Watch {
+                task: task_id(),
+                seen: 12,
+            },
+        ),
+        ("list", CustomerRequest::List),
+        ("cancel", CustomerRequest::Cancel(task_id())),
+    ]
+}
+
+pub(crate) fn customer_replies() -> Vec<(&'static str, CustomerReply)> {
+    let summary = TaskSummary {
+        task: task_id(),
+        name: "count words".to_owned(),
+        phase: Phase::Running,
+        units: 9,
+        done: 4,
+        accepted: at(0),
+    };
+    let tally = DeviceTally {
+        agreed: 4,
+        outvoted: 1,
+        lost: 2,
+        fuel: 99,
+        outvoted_units: vec![3],
+    };
+    let status = TaskStatus {
+        summary: summary.clone(),
+        version: 12,
+        uploaded: (12, 12),
+        leased: 3,
+        failed: BTreeMap::from([(3, "out of fuel".to_owned())]),
+        failed_count: 1,
+        fuel: 99,
+        devices: BTreeMap::from([(node(), tally)]),
+        waiting_for: Some("terminals".to_owned()),
+        result: Some(BlobRef::of(b"result")),
+    };
+    vec![
+        ("status", CustomerReply::Status(Box::new(status))),
+        ("tasks", CustomerReply::Tasks(vec![summary])),
+        (
+            "refused",
+            CustomerReply::Refused(Refusal::InvalidTask("name is \"\"".to_owned())),
+        ),
+    ]
+}
+
+pub(crate) fn blob_requests() -> Vec<(&'static str, BlobRequest)> {
+    let range = blob_grant().ranges[0];
+    vec![
+        ("own", BlobRequest { range, grant: None }),
+        (
+            "granted",
+            BlobRequest {
+                range,
+                grant: Some(sign(blob_grant())),
+            },
+        ),
+    ]
+}
+
+pub(crate) fn blob_replies() -> Vec<(&'static str, BlobReply)> {
+    vec![
+        ("follows", BlobReply::Follows(1 << 30)),
+        ("refused", BlobReply::Refused(Refusal::UnknownBlob)),
+    ]
+}
+
+/// Every variant of the closed lists, and the leaf of a result.
+pub(crate) fn words() -> Vec<(String, Vec<u8>)> {
+    fn list<T: Serialize>(name: &str, values: &[T]) -> (String, Vec<u8>) {
+        (name.to_owned(), codec::to_bytes(&values))
+    }
+    let trap = Outcome::Trap(Trap::Abi);
+    let outcomes = [
+        Outcome::Done,
+        Outcome::Exit(3),
+        trap,
+        Outcome::OutOfFuel,
+        Outcome::OutputLimit,
+        Outcome::Refused,
+    ];
+    let faults = [
+        Fault::StackOverflow,
+        Fault::TimedOut,
+        Fault::HostMemory,
+        Fault::CompileLimit,
+        Fault::Killed,
+        Fault::Unavailable,
+    ];
+    let refusals = [
+        Refusal::Malformed,
+        Refusal::Unverified,
+        Refusal::Stale,
+        Refusal::NotAdmitted,
+        Refusal::WrongRole,
+        Refusal::WrongProfile,
+        Refusal::UnknownTask,
+        Refusal::UnknownBlob,
+        Refusal::InvalidTask("why".to_owned()),
+        Refusal::Busy,
+    ];
+    let phases = [
+        Phase::Uploading,
+        Phase::Dividing,
+        Phase::Running,
+        Phase::Merging,
+        Phase::Editing,
+        Phase::Done,
+        Phase::Failed("why".to_owned()),
+        Phase::Cancelled,
+    ];
+    let verdicts = [
+        ResultVerdict::Counted,
+        ResultVerdict::Redundant,
+        ResultVerdict::NotLeased,
+        ResultVerdict::ShowGrant,
+        ResultVerdict::OutputMissing,
+        ResultVerdict::TaskEnded,
+    ];
+    let tiles = TileSplit { core: 512, halo: 3 };
+    vec![
+        list("traps", &TRAPS),
+        list("outcomes", &outcomes),
+        list("faults", &faults),
+        list("refusals", &refusals),
+        list("phases", &phases),
+        list("verdicts", &verdicts),
+        list("splits", &[Split::Bytes(10), Split::Tiles(tiles)]),
+        list("merges", &[Merge::Concat, Merge::Sum, Merge::Stitch]),
+        list("on_failure", &[OnFailure::Fail, OnFailure::Skip]),
+        ("result_leaf".to_owned(), result().leaf()),
+    ]
+}
+
+const TRAPS: [Trap; 6] = [
+    Trap::Unreachable,
+    Trap::MemoryOutOfBounds,
+    Trap::TableOutOfBounds,
+    Trap::IndirectCall,
+    Trap::Arithmetic,
+    Trap::Abi,
+];
