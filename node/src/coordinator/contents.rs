@@ -179,3 +179,50 @@ pub(super) fn forget(store: &Store, task: &TaskId) -> Result<Forgotten, ReadErro
     }
     Ok(Forgotten { rows, blobs })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TASK: TaskId = TaskId::from_bytes([7; 32]);
+
+    #[test]
+    fn an_output_that_is_agreed_on_at_once_is_only_in_the_row_of_its_unit() {
+        let output = BlobRef::of(b"prime");
+        let mut outputs = Outputs::default();
+        outputs.vote(&TASK, &output.id, b"prime");
+        outputs.agree(&TASK, 3, &output);
+        let rows: Vec<Row> = outputs.into_rows().collect();
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].key[..1], [UNIT]);
+        let unit: UnitOutput = codec::from_bytes(&rows[0].value, UNIT_ROW_BYTES_MAX).unwrap();
+        assert_eq!(unit.content.as_deref(), Some(&b"prime"[..]));
+    }
+
+    #[test]
+    fn an_output_keeps_its_own_row_while_a_vote_for_it_waits_for_others() {
+        let output = BlobRef::of(b"prime");
+        let mut outputs = Outputs::default();
+        // One unit is agreed on, another with the same output is not.
+        outputs.vote(&TASK, &output.id, b"prime");
+        outputs.vote(&TASK, &output.id, b"prime");
+        outputs.agree(&TASK, 3, &output);
+        let rows: Vec<Row> = outputs.into_rows().collect();
+        let own = rows.iter().find(|row| row.key[0] == OUTPUT).unwrap();
+        assert_eq!(own.key, output_key(&TASK, &output.id));
+        assert_eq!(own.value, b"prime");
+        assert_eq!(rows.len(), 2);
+    }
+
+    #[test]
+    fn the_largest_small_output_fits_the_row_of_its_unit() {
+        let content = vec![255; usize::try_from(INLINE_UNIT_BYTES_MAX).unwrap()];
+        let mut outputs = Outputs::default();
+        let output = BlobRef::of(&content);
+        outputs.vote(&TASK, &output.id, &content);
+        outputs.agree(&TASK, u32::MAX, &output);
+        let row = outputs.into_rows().next().unwrap();
+        let unit: UnitOutput = codec::from_bytes(&row.value, UNIT_ROW_BYTES_MAX).unwrap();
+        assert_eq!(unit.content, Some(content));
+    }
+}
