@@ -48,14 +48,6 @@ impl Network {
         let opened = control.open_stream(peer::peer_of(to), protocol);
         opened.await.unwrap()
     }
-
-    /// Accepts streams of any protocol.
-    pub(crate) fn accept_streams(
-        &self,
-        protocol: StreamProtocol,
-    ) -> libp2p_stream::IncomingStreams {
-        self.streams.0.clone().accept(protocol).unwrap()
-    }
 }
 
 impl TestNode {
