@@ -40,6 +40,7 @@ use crate::clock;
 use crate::error::chain;
 use crate::fault::{self, Point};
 use crate::network::{Answer, Network};
+use crate::terminal;
 use watchers::Watchers;
 
 /// Messages that wait for the coordinator: more make their senders wait.
@@ -82,6 +83,8 @@ pub enum Message {
     Complete(Box<CheckedPull>, BTreeSet<(GrantId, u32)>),
     /// The operator asks.
     Operator(Operator),
+    /// This node is a terminal too, to be nudged here.
+    Beside(mpsc::Sender<terminal::Message>),
 }
 
 impl Message {
@@ -188,6 +191,8 @@ pub struct Shell {
     forgotten: Vec<BlobId>,
     snapshot_at: u64,
     snapshot_every: u64,
+    /// The terminal of this node.
+    beside: Option<mpsc::Sender<terminal::Message>>,
     stopping: bool,
 }
 
@@ -254,6 +259,7 @@ impl Shell {
             forgotten: Vec::new(),
             snapshot_at,
             snapshot_every,
+            beside: None,
             stopping: false,
         })
     }
@@ -339,6 +345,7 @@ impl Shell {
             Message::Checked(pull) => self.complete_pull(now, pull, effects),
             Message::Complete(pull, missing) => self.pulled(now, *pull, missing, effects),
             Message::Operator(operator) => self.operator(now, operator, effects),
+            Message::Beside(terminal) => self.beside = Some(terminal),
         }
     }
 
@@ -527,11 +534,14 @@ impl Shell {
 
     fn nudge(&self, to: NodeId, task: TaskId) {
         let parts = self.parts.clone();
-        tokio::spawn(async move {
-            if to == parts.me {
-                // The terminal of this node asks again by itself.
-                return;
+        if to == parts.me {
+            if let Some(terminal) = &self.beside {
+                // A terminal whose mailbox is full has work.
+                let _ = terminal.try_send(terminal::nudge(to, task));
             }
+            return;
+        }
+        tokio::spawn(async move {
             if let Err(error) = parts.network.ask_work(to, WorkRequest::Nudge(task)).await {
                 tracing::debug!(terminal = ?to, "cannot nudge: {error}");
             }

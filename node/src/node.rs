@@ -96,6 +96,10 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
             (store, access.clone(), peers.clone()),
         )?);
     }
+    if let (Some(coordinator), Some(terminal)) = (&running.coordinator, &running.terminal) {
+        let beside = coordinator::Message::Beside(terminal.mailbox.clone());
+        let _ = coordinator.mailbox.send(beside).await;
+    }
     let serving = blobs::serve(&network, stores, access, ServeLimits::default());
     let socket = crate::admin::listen(&folder.socket())
         .with_context(|| format!("open the admin socket {}", folder.socket().display()))?;
