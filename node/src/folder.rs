@@ -95,7 +95,9 @@ impl Folder {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                write_format(root, &path).map_err(|source| FolderError::Io { path, source })?;
+                let text = format!("{FORMAT_TEXT}{FORMAT}\n");
+                write_whole(&path, text.as_bytes())
+                    .map_err(|source| FolderError::Io { path, source })?;
             }
             Err(source) => return Err(FolderError::Io { path, source }),
         }
@@ -180,10 +182,11 @@ impl Folder {
     }
 }
 
-/// Writes the format as a whole: another process may open the folder at the same moment, and this one may be killed.
-fn write_format(root: &Path, path: &Path) -> io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(root)?;
-    file.write_all(format!("{FORMAT_TEXT}{FORMAT}\n").as_bytes())?;
+/// Writes a small file as a whole: another process may look for it at the same moment, and this one may be killed.
+pub(crate) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(content)?;
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
 }

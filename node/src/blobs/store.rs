@@ -460,7 +460,8 @@ fn check_format(folder: &Path) -> Result<(), StoreError> {
             found: found.chars().take(80).collect(),
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            fs::write(&path, FORMAT).map_err(|source| io_error("write", &path, source))
+            let written = crate::folder::write_whole(&path, FORMAT.as_bytes());
+            written.map_err(|source| io_error("write", &path, source))
         }
         Err(source) => Err(io_error("read", &path, source)),
     }
