@@ -5,8 +5,8 @@
 //! with the hashes that prove it. A reader checks each group against the root before it writes it, and what it has
 //! written stays when the transfer breaks: the next attempt checks what is there and goes on behind it.
 //!
-//! - [`store`]: files in a folder, with a bound on their bytes.
-//! - [`access`]: who may read what.
+//! - `store`: files in a folder, with a bound on their bytes.
+//! - `access`: who may read what.
 //! - [`serve`]: answers streams of `/tally/blob/1`.
 //! - [`fetch`]: reads from another node, a whole blob into the store or a range into memory.
 //!

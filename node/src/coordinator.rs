@@ -2,7 +2,7 @@
 //! what it records, and then carries out its other effects in their order.
 //!
 //! Group commit: while one group of records is being written, inputs gather in the mailbox; the next turn takes
-//! up to [`INPUTS_MAX`] of them and commits their records at once. If the disk does not take a group, the process
+//! up to `INPUTS_MAX` of them and commits their records at once. If the disk does not take a group, the process
 //! stops: nothing that follows from it has left.
 
 mod contents;

@@ -1,15 +1,15 @@
 //! The overlay: how nodes find each other and talk, over libp2p.
 //!
-//! One task owns the libp2p swarm ([`service`]); everybody else holds a [`Network`], a cloneable handle that asks it
+//! One task owns the libp2p swarm (`service`); everybody else holds a [`Network`], a cloneable handle that asks it
 //! through a bounded queue. What happens comes to the owner of the node as [`NetworkEvent`]s, through another bounded
 //! queue: when it is full, questions of peers are answered with [`tally_protocol::message::Refusal::Busy`] and the swarm goes on.
 //!
-//! - **Asking** ([`conversation`], [`work`], [`customer`]): a question and its answer over one stream, as CBOR within
+//! - **Asking** (`conversation`, `work`, `customer`): a question and its answer over one stream, as CBOR within
 //!   the bound of the conversation. `Hello` is answered here with the signed roles of the node.
-//! - **Finding** ([`discovery`]): a coordinator tells the Kademlia servers that it is there, the others look for
+//! - **Finding** (`discovery`): a coordinator tells the Kademlia servers that it is there, the others look for
 //!   it; gossip, mDNS and the peers of the last run are further sources. Wherever a candidate comes from, it counts
 //!   as a coordinator only once it has shown a valid signed role statement over its own connection.
-//! - **Gossip** ([`gossip`]): offers are checked before anybody acts on them or passes them on.
+//! - **Gossip** (`gossip`): offers are checked before anybody acts on them or passes them on.
 //! - **Content**: streams of `/tally/blob/1` are handed to [`crate::blobs`].
 //!
 //! Invariants: nothing here grows without a bound; no signature is checked on the task that drives the swarm; a peer
