@@ -267,4 +267,15 @@ mod tests {
         );
         assert!(toml::from_str::<Config>("[coordinator]\ncustomers = [\"nobody\"]").is_err());
     }
+
+    #[test]
+    fn the_documented_configuration_is_the_default() {
+        let page = include_str!("../../docs/operations.md");
+        let (_, rest) = page.split_once("```toml\n").unwrap();
+        let (text, _) = rest.split_once("```").unwrap();
+        let mut written: Config = toml::from_str(text).unwrap();
+        let default = Config::default();
+        written.terminal.slots = default.terminal.slots;
+        assert_eq!(format!("{written:?}"), format!("{default:?}"));
+    }
 }
