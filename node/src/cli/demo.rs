@@ -14,9 +14,10 @@ use serde_json::json;
 use tally_imaging::{DecodeLimits, Picture, decode_file};
 use tally_protocol::message::customer::TaskStatus;
 use tally_protocol::unit::Limits;
+use tally_sandbox::Program;
 
 use super::output::{grouped, table};
-use super::program::{program_of, run_here};
+use super::program::run_here;
 use super::{Common, Exit, Failure, Output};
 use crate::programs::builtin;
 use nodes::Nodes;
@@ -204,7 +205,7 @@ impl Demo {
         };
         let params = format!("{width} {height} 0 0 {width} {height}");
         let whole = run_here(
-            &program_of(module),
+            &Program::new(module.into()),
             &args,
             limits,
             (0, 1, params),

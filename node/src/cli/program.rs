@@ -1,7 +1,6 @@
 //! `tally program`: check a program, and run one unit of it here, in the same sandbox as anywhere.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -294,9 +293,4 @@ pub(super) fn run_here(
         compile_time: report.compile_time,
         refusal: report.refusal,
     })
-}
-
-/// Returns the program of a module.
-pub(super) fn program_of(module: Vec<u8>) -> Program {
-    Program::new(Arc::from(module))
 }

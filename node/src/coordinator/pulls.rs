@@ -85,16 +85,13 @@ impl Shell {
         let Some(report) = &pull.report else {
             return Vec::new();
         };
-        let wanted = report
-            .results
-            .iter()
-            .filter(|result| self.machine.wants_output(pull.from, result, &report.grants));
-        wanted
-            .filter_map(|result| {
-                let task = self.machine.task_of(pull.from, result, &report.grants)?;
-                Some((task, (result.grant, result.unit), result.output))
-            })
-            .collect()
+        let wanted = report.results.iter().filter_map(|result| {
+            let task = self
+                .machine
+                .wants_output(pull.from, result, &report.grants)?;
+            Some((task, (result.grant, result.unit), result.output))
+        });
+        wanted.collect()
     }
 
     pub(super) fn pulled(

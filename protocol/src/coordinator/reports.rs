@@ -111,28 +111,17 @@ impl Coordinator {
         Ok(task)
     }
 
-    /// Returns whether the shell should read this large output before it hands over the report.
+    /// Returns the task for which the shell should read this large output before it hands over the report; none if
+    /// the output is not wanted.
     #[must_use]
     pub fn wants_output(
         &self,
         from: NodeId,
         result: &UnitResult,
         shown: &[Verified<Grant>],
-    ) -> bool {
-        result.outcome.is_done()
-            && result.inline.is_none()
-            && self.judge(from, result, shown).is_ok()
-    }
-
-    /// Returns the task of a result that [`Coordinator::wants_output`] approved.
-    #[must_use]
-    pub fn task_of(
-        &self,
-        from: NodeId,
-        result: &UnitResult,
-        shown: &[Verified<Grant>],
     ) -> Option<TaskId> {
-        self.judge(from, result, shown).ok()
+        let is_large = result.outcome.is_done() && result.inline.is_none();
+        is_large.then(|| self.judge(from, result, shown).ok())?
     }
 
     pub(super) fn vote(

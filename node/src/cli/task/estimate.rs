@@ -10,12 +10,12 @@ use tally_protocol::message::blob::BlobRange;
 use tally_protocol::points::Points;
 use tally_protocol::task::Task;
 use tally_protocol::unit::Outcome;
-use tally_sandbox::UnitRun;
+use tally_sandbox::{Program, UnitRun};
 
 use super::submit::{contents, read_job, usage};
 use crate::blobs::{BlobStore, StoreLimits};
 use crate::cli::output::{BarUnit, grouped};
-use crate::cli::program::{program_of, run_here};
+use crate::cli::program::run_here;
 use crate::cli::{Common, Exit, Failure};
 use crate::clock;
 use crate::coordinator::division::divide;
@@ -68,9 +68,8 @@ pub(super) fn estimate(common: &Common, path: &Path) -> Result<(), Failure> {
     let division = divide(&task, &store, scratch.path())
         .map_err(|reason| Failure::new(Exit::Usage, format!("cut the input: {reason}")))?;
     let count = division.table.count();
-    let program = program_of(std::fs::read(
-        store.path(task.program.id).context("find the program")?,
-    )?);
+    let module = std::fs::read(store.path(task.program.id).context("find the program")?)?;
+    let program = Program::new(module.into());
     let mut samples = Vec::new();
     for index in BTreeSet::from([0, count / 2, count - 1]) {
         let (start, bytes) = division.table.range(index).unwrap_or_default();
