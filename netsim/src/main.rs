@@ -1,0 +1,3 @@
+//! The `netsim` command.
+
+fn main() {}
