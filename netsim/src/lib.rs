@@ -10,4 +10,6 @@
 
 pub mod chance;
 pub mod moment;
+pub mod overlay;
+pub mod peer;
 pub mod report;
