@@ -302,7 +302,7 @@ pub struct Leased {
 }
 
 /// What became of a reported result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResultVerdict {
     /// It counts.
