@@ -9,5 +9,6 @@
 //! system's random numbers while a world runs; every random draw comes from a [`chance::Chance`] that one thing owns.
 
 pub mod chance;
+pub mod disk;
 pub mod moment;
 pub mod report;
