@@ -94,7 +94,7 @@ impl Disk {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Every change of the state is made only once it can no longer fail.
+        // Nothing panics halfway through a change of the state.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -12,3 +12,4 @@ pub mod chance;
 pub mod disk;
 pub mod moment;
 pub mod report;
+pub mod signatures;
