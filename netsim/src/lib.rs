@@ -9,7 +9,9 @@
 //! system's random numbers while a world runs; every random draw comes from a [`chance::Chance`] that one thing owns.
 
 pub mod chance;
+pub mod disk;
 pub mod moment;
 pub mod overlay;
 pub mod peer;
 pub mod report;
+pub mod signatures;
