@@ -15,7 +15,7 @@ use ed25519_dalek::SigningKey;
 use tally_ledger::store::{Change, Identity, Store};
 use tally_protocol::codec;
 use tally_protocol::coordinator::{
-    Coordinator, CoordinatorConfig, Customers, Effect, Fact, Input, Question, Row,
+    Coordinator, CoordinatorConfig, Customers, Effect, Input, Question,
 };
 use tally_protocol::id::{GrantId, NodeId, TaskId};
 use tally_protocol::message::Refusal;
@@ -129,11 +129,12 @@ struct Group {
 }
 
 /// Who asked, and what.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Asker {
     peer: Peer,
     ask: u64,
-    is_customer: bool,
+    /// What a terminal reported; none of a customer.
+    results: Option<Vec<(GrantId, u32)>>,
 }
 
 impl CoordinatorNode {
@@ -182,7 +183,8 @@ impl CoordinatorNode {
             network: stage.network.clone(),
             node: self.id,
         };
-        let opened = Store::on_backend(self.disk.clone(), identity);
+        let now = self.setup.clock.read(stage.now);
+        let opened = Store::on_backend(self.disk.clone(), &identity, now);
         let store = opened.expect("a store opens after any crash");
         let loaded = store.load().expect("a store that opens can be read");
         let snapshot = loaded.snapshot.as_ref();
@@ -365,7 +367,14 @@ impl CoordinatorNode {
                 let shown = &report.grants;
                 up.machine.wants_output(device, result, shown).is_some()
             })
-            .map(|UnitResult { grant, unit, output, .. }| (*grant, *unit, *output))
+            .map(
+                |UnitResult {
+                     grant,
+                     unit,
+                     output,
+                     ..
+                 }| (*grant, *unit, *output),
+            )
             .collect();
         if wanted.is_empty() {
             let missing = BTreeSet::new();
@@ -373,7 +382,7 @@ impl CoordinatorNode {
         }
         let (mut at, mut missing) = (stage.now, BTreeSet::new());
         for (grant, unit, output) in wanted {
-            let serves = stage.onlookers.serves(from, &output);
+            let serves = stage.readable.contains(&(from, output.id));
             let ways = (from, self.peer);
             match serves.then(|| stage.links.stream(stage.now, ways, output.bytes)) {
                 Some(Some(arrival)) => at = at.max(arrival),
@@ -410,11 +419,14 @@ impl CoordinatorNode {
         pull: Pull,
         report: Option<(VerifiedReport, BTreeSet<(GrantId, u32)>)>,
     ) {
-        let is_customer = false;
+        let results = report
+            .as_ref()
+            .map_or(&[][..], |(report, _)| &report.results);
+        let results = results.iter().map(|result| (result.grant, result.unit));
         let asker = Asker {
             peer,
             ask,
-            is_customer,
+            results: Some(results.collect()),
         };
         let Some(question) = self.question(asker) else {
             return;
@@ -432,12 +444,8 @@ impl CoordinatorNode {
 
     fn asked(&mut self, stage: &mut Stage, (peer, ask): (Peer, u64), request: CustomerRequest) {
         let by = stage.directory.id(peer);
-        let is_customer = true;
-        let asker = Asker {
-            peer,
-            ask,
-            is_customer,
-        };
+        let results = None;
+        let asker = Asker { peer, ask, results };
         let refuse = |refusal| Body::CustomerAnswered(CustomerReply::Refused(refusal));
         match request {
             CustomerRequest::Submit(signed) => {
@@ -552,7 +560,10 @@ impl CoordinatorNode {
             return;
         };
         stage.onlookers.commits(stage.now, self.peer, &change);
-        let committed = up.store.commit(change).expect("the disk has power and space");
+        let committed = up
+            .store
+            .commit(change)
+            .expect("the disk has power and space");
         if committed.journal_end - up.snapshot_at >= self.setup.snapshot_every {
             let snapshot = up.machine.snapshot();
             let written = up.store.write_snapshot(committed.journal_end, &snapshot);

@@ -108,6 +108,12 @@ pub fn merge(outputs: impl Iterator<Item = (u32, BlobRef)>) -> BlobRef {
     BlobRef::of(&merged)
 }
 
+/// Returns what the editor makes of a merged result.
+#[must_use]
+pub fn edited(merged: &BlobRef) -> BlobRef {
+    BlobRef::of(&codec::to_bytes(&("edited", merged)))
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -134,9 +140,14 @@ mod tests {
         let mut execution = Execution::default();
         assert_eq!(execution.right(&task, 0), None);
         execution.add(task, nature);
-        let all: Vec<Ran> = (0..1_000).filter_map(|unit| execution.right(&task, unit)).collect();
+        let all: Vec<Ran> = (0..1_000)
+            .filter_map(|unit| execution.right(&task, unit))
+            .collect();
         assert_eq!(all[3], execution.right(&task, 3).unwrap());
-        let failed = all.iter().filter(|ran| ran.outcome != Outcome::Done).count();
+        let failed = all
+            .iter()
+            .filter(|ran| ran.outcome != Outcome::Done)
+            .count();
         assert!((150..250).contains(&failed), "{failed}");
         let done: Vec<&Ran> = all.iter().filter(|ran| ran.outcome.is_done()).collect();
         assert_ne!(done[0].output, done[1].output);

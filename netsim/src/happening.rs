@@ -329,6 +329,13 @@ pub enum Happening {
         /// What, in a word or two.
         how: &'static str,
     },
+    /// A node is in a state in which none may be.
+    Breached {
+        /// The node.
+        by: Peer,
+        /// What is wrong.
+        what: String,
+    },
     /// Something befalls the world.
     Marked(Mark),
 }
@@ -355,6 +362,25 @@ pub enum Mark {
     Crash(Peer, bool),
     /// A coordinator starts again.
     Restart(Peer),
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CutBegins(number) => write!(f, "cut {number} begins"),
+            Self::CutEnds(number) => write!(f, "cut {number} ends"),
+            Self::Calm => f.pad("faults stop"),
+            Self::Crash(peer, false) => write!(f, "coordinator {} crashes", peer.0),
+            Self::Crash(peer, true) => {
+                write!(
+                    f,
+                    "coordinator {} crashes in the middle of a commit",
+                    peer.0
+                )
+            }
+            Self::Restart(peer) => write!(f, "coordinator {} is back", peer.0),
+        }
+    }
 }
 
 /// Somebody who looks on.

@@ -166,7 +166,11 @@ impl Links {
     /// Returns the probability that a copy of an offer of this node is lost on its way.
     #[must_use]
     pub fn gossip_loss(&self, from: Peer) -> f64 {
-        if self.is_calm { 0.0 } else { self.lines[from.index()].loss }
+        if self.is_calm {
+            0.0
+        } else {
+            self.lines[from.index()].loss
+        }
     }
 
     /// Returns a time that a message takes from one node to another, besides its length.

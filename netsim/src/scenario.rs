@@ -324,7 +324,9 @@ pub enum ScenarioError {
         bounds: String,
     },
     /// A line that is not there.
-    #[error("read the scenario: there is no line {name:?}; there are {known}, and [lines.{name}] makes one")]
+    #[error(
+        "read the scenario: there is no line {name:?}; there are {known}, and [lines.{name}] makes one"
+    )]
     UnknownLine {
         /// The name.
         name: String,
@@ -447,12 +449,20 @@ impl Terminals {
             Presence::Daily { from, to, spread } => {
                 bounded("terminals.presence.daily.from", from, Duration::ZERO..=day)?;
                 bounded("terminals.presence.daily.to", to, Duration::ZERO..=day)?;
-                bounded("terminals.presence.daily.spread", spread, Duration::ZERO..=day / 8)
+                bounded(
+                    "terminals.presence.daily.spread",
+                    spread,
+                    Duration::ZERO..=day / 8,
+                )
             }
             Presence::Exponential { up, down } => {
                 let second = Duration::from_secs(1);
                 bounded("terminals.presence.exponential.up", up, second..=UNTIL_MAX)?;
-                bounded("terminals.presence.exponential.down", down, second..=UNTIL_MAX)
+                bounded(
+                    "terminals.presence.exponential.down",
+                    down,
+                    second..=UNTIL_MAX,
+                )
             }
         }
     }
@@ -466,8 +476,16 @@ impl Tasks {
         bounded("tasks.spread", self.spread, 0.0..=3.0)?;
         bounded("tasks.input", self.input.0, 1..=1 << 30)?;
         bounded("tasks.output", self.output.0, 1..=1 << 30)?;
-        bounded("tasks.lease", self.lease, Duration::from_secs(1)..=UNTIL_MAX)?;
-        bounded("tasks.unit_time", self.unit_time, Duration::from_micros(1)..=UNTIL_MAX)?;
+        bounded(
+            "tasks.lease",
+            self.lease,
+            Duration::from_secs(1)..=UNTIL_MAX,
+        )?;
+        bounded(
+            "tasks.unit_time",
+            self.unit_time,
+            Duration::from_micros(1)..=UNTIL_MAX,
+        )?;
         if let Some(coordinator) = self.coordinator {
             bounded("tasks.coordinator", coordinator, 0..=coordinators - 1)?;
         }
@@ -521,9 +539,15 @@ mod tests {
     #[test]
     fn a_scenario_is_read_with_its_defaults() {
         let scenario = Scenario::parse("small", SMALL).unwrap();
-        assert_eq!((scenario.name.as_str(), scenario.terminals[0].count), ("small", 3));
+        assert_eq!(
+            (scenario.name.as_str(), scenario.terminals[0].count),
+            ("small", 3)
+        );
         assert_eq!(scenario.tasks[0].agree, 2);
-        assert_eq!(scenario.line("home").unwrap().latency, Duration::from_millis(12));
+        assert_eq!(
+            scenario.line("home").unwrap().latency,
+            Duration::from_millis(12)
+        );
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! What all nodes of a world share: time and what is to come, the lines, the overlay, who is who, and those who look on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tally_protocol::id::{NetworkId, NodeId};
+use tally_protocol::codec;
+use tally_protocol::id::{BlobId, NetworkId, NodeId};
 use tally_protocol::message::announce::Offer;
 use tally_protocol::message::customer::{CustomerReply, CustomerRequest};
 use tally_protocol::message::work::{WorkReply, WorkRequest};
-use tally_protocol::codec;
 use tally_protocol::signed::Signed;
 use tally_protocol::time::Timestamp;
 use tally_protocol::unit::ProfileId;
@@ -126,7 +127,8 @@ pub struct Directory {
 impl Directory {
     /// Adds a node, which is not there yet.
     pub(crate) fn add(&mut self, id: NodeId) -> Peer {
-        let peer = Peer(u32::try_from(self.ids.len()).expect("a world has a bounded number of nodes"));
+        let peer =
+            Peer(u32::try_from(self.ids.len()).expect("a world has a bounded number of nodes"));
         self.ids.push(id);
         self.peers.insert(id, peer);
         self.starts.push(0);
@@ -215,18 +217,25 @@ pub struct Stage {
     pub(crate) links: Links,
     pub(crate) kademlia: Kademlia,
     pub(crate) gossip: Gossip,
-    pub(crate) execution: Execution,
+    pub(crate) execution: Arc<Execution>,
     pub(crate) signatures: Signatures,
     pub(crate) onlookers: Onlookers,
     /// Who is connected to each coordinator.
     connections: BTreeMap<Peer, BTreeSet<Peer>>,
+    /// Large outputs that terminals let coordinators read.
+    pub(crate) readable: BTreeSet<(Peer, BlobId)>,
     queue: Queue<Event>,
     asked: u64,
     pub(crate) chance: Chance,
 }
 
 impl Stage {
-    pub(crate) fn new(seed: u64, directory: Directory, links: Links, onlookers: Onlookers) -> Self {
+    pub(crate) fn new(
+        seed: u64,
+        directory: Directory,
+        (links, execution): (Links, Arc<Execution>),
+        onlookers: Onlookers,
+    ) -> Self {
         Self {
             now: Moment::START,
             seed,
@@ -236,10 +245,11 @@ impl Stage {
             links,
             kademlia: Kademlia::new(),
             gossip: Gossip::new(),
-            execution: Execution::default(),
+            execution,
             signatures: Signatures::default(),
             onlookers,
             connections: BTreeMap::new(),
+            readable: BTreeSet::new(),
             queue: Queue::default(),
             asked: 0,
             chance: Chance::new(seed, "stage", 0),
@@ -255,6 +265,12 @@ impl Stage {
 
     pub(crate) fn note(&mut self, what: &Happening) {
         self.onlookers.see(self.now, what);
+    }
+
+    /// Notes that something is wrong that no input may cause.
+    pub(crate) fn breach(&mut self, by: Peer, what: &str) {
+        let what = what.to_owned();
+        self.note(&Happening::Breached { by, what });
     }
 
     pub(crate) fn plan(&mut self, at: Moment, event: Event) {
@@ -280,6 +296,11 @@ impl Stage {
     /// Lets a node be gone.
     pub(crate) fn stop(&mut self, node: Peer, how: Stop) {
         self.gossip.leave(node);
+        let (first, last) = (BlobId::from_bytes([0; 32]), BlobId::from_bytes([255; 32]));
+        let readable = self.readable.range((node, first)..=(node, last));
+        for gone in readable.copied().collect::<Vec<_>>() {
+            self.readable.remove(&gone);
+        }
         self.directory.up[node.index()] = false;
         self.note(&Happening::Stopped { node, how });
     }

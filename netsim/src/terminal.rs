@@ -8,7 +8,6 @@ mod link;
 mod runs;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use tally_protocol::coordinator::Question;
@@ -17,9 +16,10 @@ use tally_protocol::message::Refusal;
 use tally_protocol::message::work::{
     Batch, Grant, Leased, Pull, PullReply, Report, WorkReply, WorkRequest,
 };
-use tally_protocol::signed::{Signed, Verified};
-use tally_protocol::task::BlobRef;
-use tally_protocol::terminal::{Answer, Effect, Input, Job, PullOut, Run, Terminal, TerminalConfig};
+use tally_protocol::signed::Verified;
+use tally_protocol::terminal::{
+    Answer, Effect, Input, Job, PullOut, Run, Terminal, TerminalConfig,
+};
 
 use crate::chance::Chance;
 use crate::conduct::{Cheat, Conduct, Me, Message};
@@ -91,8 +91,6 @@ struct Up {
     asks: BTreeMap<u64, Asked>,
     grants: BTreeMap<GrantId, Held>,
     jobs: BTreeMap<Job, GrantId>,
-    /// Large outputs that may be read.
-    outputs: BTreeSet<BlobId>,
     meshed: BTreeSet<Peer>,
     sweeps: u32,
 }
@@ -137,11 +135,9 @@ impl TerminalNode {
         self.up.as_ref().map(|up| &up.machine)
     }
 
-    /// Returns grants and outputs that the driver keeps for the machine.
-    pub(crate) fn kept(&self) -> (usize, usize) {
-        self.up
-            .as_ref()
-            .map_or((0, 0), |up| (up.grants.len(), up.outputs.len()))
+    /// Returns the grants that the driver keeps for the machine.
+    pub(crate) fn grants(&self) -> usize {
+        self.up.as_ref().map_or(0, |up| up.grants.len())
     }
 
     /// Comes.
@@ -160,7 +156,6 @@ impl TerminalNode {
             asks: BTreeMap::new(),
             grants: BTreeMap::new(),
             jobs: BTreeMap::new(),
-            outputs: BTreeSet::new(),
             meshed: BTreeSet::new(),
             sweeps: 0,
         });
@@ -295,8 +290,8 @@ impl TerminalNode {
                 }
             }
             Effect::Discard(outputs) => {
-                if let Some(up) = &mut self.up {
-                    up.outputs.retain(|output| !outputs.contains(output));
+                for output in outputs {
+                    stage.readable.remove(&(self.peer, output));
                 }
             }
             Effect::Dial(offer) => {
@@ -313,13 +308,16 @@ impl TerminalNode {
             return;
         };
         let now = self.setup.clock.read(stage.now);
-        if let Some(up) = &mut self.up {
+        if self.conduct.serves_outputs() {
             let large = out.results.iter().filter(|result| result.inline.is_none());
-            up.outputs.extend(large.map(|result| result.output.id));
+            let readable = large.map(|result| (self.peer, result.output.id));
+            stage.readable.extend(readable);
         }
         let report = (!out.results.is_empty()).then(|| {
             let batch = Batch::of(&out.results, out.to, now);
-            let batch = stage.signatures.sign(batch, &stage.network, &self.setup.key);
+            let batch = stage
+                .signatures
+                .sign(batch, &stage.network, &self.setup.key);
             Report {
                 batch: batch.signed().clone(),
                 results: out.results,
@@ -346,7 +344,10 @@ impl TerminalNode {
     }
 
     fn note_pull(&self, stage: &mut Stage, to: Peer, pull: &Pull) {
-        let results = pull.report.as_ref().map_or(&[][..], |report| &report.results);
+        let results = pull
+            .report
+            .as_ref()
+            .map_or(&[][..], |report| &report.results);
         stage.note(&Happening::Pulled {
             by: self.peer,
             to,
@@ -446,9 +447,13 @@ impl TerminalNode {
         let Some(up) = &self.up else {
             return;
         };
-        let tied = up.ties.iter().filter(|(_, tie)| matches!(tie, Tie::Connected));
-        let coordinators: Vec<(Peer, NodeId)> =
-            tied.map(|(peer, _)| (*peer, stage.directory.id(*peer))).collect();
+        let tied = up
+            .ties
+            .iter()
+            .filter(|(_, tie)| matches!(tie, Tie::Connected));
+        let coordinators: Vec<(Peer, NodeId)> = tied
+            .map(|(peer, _)| (*peer, stage.directory.id(*peer)))
+            .collect();
         let me = me(&self.setup, (self.peer, self.id), stage, &coordinators);
         let cheats = self.conduct.act(&me, &mut self.chance);
         for Cheat { how, to, message } in cheats {
@@ -471,12 +476,6 @@ impl TerminalNode {
             let pause = every.mul_f64(0.5 + self.chance.part());
             self.plan(stage, stage.now + pause, Within::Act);
         }
-    }
-
-    /// Returns whether it gives this output to the coordinator.
-    pub(crate) fn serves(&self, output: &BlobRef) -> bool {
-        let has = |up: &Up| up.outputs.contains(&output.id);
-        self.conduct.serves_outputs() && self.up.as_ref().is_some_and(has)
     }
 }
 

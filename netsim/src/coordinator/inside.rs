@@ -48,7 +48,9 @@ impl CoordinatorNode {
         let customer = stage.directory.peer(&task.customer);
         let customer = customer.filter(|customer| stage.can_talk(self.peer, *customer));
         let arrival = customer.and_then(|customer| {
-            let at = stage.links.stream(stage.now, (customer, self.peer), bytes)?;
+            let at = stage
+                .links
+                .stream(stage.now, (customer, self.peer), bytes)?;
             Some((at, customer, stage.directory.start(customer)))
         });
         match arrival {
@@ -59,12 +61,7 @@ impl CoordinatorNode {
         }
     }
 
-    pub(super) fn fetched(
-        &mut self,
-        stage: &mut Stage,
-        task: TaskId,
-        (from, start): (Peer, u32),
-    ) {
+    pub(super) fn fetched(&mut self, stage: &mut Stage, task: TaskId, (from, start): (Peer, u32)) {
         if stage.can_talk(self.peer, from) && stage.directory.start(from) == start {
             let result = Ok(());
             self.push(stage, Input::Arrived { task, result });
@@ -167,7 +164,12 @@ pub(crate) fn outputs(store: &Store, task: &TaskId) -> Vec<(u32, BlobRef)> {
 }
 
 fn has_content(store: &Store, task: &TaskId, output: &BlobRef) -> bool {
-    let key = [task.as_bytes().as_slice(), &[OUTPUT_ROW], output.id.as_bytes()].concat();
+    let key = [
+        task.as_bytes().as_slice(),
+        &[OUTPUT_ROW],
+        output.id.as_bytes(),
+    ]
+    .concat();
     let content = store.row(&key).expect("the disk can be read");
     content.is_some_and(|content| BlobRef::of(&content) == *output)
 }

@@ -20,9 +20,13 @@ impl CoordinatorNode {
     pub(super) fn release(&mut self, stage: &mut Stage, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Record(_) | Effect::Append(_) | Effect::Keep { .. } | Effect::Forget(_) => {}
+                Effect::Record(_) | Effect::Append(_) | Effect::Keep { .. } | Effect::Forget(_) => {
+                }
                 Effect::Answer { question, answer } => {
-                    let asker = self.up.as_mut().and_then(|up| up.questions.remove(&question));
+                    let asker = self
+                        .up
+                        .as_mut()
+                        .and_then(|up| up.questions.remove(&question));
                     if let Some(asker) = asker {
                         self.answer(stage, asker, answer);
                     }
@@ -57,13 +61,13 @@ impl CoordinatorNode {
         let to = (asker.peer, asker.ask);
         match answer {
             Answer::Status(status) => self.tell(stage, to, *status),
-            Answer::Pulled(pulled) => self.answer_pull(stage, to, *pulled),
-            Answer::Refused(refusal) => self.refuse(stage, asker, refusal),
+            Answer::Pulled(pulled) => self.answer_pull(stage, asker, *pulled),
+            Answer::Refused(refusal) => self.refuse(stage, &asker, refusal),
         }
     }
 
-    fn refuse(&self, stage: &mut Stage, asker: Asker, refusal: Refusal) {
-        let body = if asker.is_customer {
+    fn refuse(&self, stage: &mut Stage, asker: &Asker, refusal: Refusal) {
+        let body = if asker.results.is_none() {
             Body::CustomerAnswered(CustomerReply::Refused(refusal))
         } else {
             Body::WorkAnswered(WorkReply::Refused(refusal))
@@ -71,7 +75,8 @@ impl CoordinatorNode {
         self.reply(stage, (asker.peer, asker.ask), body);
     }
 
-    fn answer_pull(&mut self, stage: &mut Stage, (to, ask): (Peer, u64), pulled: Pulled) {
+    fn answer_pull(&mut self, stage: &mut Stage, asker: Asker, pulled: Pulled) {
+        let (to, ask) = (asker.peer, asker.ask);
         let Pulled {
             leased,
             verdicts,
@@ -104,11 +109,13 @@ impl CoordinatorNode {
             coordinators: &[],
         };
         self.conduct.reply(&mut reply, &me, &mut self.chance);
-        for verdict in &reply.verdicts {
+        let results = asker.results.unwrap_or_default();
+        for ((grant, unit), verdict) in results.into_iter().zip(&reply.verdicts) {
             stage.note(&Happening::Judged {
                 by: self.peer,
                 to,
-                ask,
+                grant,
+                unit,
                 verdict: *verdict,
             });
         }
@@ -129,7 +136,7 @@ impl CoordinatorNode {
             leases: leases.collect(),
         });
         let inputs = new.inline.then(|| {
-            let bytes = new.grant.units.iter().map(|leased| leased.bytes).sum();
+            let bytes: u64 = new.grant.units.iter().map(|leased| leased.bytes).sum();
             vec![0; usize::try_from(bytes).unwrap_or_default()]
         });
         let grant = stage
@@ -224,10 +231,8 @@ impl CoordinatorNode {
                 by: at,
                 task: *task,
             }),
-            Fact::Accepted { .. }
-            | Fact::Arrived(_)
-            | Fact::Merged { .. }
-            | Fact::Ended { .. } => {}
+            Fact::Accepted { .. } | Fact::Arrived(_) | Fact::Merged { .. } | Fact::Ended { .. } => {
+            }
         }
     }
 

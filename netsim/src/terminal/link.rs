@@ -45,7 +45,9 @@ pub(super) enum Tie {
 impl Tie {
     const fn failures(self) -> u32 {
         match self {
-            Self::Waiting(failures) | Self::Dialling(failures) | Self::Strange(failures) => failures,
+            Self::Waiting(failures) | Self::Dialling(failures) | Self::Strange(failures) => {
+                failures
+            }
             Self::Connected => 0,
         }
     }

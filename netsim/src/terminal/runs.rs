@@ -115,7 +115,11 @@ impl TerminalNode {
             State::Ready => {
                 let units = held.grant.units[places].iter().map(|leased| leased.unit);
                 let (task, units) = (held.grant.task, units.collect::<Vec<u32>>());
-                self.run(stage, job, units.into_iter().map(|unit| Unit { task, unit }));
+                self.run(
+                    stage,
+                    job,
+                    units.into_iter().map(|unit| Unit { task, unit }),
+                );
             }
             State::Failed | State::New => {
                 let lost = held.grant.units[places].iter().map(|leased| Run {
