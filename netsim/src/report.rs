@@ -44,6 +44,12 @@ pub struct RunReport {
     pub marks: Vec<Mark>,
     /// Units by the number of results that terminals reported of them.
     pub replicas_per_unit: BTreeMap<u32, u64>,
+    /// Units by how often they were leased.
+    pub leases_per_unit: BTreeMap<u32, u64>,
+    /// Units validated in all.
+    pub validated_units: u64,
+    /// Messages that were lost, or cut off.
+    pub messages_lost: u64,
     /// Time from the first lease of a unit to its validation, in seconds.
     pub unit_latency: Spread,
     /// Bytes that a terminal sent in all.

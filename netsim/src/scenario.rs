@@ -10,8 +10,10 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tally_protocol::id::NodeId;
 use tally_protocol::task::job::ByteSize;
-use tally_protocol::task::{QUORUM_TOTAL_MAX, UNITS_MAX};
+use tally_protocol::task::{QUORUM_TOTAL_MAX, TaskError, UNITS_MAX};
+use tally_protocol::time::Timestamp;
 
 use crate::conduct::Kind;
 use crate::links::Line;
@@ -20,6 +22,9 @@ use crate::links::Line;
 pub const NODES_MAX: u32 = 100_000;
 /// The longest world, in virtual time.
 pub const UNTIL_MAX: Duration = Duration::from_secs(31 * 24 * 3_600);
+
+/// The longest median of a unit, on a common computer: a third of what the highest fuel limit of a task lasts.
+pub const UNIT_TIME_MAX: Duration = Duration::from_secs(12 * 3_600);
 
 /// A scenario.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -325,6 +330,9 @@ pub enum ScenarioError {
         /// What it may be.
         bounds: String,
     },
+    /// A task that no coordinator would accept.
+    #[error("read the scenario: a task would be refused: {0}")]
+    Task(TaskError),
     /// A line that is not there.
     #[error(
         "read the scenario: there is no line {name:?}; there are {known}, and [lines.{name}] makes one"
@@ -486,12 +494,14 @@ impl Tasks {
         bounded(
             "tasks.unit_time",
             self.unit_time,
-            Duration::from_micros(1)..=UNTIL_MAX,
+            Duration::from_micros(1)..=UNIT_TIME_MAX,
         )?;
         if let Some(coordinator) = self.coordinator {
             bounded("tasks.coordinator", coordinator, 0..=coordinators - 1)?;
         }
-        Ok(())
+        let nobody = NodeId::from_bytes([0; 32]);
+        let task = crate::world::task(self, 0, nobody, Timestamp::from_millis(0));
+        task.check().map_err(ScenarioError::Task)
     }
 }
 
@@ -569,6 +579,7 @@ mod tests {
             "read the scenario: there is no line \"copper\"; there are server, fibre, home, mobile, \
              and [lines.copper] makes one"
         );
+        assert!(refused("units = 10", "units = 10\nagree = 20").contains("quorum.agree is 20"));
         assert!(refused("\"2 s\"", "\"2 parsecs\"").contains("parsecs"));
         assert!(refused("count = 3", "conduct = \"nice\"").contains("nice"));
     }

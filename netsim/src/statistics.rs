@@ -47,6 +47,7 @@ pub struct Statistics {
     marks: Vec<report::Mark>,
     refusals: BTreeMap<String, u64>,
     colluded: u64,
+    messages_lost: u64,
 }
 
 #[derive(Debug)]
@@ -55,6 +56,7 @@ struct TaskCount {
     submitted: Option<Moment>,
     ended: Option<(Moment, String)>,
     first_lease: Vec<Option<Moment>>,
+    leases: Vec<u32>,
     results: Vec<u32>,
 }
 
@@ -73,6 +75,7 @@ impl Statistics {
             submitted: None,
             ended: None,
             first_lease: vec![None; units as usize],
+            leases: vec![0; units as usize],
             results: vec![0; units as usize],
         };
         let tasks = reference.tasks().iter();
@@ -93,6 +96,7 @@ impl Statistics {
             marks: Vec::new(),
             refusals: BTreeMap::new(),
             colluded: 0,
+            messages_lost: 0,
         }
     }
 
@@ -136,11 +140,6 @@ impl Statistics {
             .map(|(id, task)| (task.number, self.task_report(id, task)))
             .collect();
         tasks.sort_by_key(|(number, _)| *number);
-        let mut replicas = BTreeMap::new();
-        let results = self.tasks.values().flat_map(|task| &task.results);
-        for results in results.filter(|results| **results > 0) {
-            *replicas.entry(*results).or_insert(0) += 1;
-        }
         RunReport {
             population: Population {
                 terminals: nodes.0,
@@ -151,7 +150,10 @@ impl Statistics {
             tasks: tasks.into_iter().map(|(_, task)| task).collect(),
             series: self.series.clone(),
             marks: self.marks.clone(),
-            replicas_per_unit: replicas,
+            replicas_per_unit: counted(self.tasks.values().flat_map(|task| &task.results)),
+            leases_per_unit: counted(self.tasks.values().flat_map(|task| &task.leases)),
+            validated_units: self.validated,
+            messages_lost: self.messages_lost,
             unit_latency: self.latency.spread(1e-6),
             bytes_sent: sent.spread(1.0),
             bytes_received: received.spread(1.0),
@@ -213,6 +215,15 @@ impl Statistics {
     }
 }
 
+/// Returns how often each number but zero is there.
+fn counted<'a>(numbers: impl Iterator<Item = &'a u32>) -> BTreeMap<u32, u64> {
+    let mut counted = BTreeMap::new();
+    for number in numbers.filter(|number| **number > 0) {
+        *counted.entry(*number).or_insert(0) += 1;
+    }
+    counted
+}
+
 impl Observer for Statistics {
     fn see(&mut self, at: Moment, what: &Happening) {
         match what {
@@ -226,6 +237,7 @@ impl Observer for Statistics {
                 if let Some(task) = self.tasks.get_mut(task) {
                     for lease in leases {
                         task.first_lease[lease.unit as usize].get_or_insert(at);
+                        task.leases[lease.unit as usize] += 1;
                     }
                 }
             }
@@ -274,6 +286,7 @@ impl Observer for Statistics {
                     task.ended = Some((at, ending));
                 }
             }
+            Happening::Sent { arrives: false, .. } => self.messages_lost += 1,
             Happening::Refused { why, .. } => {
                 *self.refusals.entry((*why).to_owned()).or_insert(0) += 1;
             }
@@ -298,7 +311,7 @@ impl Observer for Statistics {
             | Happening::Forgotten { .. }
             | Happening::Told { .. }
             | Happening::Satisfied { .. }
-            | Happening::Sent { .. }
+            | Happening::Sent { arrives: true, .. }
             | Happening::Cheated { .. }
             | Happening::Breached { .. } => {}
         }

@@ -24,6 +24,7 @@ use crate::statistics::{SAMPLES, Sample};
 use crate::story::{Cast, Story, Subject};
 use crate::terminal::TerminalNode;
 use crate::wrap::{Plain, Wrap};
+pub(crate) use build::task;
 use presence::Attendance;
 
 /// How long it takes until somebody whose connection broke without a word is noticed: some pings.

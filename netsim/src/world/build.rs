@@ -35,8 +35,11 @@ use crate::wrap::Wrap;
 pub(super) const BOOTSTRAPS: u32 = 2;
 /// How long a customer that leaves stays away, about.
 const CUSTOMER_AWAY: Duration = Duration::from_secs(120);
-/// How much more fuel than its median a unit may use.
+/// How much more fuel than its median a unit may use, as far as a task may ask for so much.
 const FUEL_MAX: f64 = 1_000.0;
+
+/// The highest fuel limit of a task (protocol/src/task.rs): 39 hours on a common computer.
+const FUEL_LIMIT_MAX: u64 = 1 << 50;
 
 /// A world while it is built.
 struct Builder<'a> {
@@ -257,7 +260,8 @@ impl Builder<'_> {
     }
 }
 
-fn task(
+/// Makes the task that its customer signs.
+pub(crate) fn task(
     group: &Tasks,
     number: u32,
     customer: NodeId,
@@ -316,7 +320,7 @@ fn nature(group: &Tasks) -> Nature {
         spread: group.spread,
         output_bytes: group.output.0,
         failing: group.failing,
-        fuel_max: (fuel * FUEL_MAX).min(1e18) as u64,
+        fuel_max: ((fuel * FUEL_MAX) as u64).min(FUEL_LIMIT_MAX),
     }
 }
 
