@@ -1,0 +1,147 @@
+//! The scenarios that come with the program, each with fixed seeds: nothing is found wrong, every task ends as it
+//! should, and the scenario still shows what it is there for. The two largest are run by hand only.
+
+use std::time::Duration;
+
+use tally_netsim::report::RunReport;
+use tally_netsim::scenario::shipped;
+use tally_netsim::world::{Options, World};
+
+/// Runs a scenario, and holds what every run must be.
+fn run(name: &str, seed: u64) -> RunReport {
+    let scenario = shipped::find(name).unwrap().scenario().unwrap();
+    let mut world = World::new(&scenario, seed, &Options::default());
+    world.run();
+    let report = world.report(Duration::ZERO);
+    for oracle in &report.oracles {
+        assert_eq!(
+            oracle.finding, None,
+            "{name} --seed {seed}: {}",
+            oracle.name
+        );
+    }
+    let mut endings = report.tasks.iter().map(|task| &task.ending);
+    assert!(
+        endings.all(|ending| ending == "done" || name == "everything" && ending == "cancelled"),
+        "{name} --seed {seed}: {:?}",
+        report.tasks
+    );
+    report
+}
+
+/// Returns the units that were leased more than `often` times.
+fn leased_more_than(report: &RunReport, often: u32) -> u64 {
+    report
+        .leases_per_unit
+        .range(often + 1..)
+        .map(|(_, units)| units)
+        .sum()
+}
+
+/// Returns how many marks say this.
+fn marks(report: &RunReport, what: &str) -> usize {
+    let said = report.marks.iter();
+    said.filter(|mark| mark.what.contains(what)).count()
+}
+
+#[test]
+fn hello_leases_every_unit_to_two_computers_and_no_more() {
+    for seed in 0..3 {
+        let report = run("hello", seed);
+        assert_eq!(report.leases_per_unit, [(2, 200)].into());
+        assert_eq!(report.replicas_per_unit, [(2, 200)].into());
+        assert!(report.refusals.is_empty());
+    }
+}
+
+#[test]
+fn office_computes_at_night_what_was_asked_for_by_day() {
+    let report = run("office", 0);
+    let day = 24.0 * 3_600.0;
+    let at_night = |ended: f64| !(8.0..18.0).contains(&(ended % day / 3_600.0));
+    let ended = report.tasks.iter().filter_map(|task| task.ended);
+    assert!(ended.filter(|ended| at_night(*ended)).count() > 10);
+    assert!(
+        report.series.online.contains(&0),
+        "nobody lends in the morning"
+    );
+    assert!(leased_more_than(&report, 2) > 0, "owners come back");
+}
+
+#[test]
+fn partition_costs_leases_which_are_given_to_others() {
+    for seed in 0..2 {
+        let report = run("partition", seed);
+        assert_eq!(marks(&report, "begins"), 3);
+        assert!(leased_more_than(&report, 2) > 30);
+        assert!(report.messages_lost > 100);
+    }
+}
+
+#[test]
+fn churn_costs_leases_which_are_given_to_others() {
+    let report = run("churn", 0);
+    let online = &report.series.online;
+    assert!(online.iter().all(|online| (80..160).contains(online)));
+    assert!(leased_more_than(&report, 2) > 300);
+}
+
+#[test]
+fn every_liar_is_outvoted_and_nothing_wrong_is_validated() {
+    for seed in 0..3 {
+        let report = run("liars-10-percent", seed);
+        assert_eq!(report.liars.len(), 10);
+        for liar in &report.liars {
+            assert!(
+                liar.detected.is_some() && liar.outvoted == liar.lies,
+                "{liar:?}"
+            );
+        }
+        assert_eq!(report.colluded_units, 0);
+        let lies: u64 = report.liars.iter().map(|liar| liar.lies).sum();
+        assert!(lies > 100);
+    }
+}
+
+#[test]
+fn a_slow_tail_is_ended_by_backups() {
+    let report = run("slow-tail", 0);
+    assert!(leased_more_than(&report, 2) > 10, "backups");
+    assert!(report.unit_latency.max > 10.0 * report.unit_latency.p50);
+}
+
+#[test]
+fn a_coordinator_crashes_again_and_again_also_while_it_writes() {
+    for seed in 0..2 {
+        let report = run("coordinator-crash", seed);
+        assert!(marks(&report, "crashes") > 10);
+        assert!(marks(&report, "in the middle of a commit") > 3);
+        let is_back = marks(&report, "is back");
+        assert!(marks(&report, "crashes") - is_back <= 1);
+    }
+}
+
+#[test]
+fn what_the_radio_loses_is_said_again() {
+    let report = run("lossy-mobile", 0);
+    assert!(report.messages_lost > 300);
+    assert!(leased_more_than(&report, 2) > 10);
+}
+
+#[test]
+fn everything_at_once_ends_well() {
+    let mut crashes = 0;
+    for seed in 0..12 {
+        let report = run("everything", seed);
+        let cancelled = report
+            .tasks
+            .iter()
+            .filter(|task| task.ending == "cancelled");
+        assert_eq!(cancelled.count(), 1);
+        assert_eq!(report.colluded_units, 0);
+        assert_eq!(marks(&report, "cut 0 begins"), 1);
+        assert!(!report.liars.is_empty() && report.messages_lost > 0);
+        crashes += marks(&report, "crashes");
+    }
+    assert!(crashes > 20);
+}
