@@ -49,6 +49,8 @@ use crate::task::{BlobRef, Task};
 use crate::time::Timestamp;
 use crate::unit::{Fault, Outcome, ProfileId};
 
+pub use status::News;
+
 use devices::Devices;
 use reports::Reported;
 use task_run::{Stage, TaskRecord, TaskRun};
