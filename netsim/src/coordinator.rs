@@ -166,11 +166,6 @@ impl CoordinatorNode {
         self.up.as_ref().map(|up| &up.store)
     }
 
-    /// Returns the disk.
-    pub(crate) const fn disk(&self) -> &Disk {
-        &self.disk
-    }
-
     /// Returns how many questions have no answer yet, watchers not counted.
     pub(crate) fn questions(&self) -> usize {
         self.up.as_ref().map_or(0, |up| up.questions.len())

@@ -20,7 +20,7 @@ use crate::peer::Peer;
 use crate::report::RunReport;
 use crate::scenario::Scenario;
 use crate::stage::{Event, Stage, Within};
-use crate::statistics::{SAMPLES, Sample};
+use crate::statistics::Sample;
 use crate::story::{Story, Subject};
 use crate::terminal::TerminalNode;
 use crate::wrap::{Plain, Wrap};
@@ -386,7 +386,7 @@ impl World {
             sample.busy += node.busy() as u64;
         }
         self.stage.onlookers.statistics.sample(sample);
-        let every = sample_every(&self.scenario);
+        let every = self.stage.onlookers.statistics.sample_every();
         self.stage
             .plan(self.stage.now + every, Event::World(Fate::Sample));
     }
@@ -411,9 +411,4 @@ enum Place {
     Bootstrap,
     Customer(usize),
     Terminal(usize),
-}
-
-/// Returns the distance of the samples.
-fn sample_every(scenario: &Scenario) -> Duration {
-    (scenario.until / SAMPLES).max(Duration::from_millis(100))
 }

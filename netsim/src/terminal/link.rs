@@ -1,6 +1,7 @@
 //! A terminal's connections to coordinators: found by look-ups and offers, dialled, made to show their role, dialled
 //! again when they are gone.
 
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use tally_protocol::message::announce::{Role, RoleStatement};
@@ -100,8 +101,8 @@ impl TerminalNode {
         let Some(up) = self.up.as_mut().filter(|_| to != self.peer) else {
             return;
         };
-        if !up.ties.contains_key(&to) {
-            up.ties.insert(to, Tie::Waiting(0));
+        if let Entry::Vacant(vacant) = up.ties.entry(to) {
+            vacant.insert(Tie::Waiting(0));
             self.plan(stage, stage.now, Within::Dial(to));
         }
     }
