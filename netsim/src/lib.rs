@@ -9,7 +9,27 @@
 //! system's random numbers while a world runs; every random draw comes from a [`chance::Chance`] that one thing owns.
 
 pub mod chance;
+pub mod conduct;
+mod coordinator;
+mod customer;
+pub mod disk;
+pub mod execution;
+pub mod happening;
+pub mod links;
 pub mod moment;
+pub mod onlookers;
+pub mod oracle;
 pub mod overlay;
 pub mod peer;
+mod queue;
+pub mod reference;
 pub mod report;
+pub mod scenario;
+pub mod signatures;
+mod stage;
+pub mod statistics;
+pub mod story;
+mod terminal;
+pub mod trace;
+pub mod world;
+pub mod wrap;

@@ -12,6 +12,14 @@ use serde::Serialize;
 #[serde(transparent)]
 pub struct Peer(pub u32);
 
+impl Peer {
+    /// Returns its place in a table of all nodes.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "node {}", self.0)

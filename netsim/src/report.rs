@@ -2,12 +2,14 @@
 //!
 //! Times are virtual seconds since the world began, unless the name says otherwise.
 
+pub mod spread;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 /// One run of one scenario with one seed.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct RunReport {
     /// The scenario's name.
     pub scenario: String,

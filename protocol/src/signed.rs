@@ -6,7 +6,8 @@
 //! negotiate and nothing critical to overlook.
 //!
 //! Invariants: the signature covers the bytes as received, which are kept and never encoded again;
-//! a [`Verified`] exists only of a statement whose signature was checked or made here.
+//! a [`Verified`] exists only of a statement whose signature was checked or made here, or for which the caller of
+//! [`Signed::verify_with`] vouches.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -97,6 +98,19 @@ impl<T: Statement> Signed<T> {
     /// # Errors
     /// [`VerifyError`], the first thing found wrong.
     pub fn verify(self, network: &NetworkId) -> Result<Verified<T>, VerifyError> {
+        self.verify_with(network, |claim| claim.holds())
+    }
+
+    /// Checks the same as [`Signed::verify`], but lets `holds` say whether the signature does: somebody who checked
+    /// or made it before need not compute it again.
+    ///
+    /// # Errors
+    /// [`VerifyError`], the first thing found wrong.
+    pub fn verify_with(
+        self,
+        network: &NetworkId,
+        holds: impl FnOnce(&SignatureClaim<'_>) -> bool,
+    ) -> Result<Verified<T>, VerifyError> {
         let parts = Parts::read(&self.bytes).ok_or(VerifyError::Layout)?;
         if parts.kind != T::TYPE {
             return Err(VerifyError::Type {
@@ -111,16 +125,50 @@ impl<T: Statement> Signed<T> {
             });
         }
         let signer = NodeId::from_bytes(parts.key);
-        let message = signature_structure(parts.protected, parts.payload);
-        VerifyingKey::from_bytes(&parts.key)
-            .and_then(|key| key.verify_strict(&message, &Signature::from_bytes(&parts.signature)))
-            .map_err(|_| VerifyError::Signature { signer })?;
+        let claim = SignatureClaim {
+            statement: &self.bytes,
+            parts: &parts,
+        };
+        if !holds(&claim) {
+            return Err(VerifyError::Signature { signer });
+        }
         let value = codec::from_bytes(parts.payload, T::BYTES_MAX)?;
         Ok(Verified {
             value,
             signer,
             signed: self,
         })
+    }
+}
+
+/// What the bytes of a statement claim: that the owner of the key in them signed the payload in them.
+pub struct SignatureClaim<'a> {
+    statement: &'a [u8],
+    parts: &'a Parts<'a>,
+}
+
+impl SignatureClaim<'_> {
+    /// Returns the bytes of the whole statement: key, payload and signature are all there, so the claim of equal
+    /// bytes is the same claim.
+    #[must_use]
+    pub const fn statement(&self) -> &[u8] {
+        self.statement
+    }
+
+    /// Returns whether it is true.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        let parts = self.parts;
+        let message = signature_structure(parts.protected, parts.payload);
+        let signature = Signature::from_bytes(&parts.signature);
+        VerifyingKey::from_bytes(&parts.key)
+            .is_ok_and(|key| key.verify_strict(&message, &signature).is_ok())
+    }
+}
+
+impl fmt::Debug for SignatureClaim<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SignatureClaim({} bytes)", self.statement.len())
     }
 }
 

@@ -31,7 +31,7 @@ pub const QUORUM_TOTAL_MAX: u8 = 64;
 pub const NAME_BYTES_MAX: usize = 100;
 
 /// Content with its length, so that a reader knows what it will get before it asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BlobRef {
     /// The BLAKE3 root.

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use redb::{Database, WriteTransaction};
 use tally_ledger::audit::{Finding, Problem, Report, verify};
 use tally_ledger::store::Reader;
+use tally_netsim::disk::Disk;
 use tally_protocol::codec;
 use tally_protocol::entry::{Entry, Event};
 use tally_protocol::id::{Hash, NodeId};
@@ -12,7 +13,6 @@ use tally_protocol::signed::Verified;
 use tally_protocol::task::Task;
 use tally_protocol::time::Timestamp;
 
-use crate::disk::Disk;
 use crate::support::{
     CREATED, ENTRIES, HEAD, NODES, accepted, commit, customer_key, ended, raw, signed, store,
     story, task, validated,

@@ -7,10 +7,10 @@ use tally_ledger::cli::{
     render,
 };
 use tally_ledger::store::Store;
+use tally_netsim::disk::Disk;
 use tally_protocol::entry::{Ending, Event};
 use tally_protocol::signed::Verified;
 
-use crate::disk::Disk;
 use crate::support::{accepted, commit, customer_key, signed, store, story, task};
 
 /// Two tasks: one as it should be, one with a name that is trouble for a terminal.

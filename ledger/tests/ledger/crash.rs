@@ -5,9 +5,10 @@ use std::process::{Command, Stdio};
 
 use tally_ledger::audit;
 use tally_ledger::store::{Change, CommitError, Reader, Store};
+use tally_netsim::chance::Chance;
+use tally_netsim::disk::Disk;
 use tally_protocol::time::Timestamp;
 
-use crate::disk::{Chance, Disk};
 use crate::model::{Model, Work};
 use crate::support::{CREATED, identity, store, story};
 
@@ -59,10 +60,11 @@ fn recover(disk: &Disk, (before, after): (&Model, &Model), chance: &mut Chance, 
 #[test]
 fn a_power_cut_at_any_moment_loses_nothing_that_was_confirmed() {
     let whole = Disk::default();
-    work(&whole, &mut Chance::from_seed(0), |_, _| ());
-    let steps = whole.steps();
+    work(&whole, &mut Chance::new(0, "ledger", 0), |_, _| ());
+    let used = whole.used();
+    let steps = used.writes + used.syncs;
     for seed in 0..SEEDS {
-        let mut chance = Chance::from_seed(seed);
+        let mut chance = Chance::new(seed, "ledger", 0);
         let disk = Disk::default();
         let fault = |disk: &Disk, chance: &mut Chance| disk.set_power(chance.below(steps));
         let (before, after, _) = work(&disk, &mut chance, fault);
@@ -75,7 +77,7 @@ fn a_power_cut_at_any_moment_loses_nothing_that_was_confirmed() {
 fn a_full_disk_loses_nothing_that_was_confirmed() {
     let mut full = 0;
     for seed in 0..SEEDS {
-        let mut chance = Chance::from_seed(seed);
+        let mut chance = Chance::new(seed, "ledger", 0);
         let disk = Disk::default();
         let fault = |disk: &Disk, chance: &mut Chance| disk.set_space(Some(chance.below(2 << 20)));
         let (before, after, error) = work(&disk, &mut chance, fault);

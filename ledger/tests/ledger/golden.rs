@@ -1,10 +1,10 @@
 //! Bytes that are stored for ever. A change here is a new format.
 
 use redb::ReadableDatabase;
+use tally_netsim::disk::Disk;
 use tally_protocol::codec;
 use tally_protocol::entry::{Ending, Entry, Event};
 
-use crate::disk::Disk;
 use crate::support::{self, CREATED, commit, raw, signed, store, story, task};
 
 fn entry(event: Event) -> Entry {

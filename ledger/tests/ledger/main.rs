@@ -11,8 +11,6 @@ mod cli;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
-mod disk;
-#[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod model;

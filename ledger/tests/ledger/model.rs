@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use tally_ledger::store::{Change, CommitError, Row, Store};
+use tally_netsim::chance::Chance;
+use tally_netsim::disk::Disk;
 use tally_protocol::entry::{Entry, Event};
 use tally_protocol::merkle;
 use tally_protocol::time::Timestamp;
 
-use crate::disk::{Chance, Disk};
 use crate::support::{self, ended, signed, store, task, validated};
 
 /// What a store should hold.
@@ -30,7 +31,7 @@ pub(crate) enum Work {
 
 impl Work {
     pub(crate) fn random(chance: &mut Chance) -> Self {
-        if chance.of(6) {
+        if chance.below(6) == 0 {
             let length = chance.below(9_000) as usize;
             return Self::Snapshot(chance.below(4), vec![chance.below(256) as u8; length]);
         }
@@ -50,7 +51,7 @@ impl Work {
             let value = vec![chance.below(256) as u8; length];
             change.puts.push(Row { key, value });
         }
-        if chance.of(3) {
+        if chance.below(3) == 0 {
             change.removals.push(random_key(chance));
         }
         Self::Commit(change)
@@ -73,7 +74,7 @@ fn event(
     task: &tally_protocol::signed::Verified<tally_protocol::task::Task>,
     first: u32,
 ) -> Event {
-    if chance.of(5) {
+    if chance.below(5) == 0 {
         ended(task)
     } else {
         validated(task, first..first + 3)
@@ -152,7 +153,7 @@ proptest! {
 
     #[test]
     fn a_store_holds_what_the_model_holds(seed in any::<u32>(), steps in 1..25_usize) {
-        let mut chance = Chance::from_seed(u64::from(seed));
+        let mut chance = Chance::new(u64::from(seed), "ledger", 0);
         let (disk, mut model) = (Disk::default(), Model::default());
         let mut open = store(&disk);
         for _ in 0..steps {
@@ -160,7 +161,7 @@ proptest! {
             work.run(&open).unwrap();
             model.run(&work);
             prop_assert_eq!(&Model::of(&open), &model);
-            if chance.of(3) {
+            if chance.below(3) == 0 {
                 drop(open);
                 open = store(&disk);
                 prop_assert_eq!(&Model::of(&open), &model);

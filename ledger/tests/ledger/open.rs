@@ -4,11 +4,11 @@ use std::path::Path;
 
 use redb::{Database, TableDefinition};
 use tally_ledger::store::{FORMAT, Identity, OpenError, Reader, Store};
+use tally_netsim::disk::Disk;
 use tally_protocol::codec;
 use tally_protocol::id::{NetworkId, NodeId};
 use tally_protocol::time::Timestamp;
 
-use crate::disk::Disk;
 use crate::support::{self, CREATED, commit, identity, raw, store, story};
 
 fn open(path: &Path, identity: &Identity) -> Result<Store, OpenError> {

@@ -5,14 +5,13 @@ use std::ops::Range;
 use ed25519_dalek::SigningKey;
 use redb::{Database, TableDefinition};
 use tally_ledger::store::{Change, Identity, Store};
+use tally_netsim::disk::Disk;
 use tally_protocol::entry::{Ending, Event, ValidatedUnit};
 use tally_protocol::id::{BlobId, Hash, NodeId};
 use tally_protocol::signed::Verified;
 use tally_protocol::task::{BlobRef, LineSplit, Merge, OnFailure, Quorum, Split, Task};
 use tally_protocol::time::Timestamp;
 use tally_protocol::unit::{Limits, Outcome};
-
-use crate::disk::Disk;
 
 pub(crate) const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
 pub(crate) const NODES: TableDefinition<'_, u64, &[u8; 32]> = TableDefinition::new("nodes");

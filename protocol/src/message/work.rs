@@ -12,12 +12,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::codec;
-use crate::id::{GrantId, Hash, NodeId, TaskId};
+use crate::id::{GrantId, Hash, NetworkId, NodeId, TaskId};
 use crate::merkle;
 use crate::message::Refusal;
 use crate::message::announce::RoleStatement;
 use crate::message::blob::BlobGrant;
-use crate::signed::{Signed, Statement, Verified};
+use crate::signed::{SignatureClaim, Signed, Statement, Verified};
 use crate::task::BlobRef;
 use crate::time::Timestamp;
 use crate::unit::{Fault, Limits, Outcome, ProfileId};
@@ -189,13 +189,28 @@ impl Report {
     /// The [`Refusal`] to send back.
     pub fn verify(
         self,
-        network: &crate::id::NetworkId,
+        network: &NetworkId,
         coordinator: NodeId,
         device: NodeId,
     ) -> Result<VerifiedReport, Refusal> {
+        self.verify_with(network, coordinator, device, |claim| claim.holds())
+    }
+
+    /// Checks the same as [`Report::verify`], but lets `holds` say which signatures do, as in
+    /// [`Signed::verify_with`].
+    ///
+    /// # Errors
+    /// The [`Refusal`] to send back.
+    pub fn verify_with(
+        self,
+        network: &NetworkId,
+        coordinator: NodeId,
+        device: NodeId,
+        mut holds: impl FnMut(&SignatureClaim<'_>) -> bool,
+    ) -> Result<VerifiedReport, Refusal> {
         let batch = self
             .batch
-            .verify(network)
+            .verify_with(network, &mut holds)
             .map_err(|_| Refusal::Unverified)?;
         let fits = self.results.len() <= GRANT_UNITS_MAX as usize && self.grants.len() <= SHOWN_MAX;
         if !fits || batch.count as usize != self.results.len() {
@@ -212,7 +227,7 @@ impl Report {
         if !self.results.iter().all(inline_is_true) {
             return Err(Refusal::Unverified);
         }
-        let own = |grant: Signed<Grant>| match grant.verify(network) {
+        let own = |grant: Signed<Grant>| match grant.verify_with(network, &mut holds) {
             Ok(grant) if grant.signer() == coordinator && grant.device == device => Ok(grant),
             _ => Err(Refusal::Unverified),
         };
@@ -302,7 +317,7 @@ pub struct Leased {
 }
 
 /// What became of a reported result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResultVerdict {
     /// It counts.

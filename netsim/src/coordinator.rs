@@ -1,0 +1,615 @@
+//! A coordinator: the driver of its role machine over a real journal and log, on a simulated disk.
+//!
+//! As in the shell of a real node, inputs gather while a group of records is written; the group is durable before any
+//! effect that follows from it leaves. A crash takes everything but the disk, and of the disk any part of what was not
+//! synced.
+
+mod inside;
+mod release;
+mod watchers;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use tally_ledger::store::{Change, Identity, Store};
+use tally_protocol::codec;
+use tally_protocol::coordinator::{
+    Coordinator, CoordinatorConfig, Customers, Effect, Input, Question,
+};
+use tally_protocol::id::{GrantId, NodeId, TaskId};
+use tally_protocol::message::Refusal;
+use tally_protocol::message::announce::{Role, RoleStatement};
+use tally_protocol::message::customer::{CustomerReply, CustomerRequest};
+use tally_protocol::message::work::{Pull, UnitResult, VerifiedReport, WorkReply, WorkRequest};
+use tally_protocol::task::BlobRef;
+
+use crate::chance::Chance;
+use crate::conduct::Conduct;
+use crate::disk::Disk;
+use crate::happening::{Happening, Mark};
+use crate::moment::Moment;
+use crate::peer::Peer;
+use crate::stage::{Body, Clock, Envelope, Stage};
+use crate::wrap::Wrap;
+use watchers::Watchers;
+
+/// Inputs of one group commit (node/src/coordinator.rs).
+const INPUTS_MAX: usize = 256;
+/// Time that an input takes of the processor: 32,000 units a second were measured.
+const INPUT_COST: Duration = Duration::from_micros(30);
+/// How long the result of an ended task is kept.
+const RETENTION: Duration = Duration::from_secs(24 * 3_600);
+/// How long a role statement holds.
+const ROLE_LIFE: Duration = Duration::from_secs(3_600);
+/// Writes and syncs of the disk in one commit, about: a crash in the middle comes after any of them.
+const COMMIT_STEPS: u64 = 24;
+
+/// What a coordinator is.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    pub(crate) key: SigningKey,
+    pub(crate) clock: Clock,
+    /// Median time of a commit.
+    pub(crate) commit: Duration,
+    pub(crate) snapshot_every: u64,
+    /// The key under which it can be looked up.
+    pub(crate) bucket: u8,
+}
+
+/// Something within a coordinator.
+#[derive(Debug)]
+pub(crate) enum Within {
+    /// A deadline of the machine may have come.
+    Wake,
+    /// Inputs wait.
+    Turn,
+    /// The group of records has reached the disk.
+    Committed,
+    /// Time to announce itself in the table of providers.
+    Provide,
+    /// Program and input are to be read from the customer.
+    Fetch(TaskId),
+    /// They are here, if the customer was started so often.
+    Fetched(TaskId, Peer, u32),
+    /// The machine's own work is done.
+    Worked(Box<Input>),
+    /// Outputs that are too large for a report were read, or not.
+    Brought(Box<Brought>),
+    /// Watchers may have to be answered.
+    News(TaskId),
+    /// A connection is noticed to be gone.
+    Gone(NodeId),
+}
+
+/// A report on its way to the machine.
+#[derive(Debug)]
+pub(crate) struct Brought {
+    from: Peer,
+    ask: u64,
+    pull: Pull,
+    report: VerifiedReport,
+    missing: BTreeSet<(GrantId, u32)>,
+}
+
+/// A coordinator of the world.
+#[derive(Debug)]
+pub(crate) struct CoordinatorNode {
+    pub(crate) peer: Peer,
+    pub(crate) id: NodeId,
+    setup: Setup,
+    conduct: Box<dyn Conduct>,
+    wrap: Box<dyn Wrap>,
+    chance: Chance,
+    disk: Disk,
+    up: Option<Up>,
+}
+
+/// What a coordinator has while it runs.
+#[derive(Debug)]
+struct Up {
+    machine: Coordinator,
+    store: Store,
+    wake: Option<Moment>,
+    inbox: VecDeque<Input>,
+    /// Whether a turn is planned, or a group is being written.
+    busy: bool,
+    writing: Option<Group>,
+    asked: u64,
+    questions: BTreeMap<Question, Asker>,
+    watchers: Watchers,
+    snapshot_at: u64,
+}
+
+/// Records on their way to the disk, and what leaves when they are there.
+#[derive(Debug)]
+struct Group {
+    change: Change,
+    effects: Vec<Effect>,
+}
+
+/// Who asked, and what.
+#[derive(Debug, Clone)]
+struct Asker {
+    peer: Peer,
+    ask: u64,
+    /// What a terminal reported; none of a customer.
+    results: Option<Vec<(GrantId, u32)>>,
+}
+
+impl CoordinatorNode {
+    pub(crate) fn new(
+        peer: Peer,
+        setup: Setup,
+        (conduct, wrap): (Box<dyn Conduct>, Box<dyn Wrap>),
+        seed: u64,
+    ) -> Self {
+        Self {
+            peer,
+            id: NodeId::from_bytes(setup.key.verifying_key().to_bytes()),
+            setup,
+            conduct,
+            wrap,
+            chance: Chance::new(seed, "coordinator", u64::from(peer.0)),
+            disk: Disk::default(),
+            up: None,
+        }
+    }
+
+    /// Returns the machine, if the coordinator runs.
+    pub(crate) fn machine(&self) -> Option<&Coordinator> {
+        self.up.as_ref().map(|up| &up.machine)
+    }
+
+    /// Returns the store, if the coordinator runs.
+    pub(crate) fn store(&self) -> Option<&Store> {
+        self.up.as_ref().map(|up| &up.store)
+    }
+
+    /// Returns the disk.
+    pub(crate) const fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// Returns how many questions have no answer yet, watchers not counted.
+    pub(crate) fn questions(&self) -> usize {
+        self.up.as_ref().map_or(0, |up| up.questions.len())
+    }
+
+    /// Starts from what the disk holds.
+    pub(crate) fn start(&mut self, stage: &mut Stage) {
+        stage.start(self.peer);
+        let identity = Identity {
+            network: stage.network.clone(),
+            node: self.id,
+        };
+        let now = self.setup.clock.read(stage.now);
+        let opened = Store::on_backend(self.disk.clone(), &identity, now);
+        let store = opened.expect("a store opens after any crash");
+        let loaded = store.load().expect("a store that opens can be read");
+        let snapshot = loaded.snapshot.as_ref();
+        let facts: Result<Vec<Vec<u8>>, _> = loaded.facts.collect();
+        let machine = Coordinator::restore(
+            self.config(stage),
+            self.chance.bytes(),
+            snapshot.map(|snapshot| snapshot.bytes.as_slice()),
+            facts.expect("a store that opens can be read"),
+        );
+        let mut machine = machine.expect("what was recorded can be restored");
+        let snapshot_at = snapshot.map_or(0, |snapshot| snapshot.up_to);
+        stage
+            .onlookers
+            .restored(stage.now, self.peer, &machine, &store);
+        let mut effects = Vec::new();
+        machine.resume(self.setup.clock.read(stage.now), &mut effects);
+        self.up = Some(Up {
+            machine,
+            store,
+            wake: None,
+            inbox: VecDeque::new(),
+            busy: true,
+            writing: None,
+            asked: 0,
+            questions: BTreeMap::new(),
+            watchers: Watchers::default(),
+            snapshot_at,
+        });
+        self.write(stage, effects, 0);
+        stage.kademlia.server_up(self.peer);
+        self.plan(stage, stage.now, Within::Provide);
+    }
+
+    fn config(&self, stage: &Stage) -> CoordinatorConfig {
+        CoordinatorConfig {
+            me: self.id,
+            network: stage.network.clone(),
+            profile: stage.profile.clone(),
+            customers: Customers::Any,
+            tasks_max: 10_000,
+            input_bytes_max: 1 << 40,
+            program_bytes_max: 1 << 30,
+            retention: RETENTION,
+        }
+    }
+
+    /// Crashes: the power of its disk is gone at once, in the middle of a commit if there is one.
+    pub(crate) fn crash(&mut self, stage: &mut Stage) {
+        let Some(mut up) = self.up.take() else {
+            return;
+        };
+        let group = up.writing.take();
+        stage.note(&Happening::Marked(Mark::Crash(self.peer, group.is_some())));
+        if let Some(Group { change, .. }) = group {
+            self.disk.set_power(self.chance.below(COMMIT_STEPS));
+            // It may fail or not: nobody is left to hear of it.
+            drop(up.store.commit(change));
+        }
+        self.disk.set_power(0);
+        drop(up);
+        self.disk = self.disk.after_power_cut(&mut self.chance);
+        stage.kademlia.server_down(self.peer);
+    }
+
+    /// Takes what comes from itself.
+    pub(crate) fn within(&mut self, stage: &mut Stage, what: Within) {
+        match what {
+            Within::Wake => self.wake(stage),
+            Within::Turn => self.turn(stage),
+            Within::Committed => self.committed(stage),
+            Within::Provide => self.provide(stage),
+            Within::Fetch(task) => self.fetch(stage, task),
+            Within::Fetched(task, from, start) => self.fetched(stage, task, (from, start)),
+            Within::Worked(input) => self.push(stage, *input),
+            Within::Brought(brought) => self.brought(stage, *brought),
+            Within::News(task) => self.news(stage, task),
+            Within::Gone(node) => self.push(stage, Input::Gone(node)),
+        }
+    }
+
+    /// Takes a message.
+    pub(crate) fn arrive(&mut self, stage: &mut Stage, envelope: Envelope) {
+        let Envelope {
+            from, ask, body, ..
+        } = envelope;
+        match body {
+            Body::WorkAsked(WorkRequest::Hello) => self.show_role(stage, from, ask),
+            Body::WorkAsked(WorkRequest::Pull(pull)) => self.check_pull(stage, from, ask, *pull),
+            Body::CustomerAsked(request) => self.asked(stage, (from, ask), request),
+            Body::WorkAsked(WorkRequest::Nudge(_)) => {
+                let refusal = WorkReply::Refused(Refusal::WrongRole);
+                self.reply(stage, (from, ask), Body::WorkAnswered(refusal));
+            }
+            // Offers of others are of no use to it, and it asks nobody.
+            Body::Offered(_) | Body::WorkAnswered(_) | Body::CustomerAnswered(_) => {}
+        }
+    }
+
+    fn plan(&self, stage: &mut Stage, at: Moment, what: Within) {
+        stage.plan_within(at, self.peer, crate::stage::Within::Coordinator(what));
+    }
+
+    fn reply(&self, stage: &mut Stage, (to, ask): (Peer, u64), body: Body) {
+        if let Body::WorkAnswered(WorkReply::Refused(refusal))
+        | Body::CustomerAnswered(CustomerReply::Refused(refusal)) = &body
+        {
+            stage.note(&Happening::Refused {
+                by: self.peer,
+                from: to,
+                why: refusal.name(),
+            });
+        }
+        let from = self.peer;
+        stage.send(Envelope {
+            from,
+            to,
+            ask,
+            body,
+        });
+    }
+
+    fn question(&mut self, asker: Asker) -> Option<Question> {
+        let up = self.up.as_mut()?;
+        up.asked += 1;
+        let question = Question(up.asked);
+        up.questions.insert(question, asker);
+        Some(question)
+    }
+
+    fn show_role(&self, stage: &mut Stage, to: Peer, ask: u64) {
+        // Signed anew each hour, as a node does.
+        let now = self.setup.clock.read(stage.now).as_millis();
+        let hour = u64::try_from(ROLE_LIFE.as_millis()).unwrap_or(u64::MAX);
+        let statement = RoleStatement {
+            protocol: tally_protocol::message::PROTOCOL_VERSION,
+            roles: vec![Role::Coordinator],
+            expires: tally_protocol::time::Timestamp::from_millis((now / hour + 2) * hour),
+        };
+        let signed = stage
+            .signatures
+            .sign(statement, &stage.network, &self.setup.key);
+        let role = WorkReply::Role(signed.signed().clone());
+        self.reply(stage, (to, ask), Body::WorkAnswered(role));
+    }
+
+    /// Checks a pull's report, and reads the outputs that are too large for it.
+    fn check_pull(&mut self, stage: &mut Stage, from: Peer, ask: u64, mut pull: Pull) {
+        let device = stage.directory.id(from);
+        let Some(report) = pull.report.take() else {
+            return self.pulled(stage, (from, ask), pull, None);
+        };
+        let checked = stage
+            .signatures
+            .verify_report(report, &stage.network, self.id, device);
+        match checked {
+            Err(refusal) => {
+                let body = Body::WorkAnswered(WorkReply::Refused(refusal));
+                self.reply(stage, (from, ask), body);
+            }
+            Ok(report) => self.bring(stage, (from, ask), pull, report),
+        }
+    }
+
+    fn bring(
+        &mut self,
+        stage: &mut Stage,
+        (from, ask): (Peer, u64),
+        pull: Pull,
+        report: VerifiedReport,
+    ) {
+        let Some(up) = &self.up else {
+            return;
+        };
+        let device = stage.directory.id(from);
+        let wanted: Vec<(GrantId, u32, BlobRef)> = report
+            .results
+            .iter()
+            .filter(|result| {
+                let shown = &report.grants;
+                up.machine.wants_output(device, result, shown).is_some()
+            })
+            .map(
+                |UnitResult {
+                     grant,
+                     unit,
+                     output,
+                     ..
+                 }| (*grant, *unit, *output),
+            )
+            .collect();
+        if wanted.is_empty() {
+            let missing = BTreeSet::new();
+            return self.pulled(stage, (from, ask), pull, Some((report, missing)));
+        }
+        let (mut at, mut missing) = (stage.now, BTreeSet::new());
+        for (grant, unit, output) in wanted {
+            let serves = stage.readable.contains(&(from, output.id));
+            let ways = (from, self.peer);
+            match serves.then(|| stage.links.stream(stage.now, ways, output.bytes)) {
+                Some(Some(arrival)) => at = at.max(arrival),
+                Some(None) | None => {
+                    missing.insert((grant, unit));
+                }
+            }
+        }
+        let brought = Brought {
+            from,
+            ask,
+            pull,
+            report,
+            missing,
+        };
+        self.plan(stage, at, Within::Brought(Box::new(brought)));
+    }
+
+    fn brought(&mut self, stage: &mut Stage, brought: Brought) {
+        let Brought {
+            from,
+            ask,
+            pull,
+            report,
+            missing,
+        } = brought;
+        self.pulled(stage, (from, ask), pull, Some((report, missing)));
+    }
+
+    fn pulled(
+        &mut self,
+        stage: &mut Stage,
+        (peer, ask): (Peer, u64),
+        pull: Pull,
+        report: Option<(VerifiedReport, BTreeSet<(GrantId, u32)>)>,
+    ) {
+        let results = report
+            .as_ref()
+            .map_or(&[][..], |(report, _)| &report.results);
+        let results = results.iter().map(|result| (result.grant, result.unit));
+        let asker = Asker {
+            peer,
+            ask,
+            results: Some(results.collect()),
+        };
+        let Some(question) = self.question(asker) else {
+            return;
+        };
+        let (report, missing) = report.unzip();
+        let input = Input::Pulled {
+            question,
+            from: stage.directory.id(peer),
+            pull,
+            report,
+            missing: missing.unwrap_or_default(),
+        };
+        self.push(stage, input);
+    }
+
+    fn asked(&mut self, stage: &mut Stage, (peer, ask): (Peer, u64), request: CustomerRequest) {
+        let by = stage.directory.id(peer);
+        let results = None;
+        let asker = Asker { peer, ask, results };
+        let refuse = |refusal| Body::CustomerAnswered(CustomerReply::Refused(refusal));
+        match request {
+            CustomerRequest::Submit(signed) => {
+                match stage.signatures.verify(signed, &stage.network) {
+                    Ok(task) => {
+                        if let Some(question) = self.question(asker) {
+                            self.push(stage, Input::Submitted { question, task });
+                        }
+                    }
+                    Err(_) => self.reply(stage, (peer, ask), refuse(Refusal::Unverified)),
+                }
+            }
+            CustomerRequest::Cancel(task) => {
+                if let Some(question) = self.question(asker) {
+                    self.push(stage, Input::Cancelled { question, task, by });
+                }
+            }
+            CustomerRequest::Watch { task, seen } => self.watch(stage, asker, (task, by, seen)),
+            CustomerRequest::List => {
+                let tasks = self.machine().map(|machine| machine.list(by));
+                let reply = CustomerReply::Tasks(tasks.unwrap_or_default());
+                self.reply(stage, (peer, ask), Body::CustomerAnswered(reply));
+            }
+        }
+    }
+
+    fn push(&mut self, stage: &mut Stage, input: Input) {
+        let Some(up) = &mut self.up else {
+            return;
+        };
+        up.inbox.push_back(input);
+        if !up.busy {
+            up.busy = true;
+            self.plan(stage, stage.now, Within::Turn);
+        }
+    }
+
+    /// Lets the machine take what waits, and writes what follows.
+    fn turn(&mut self, stage: &mut Stage) {
+        let Some(up) = &mut self.up else {
+            return;
+        };
+        let now = self.setup.clock.read(stage.now);
+        let mut effects = Vec::new();
+        let taken = up.inbox.len().min(INPUTS_MAX);
+        for input in up.inbox.drain(..taken) {
+            let is_deadline = matches!(input, Input::DeadlineReached);
+            self.wrap.handle(&mut up.machine, now, input, &mut effects);
+            if is_deadline && up.machine.next_deadline().is_some_and(|due| due <= now) {
+                stage.breach(self.peer, "a deadline of a coordinator stays due");
+            }
+        }
+        self.write(stage, effects, u32::try_from(taken).unwrap_or(u32::MAX));
+        self.plan_wake(stage);
+    }
+
+    /// Writes the records among the effects; the others leave when they are on the disk.
+    fn write(&mut self, stage: &mut Stage, effects: Vec<Effect>, inputs: u32) {
+        let change = self.change_of(stage, &effects);
+        let Some(up) = &mut self.up else {
+            return;
+        };
+        let busy = INPUT_COST * inputs;
+        if change.is_empty() {
+            self.release(stage, effects);
+            return self.go_on(stage, busy);
+        }
+        let effects = if self.wrap.records_first() {
+            up.writing = Some(Group { change, effects });
+            Vec::new()
+        } else {
+            let group = Group {
+                change,
+                effects: Vec::new(),
+            };
+            up.writing = Some(group);
+            effects
+        };
+        let took = self.setup.commit.mul_f64(self.chance.log_normal(0.3));
+        self.plan(stage, stage.now + busy + took, Within::Committed);
+        self.release(stage, effects);
+    }
+
+    /// Gathers what is durable of the effects.
+    fn change_of(&self, stage: &Stage, effects: &[Effect]) -> Change {
+        let now = self.setup.clock.read(stage.now);
+        let mut change = Change::default();
+        for effect in effects {
+            match effect {
+                Effect::Record(fact) => change.facts.push(codec::to_bytes(fact)),
+                Effect::Append(event) => change.events.push((now, event.clone())),
+                Effect::Keep { task, row } => change.puts.push(inside::row(task, row)),
+                Effect::Forget(task) => change.removals.push(task.as_bytes().to_vec()),
+                Effect::Answer { .. }
+                | Effect::Nudge { .. }
+                | Effect::Announce(_)
+                | Effect::Fetch(_)
+                | Effect::Divide(_)
+                | Effect::Merge(_)
+                | Effect::Edit { .. }
+                | Effect::Changed(_) => {}
+            }
+        }
+        change
+    }
+
+    fn committed(&mut self, stage: &mut Stage) {
+        let Some(up) = &mut self.up else {
+            return;
+        };
+        let Some(Group { change, effects }) = up.writing.take() else {
+            return;
+        };
+        stage.onlookers.commits(stage.now, self.peer, &change);
+        let committed = up
+            .store
+            .commit(change)
+            .expect("the disk has power and space");
+        if committed.journal_end - up.snapshot_at >= self.setup.snapshot_every {
+            let snapshot = up.machine.snapshot();
+            let written = up.store.write_snapshot(committed.journal_end, &snapshot);
+            written.expect("the disk has power and space");
+            up.snapshot_at = committed.journal_end;
+        }
+        self.note_durable(stage, &effects);
+        self.release(stage, effects);
+        self.go_on(stage, Duration::ZERO);
+    }
+
+    /// Takes the next group, when the processor is free.
+    fn go_on(&mut self, stage: &mut Stage, busy: Duration) {
+        let Some(up) = &mut self.up else {
+            return;
+        };
+        up.busy = !up.inbox.is_empty() || !busy.is_zero();
+        if up.busy {
+            self.plan(stage, stage.now + busy, Within::Turn);
+        }
+    }
+
+    fn plan_wake(&mut self, stage: &mut Stage) {
+        let Some(up) = &mut self.up else {
+            return;
+        };
+        let Some(due) = up.machine.next_deadline() else {
+            return;
+        };
+        let at = self.setup.clock.when(due).max(stage.now);
+        if up.wake.is_none_or(|planned| planned > at) {
+            up.wake = Some(at);
+            self.plan(stage, at, Within::Wake);
+        }
+    }
+
+    fn wake(&mut self, stage: &mut Stage) {
+        let Some(up) = self.up.as_mut().filter(|up| up.wake == Some(stage.now)) else {
+            return;
+        };
+        up.wake = None;
+        let now = self.setup.clock.read(stage.now);
+        if up.machine.next_deadline().is_some_and(|due| due <= now) {
+            self.push(stage, Input::DeadlineReached);
+        } else {
+            self.plan_wake(stage);
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! What leaves a coordinator once it is durable: answers, nudges, offers, orders to itself. And what is then a fact.
+
+use tally_protocol::coordinator::{Answer, Effect, Fact, NewLeases, Pulled};
+use tally_protocol::entry::Event;
+use tally_protocol::id::NodeId;
+use tally_protocol::message::Refusal;
+use tally_protocol::message::announce::Offer;
+use tally_protocol::message::customer::CustomerReply;
+use tally_protocol::message::work::{Leased, PullReply, WorkReply, WorkRequest};
+use tally_protocol::signed::Signed;
+
+use super::{Asker, CoordinatorNode};
+use crate::conduct::Me;
+use crate::happening::{Gave, Happening, Lease, Unit};
+use crate::peer::Peer;
+use crate::stage::{Body, Envelope, Stage};
+
+impl CoordinatorNode {
+    /// Carries out effects, all of whose records are durable.
+    pub(super) fn release(&mut self, stage: &mut Stage, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Record(_) | Effect::Append(_) | Effect::Keep { .. } | Effect::Forget(_) => {
+                }
+                Effect::Answer { question, answer } => {
+                    let asker = self
+                        .up
+                        .as_mut()
+                        .and_then(|up| up.questions.remove(&question));
+                    if let Some(asker) = asker {
+                        self.answer(stage, asker, answer);
+                    }
+                }
+                Effect::Nudge { to, task } => {
+                    if let Some(to) = stage.directory.peer(&to) {
+                        let body = Body::WorkAsked(WorkRequest::Nudge(task));
+                        let (from, ask) = (self.peer, 0);
+                        stage.send(Envelope {
+                            from,
+                            to,
+                            ask,
+                            body,
+                        });
+                    }
+                }
+                Effect::Announce(offer) => self.announce(stage, offer),
+                Effect::Fetch(task) => self.fetch(stage, task),
+                Effect::Divide(task) => self.divide(stage, task),
+                Effect::Merge(task) => self.merge(stage, task),
+                Effect::Edit { task, merged } => self.edit(stage, task, merged),
+                Effect::Changed(task) => {
+                    if self.has_watchers(&task) {
+                        self.news(stage, task);
+                    }
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, stage: &mut Stage, asker: Asker, answer: Answer) {
+        let to = (asker.peer, asker.ask);
+        match answer {
+            Answer::Status(status) => self.tell(stage, to, *status),
+            Answer::Pulled(pulled) => self.answer_pull(stage, asker, *pulled),
+            Answer::Refused(refusal) => self.refuse(stage, &asker, refusal),
+        }
+    }
+
+    fn refuse(&self, stage: &mut Stage, asker: &Asker, refusal: Refusal) {
+        let body = if asker.results.is_none() {
+            Body::CustomerAnswered(CustomerReply::Refused(refusal))
+        } else {
+            Body::WorkAnswered(WorkReply::Refused(refusal))
+        };
+        self.reply(stage, (asker.peer, asker.ask), body);
+    }
+
+    fn answer_pull(&mut self, stage: &mut Stage, asker: Asker, pulled: Pulled) {
+        let (to, ask) = (asker.peer, asker.ask);
+        let Pulled {
+            leased,
+            verdicts,
+            ended,
+            retry_millis,
+            peers,
+        } = pulled;
+        let leased = leased.map(|new| self.sign(stage, to, new));
+        for grant in &ended {
+            stage.note(&Happening::LeaseEnded {
+                by: self.peer,
+                of: to,
+                grant: *grant,
+            });
+        }
+        let mut reply = PullReply {
+            leased,
+            verdicts,
+            ended,
+            retry_millis,
+            peers,
+        };
+        let me = Me {
+            peer: self.peer,
+            id: self.id,
+            key: &self.setup.key,
+            network: &stage.network,
+            profile: &stage.profile,
+            now: self.setup.clock.read(stage.now),
+            coordinators: &[],
+        };
+        self.conduct.reply(&mut reply, &me, &mut self.chance);
+        let results = asker.results.unwrap_or_default();
+        for ((grant, unit), verdict) in results.into_iter().zip(&reply.verdicts) {
+            stage.note(&Happening::Judged {
+                by: self.peer,
+                to,
+                grant,
+                unit,
+                verdict: *verdict,
+            });
+        }
+        let body = Body::WorkAnswered(WorkReply::Pulled(Box::new(reply)));
+        self.reply(stage, (to, ask), body);
+    }
+
+    fn sign(&self, stage: &mut Stage, to: Peer, new: NewLeases) -> Leased {
+        let leases = new.grant.units.iter().map(|leased| Lease {
+            unit: leased.unit,
+            attempt: leased.attempt,
+        });
+        stage.note(&Happening::Leased {
+            by: self.peer,
+            to,
+            grant: new.grant.id,
+            task: new.grant.task,
+            leases: leases.collect(),
+        });
+        let inputs = new.inline.then(|| {
+            let bytes: u64 = new.grant.units.iter().map(|leased| leased.bytes).sum();
+            vec![0; usize::try_from(bytes).unwrap_or_default()]
+        });
+        let grant = stage
+            .signatures
+            .sign(new.grant, &stage.network, &self.setup.key);
+        Leased {
+            grant: grant.signed().clone(),
+            inputs,
+            // Reading is modelled without it: the terminal reads from the coordinator itself.
+            read: Signed::from_bytes(Vec::new()),
+        }
+    }
+
+    fn announce(&self, stage: &mut Stage, offer: Offer) {
+        let (by, task) = (self.peer, offer.task);
+        let signed = stage
+            .signatures
+            .sign(offer, &stage.network, &self.setup.key);
+        let reached = stage.publish(by, signed.signed());
+        stage.note(&Happening::Offered { by, task, reached });
+    }
+
+    /// Notes what the records of these effects have made a fact.
+    pub(super) fn note_durable(&self, stage: &mut Stage, effects: &[Effect]) {
+        for effect in effects {
+            match effect {
+                Effect::Record(fact) => self.note_fact(stage, fact),
+                Effect::Append(event) => self.note_event(stage, event),
+                Effect::Keep { .. }
+                | Effect::Forget(_)
+                | Effect::Answer { .. }
+                | Effect::Nudge { .. }
+                | Effect::Announce(_)
+                | Effect::Fetch(_)
+                | Effect::Divide(_)
+                | Effect::Merge(_)
+                | Effect::Edit { .. }
+                | Effect::Changed(_) => {}
+            }
+        }
+    }
+
+    fn note_fact(&self, stage: &mut Stage, fact: &Fact) {
+        let at = self.peer;
+        let peer = |node: &NodeId| stage.directory.peer(node).unwrap_or(at);
+        match fact {
+            Fact::Divided { task, division } => stage.note(&Happening::Divided {
+                by: at,
+                task: *task,
+                units: division.table.count(),
+            }),
+            Fact::Reported {
+                task,
+                device,
+                votes,
+                ..
+            } => {
+                let by = peer(device);
+                for vote in votes {
+                    let unit = Unit {
+                        task: *task,
+                        unit: vote.unit,
+                    };
+                    let gave = Gave {
+                        outcome: vote.outcome,
+                        fuel: vote.fuel,
+                        output: vote.output,
+                    };
+                    stage.note(&Happening::Voted { at, by, unit, gave });
+                }
+            }
+            Fact::Faulted {
+                task,
+                device,
+                unit,
+                fault,
+            } => {
+                let by = peer(device);
+                let unit = Unit {
+                    task: *task,
+                    unit: *unit,
+                };
+                let fault = *fault;
+                stage.note(&Happening::Faulted {
+                    at,
+                    by,
+                    unit,
+                    fault,
+                });
+            }
+            Fact::Forgotten(task) => stage.note(&Happening::Forgotten {
+                by: at,
+                task: *task,
+            }),
+            Fact::Accepted { .. } | Fact::Arrived(_) | Fact::Merged { .. } | Fact::Ended { .. } => {
+            }
+        }
+    }
+
+    fn note_event(&self, stage: &mut Stage, event: &Event) {
+        let by = self.peer;
+        match event {
+            Event::TaskAccepted { task, .. } => {
+                stage.note(&Happening::Accepted { by, task: *task });
+            }
+            Event::BatchValidated { task, units, .. } => {
+                for validated in units {
+                    let peers = |nodes: &[NodeId]| -> Vec<Peer> {
+                        let known = nodes.iter().filter_map(|node| stage.directory.peer(node));
+                        known.collect()
+                    };
+                    let what = Happening::Validated {
+                        by,
+                        unit: Unit {
+                            task: *task,
+                            unit: validated.unit,
+                        },
+                        gave: Gave {
+                            outcome: validated.outcome,
+                            fuel: validated.fuel,
+                            output: validated.output,
+                        },
+                        agreed: peers(&validated.agreed),
+                        outvoted: peers(&validated.outvoted),
+                    };
+                    stage.note(&what);
+                }
+            }
+            Event::TaskEnded { task, ending } => stage.note(&Happening::Ended {
+                by,
+                task: *task,
+                ending: ending.clone(),
+            }),
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! What happens in a world, as far as anybody may want to know it: the trace is hashed over it, stories are told from
+//! it, numbers are counted from it, oracles judge it.
+//!
+//! A happening stands at the moment at which it is a fact: what a coordinator records when it is durable, what it says
+//! when it leaves.
+
+use std::fmt;
+
+use tally_protocol::entry::Ending;
+use tally_protocol::id::{GrantId, TaskId};
+use tally_protocol::message::work::ResultVerdict;
+use tally_protocol::task::BlobRef;
+use tally_protocol::terminal::Ran;
+use tally_protocol::unit::{Fault, Outcome};
+
+use crate::moment::Moment;
+use crate::peer::Peer;
+
+/// What a run gave, as results are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Gave {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it used.
+    pub fuel: u64,
+    /// What it wrote.
+    pub output: BlobRef,
+}
+
+impl From<&Ran> for Gave {
+    fn from(ran: &Ran) -> Self {
+        Self {
+            outcome: ran.outcome,
+            fuel: ran.fuel,
+            output: ran.output,
+        }
+    }
+}
+
+impl fmt::Display for Gave {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            outcome,
+            fuel,
+            output: BlobRef { id, bytes },
+        } = self;
+        write!(f, "{outcome}, {fuel} fuel, {bytes} bytes {}", id.short())
+    }
+}
+
+/// A unit of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Unit {
+    /// The task.
+    pub task: TaskId,
+    /// The unit.
+    pub unit: u32,
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unit {} of {}", self.unit, self.task.short())
+    }
+}
+
+/// A lease as it was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// The unit.
+    pub unit: u32,
+    /// How often it had been leased before.
+    pub attempt: u32,
+}
+
+/// Something that happened. Where two nodes have a part, the one that acts is named first.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Happening {
+    /// A node starts, for the `start`th time.
+    Started {
+        /// The node.
+        node: Peer,
+        /// From 1.
+        start: u32,
+    },
+    /// A node is gone.
+    Stopped {
+        /// The node.
+        node: Peer,
+        /// Whether it went as it should.
+        how: Stop,
+    },
+    /// A node is connected to a coordinator that has shown its role.
+    Connected {
+        /// The node.
+        node: Peer,
+        /// The coordinator.
+        to: Peer,
+    },
+    /// The connection is gone.
+    Disconnected {
+        /// The node.
+        node: Peer,
+        /// The coordinator.
+        from: Peer,
+    },
+    /// A node has looked for coordinators.
+    LookedUp {
+        /// The node.
+        by: Peer,
+        /// Requests that it took.
+        requests: u32,
+        /// Coordinators named.
+        found: u32,
+    },
+    /// An offer was gossiped.
+    Offered {
+        /// The coordinator.
+        by: Peer,
+        /// The task.
+        task: TaskId,
+        /// Terminals that it reaches.
+        reached: u32,
+    },
+    /// A customer asks for a task for the first time.
+    Submitted {
+        /// The customer.
+        by: Peer,
+        /// The coordinator.
+        to: Peer,
+        /// The task.
+        task: TaskId,
+    },
+    /// It is durable that a task was accepted.
+    Accepted {
+        /// The coordinator.
+        by: Peer,
+        /// The task.
+        task: TaskId,
+    },
+    /// It is durable how a task was cut.
+    Divided {
+        /// The coordinator.
+        by: Peer,
+        /// The task.
+        task: TaskId,
+        /// Number of units.
+        units: u32,
+    },
+    /// A terminal asks for work, or reports.
+    Pulled {
+        /// The terminal.
+        by: Peer,
+        /// The coordinator.
+        to: Peer,
+        /// Units that it wants.
+        want: u32,
+        /// Results that it reports.
+        results: u32,
+    },
+    /// A coordinator sends leases.
+    Leased {
+        /// The coordinator.
+        by: Peer,
+        /// The terminal.
+        to: Peer,
+        /// The grant.
+        grant: GrantId,
+        /// The task.
+        task: TaskId,
+        /// The leases.
+        leases: Vec<Lease>,
+    },
+    /// A lease ends before its result came: it was given back, or not renewed, or its task has ended.
+    LeaseEnded {
+        /// The coordinator.
+        by: Peer,
+        /// The terminal.
+        of: Peer,
+        /// The grant.
+        grant: GrantId,
+    },
+    /// A terminal has run a unit.
+    Ran {
+        /// The terminal.
+        by: Peer,
+        /// The grant.
+        grant: GrantId,
+        /// The unit.
+        unit: Unit,
+        /// What it says that it gave, or why it gave nothing.
+        gave: Result<Gave, Fault>,
+    },
+    /// A terminal sends a result.
+    Reported {
+        /// The terminal.
+        by: Peer,
+        /// The coordinator.
+        to: Peer,
+        /// The grant that it names.
+        grant: GrantId,
+        /// The unit, as far as the world knows the grant.
+        unit: Unit,
+        /// The result.
+        gave: Gave,
+    },
+    /// It is durable that a result counts as a vote.
+    Voted {
+        /// The coordinator.
+        at: Peer,
+        /// The terminal.
+        by: Peer,
+        /// The unit.
+        unit: Unit,
+        /// The result.
+        gave: Gave,
+    },
+    /// It is durable that a terminal could not run a unit.
+    Faulted {
+        /// The coordinator.
+        at: Peer,
+        /// The terminal.
+        by: Peer,
+        /// The unit.
+        unit: Unit,
+        /// Why.
+        fault: Fault,
+    },
+    /// A terminal is told what became of a result.
+    Judged {
+        /// The coordinator.
+        by: Peer,
+        /// The terminal.
+        to: Peer,
+        /// The grant.
+        grant: GrantId,
+        /// The unit's number.
+        unit: u32,
+        /// The verdict.
+        verdict: ResultVerdict,
+    },
+    /// It is durable that a unit's result is agreed.
+    Validated {
+        /// The coordinator.
+        by: Peer,
+        /// The unit.
+        unit: Unit,
+        /// The result.
+        gave: Gave,
+        /// Devices that reported this.
+        agreed: Vec<Peer>,
+        /// Devices that reported something else.
+        outvoted: Vec<Peer>,
+    },
+    /// The outputs of a task were put together.
+    Merged {
+        /// The coordinator.
+        by: Peer,
+        /// The task.
+        task: TaskId,
+        /// The result.
+        result: BlobRef,
+    },
+    /// It is durable that a task has ended.
+    Ended {
+        /// The coordinator.
+        by: Peer,
+        /// The task.
+        task: TaskId,
+        /// How.
+        ending: Ending,
+    },
+    /// It is durable that a task is forgotten.
+    Forgotten {
+        /// The coordinator.
+        by: Peer,
+        /// The task.
+        task: TaskId,
+    },
+    /// A customer is told how its task is, something new.
+    Told {
+        /// The coordinator.
+        by: Peer,
+        /// The customer.
+        to: Peer,
+        /// The task.
+        task: TaskId,
+        /// The phase, by its name.
+        phase: &'static str,
+        /// Units done.
+        done: u32,
+    },
+    /// A customer has what it wanted, or has been refused.
+    Satisfied {
+        /// The customer.
+        by: Peer,
+        /// The task.
+        task: TaskId,
+        /// The result, if there is one.
+        result: Option<BlobRef>,
+    },
+    /// A node refuses a message.
+    Refused {
+        /// Who refuses.
+        by: Peer,
+        /// Whose message.
+        from: Peer,
+        /// Why: the name of the refusal.
+        why: &'static str,
+    },
+    /// A message was sent.
+    Sent {
+        /// From.
+        from: Peer,
+        /// To.
+        to: Peer,
+        /// Its kind.
+        kind: &'static str,
+        /// Its length in bytes.
+        bytes: u64,
+        /// Whether it arrives.
+        arrives: bool,
+    },
+    /// A dishonest node does something that no honest one does.
+    Cheated {
+        /// Who.
+        by: Peer,
+        /// Towards whom.
+        to: Peer,
+        /// What, in a word or two.
+        how: &'static str,
+    },
+    /// A node is in a state in which none may be.
+    Breached {
+        /// The node.
+        by: Peer,
+        /// What is wrong.
+        what: String,
+    },
+    /// Something befalls the world.
+    Marked(Mark),
+}
+
+/// How a node went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stop {
+    /// Its owner switched it off.
+    Left,
+    /// It crashed.
+    Crashed,
+}
+
+/// What befalls the world as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Mark {
+    /// A cut begins.
+    CutBegins(usize),
+    /// A cut ends.
+    CutEnds(usize),
+    /// Faults stop.
+    Calm,
+    /// A coordinator crashes; the flag says whether in the middle of a commit.
+    Crash(Peer, bool),
+    /// A coordinator starts again.
+    Restart(Peer),
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CutBegins(number) => write!(f, "cut {number} begins"),
+            Self::CutEnds(number) => write!(f, "cut {number} ends"),
+            Self::Calm => f.pad("faults stop"),
+            Self::Crash(peer, false) => write!(f, "coordinator {} crashes", peer.0),
+            Self::Crash(peer, true) => {
+                write!(
+                    f,
+                    "coordinator {} crashes in the middle of a commit",
+                    peer.0
+                )
+            }
+            Self::Restart(peer) => write!(f, "coordinator {} is back", peer.0),
+        }
+    }
+}
+
+/// Somebody who looks on.
+pub trait Observer: fmt::Debug {
+    /// Notes a happening.
+    fn see(&mut self, at: Moment, what: &Happening);
+}

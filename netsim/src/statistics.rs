@@ -1,0 +1,300 @@
+//! The numbers of a run, counted while it runs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tally_protocol::entry::Ending;
+use tally_protocol::id::TaskId;
+
+use crate::conduct::Kind;
+use crate::happening::{Happening, Observer, Unit};
+use crate::links::Traffic;
+use crate::moment::Moment;
+use crate::peer::Peer;
+use crate::reference::Reference;
+use crate::report::spread::Recorder;
+use crate::report::{self, LiarReport, Population, RunReport, Series, TaskReport};
+
+/// Samples of a world that runs to its end.
+pub(crate) const SAMPLES: u32 = 200;
+
+/// What is sampled at a moment.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Sample {
+    /// Terminals that are there.
+    pub(crate) online: u64,
+    /// Their slots.
+    pub(crate) slots: u64,
+    /// Slots that run a unit.
+    pub(crate) busy: u64,
+    /// Bytes that all nodes have sent.
+    pub(crate) bytes: u64,
+}
+
+/// Counts what happens.
+#[derive(Debug)]
+pub struct Statistics {
+    tasks: BTreeMap<TaskId, TaskCount>,
+    conducts: BTreeMap<Peer, Kind>,
+    liars: BTreeMap<Peer, LiarCount>,
+    rights: std::sync::Arc<crate::execution::Execution>,
+    latency: Recorder,
+    validated: u64,
+    submitted: u64,
+    pulls: u64,
+    bytes: u64,
+    series: Series,
+    marks: Vec<report::Mark>,
+    refusals: BTreeMap<String, u64>,
+    colluded: u64,
+}
+
+#[derive(Debug)]
+struct TaskCount {
+    units: u32,
+    submitted: Option<Moment>,
+    ended: Option<(Moment, String)>,
+    first_lease: Vec<Option<Moment>>,
+    results: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct LiarCount {
+    lied: Moment,
+    detected: Option<Moment>,
+    lies: u64,
+    outvoted: u64,
+}
+
+impl Statistics {
+    pub(crate) fn new(reference: &Reference, every: Duration) -> Self {
+        let count = |units: u32| TaskCount {
+            units,
+            submitted: None,
+            ended: None,
+            first_lease: vec![None; units as usize],
+            results: vec![0; units as usize],
+        };
+        let tasks = reference.tasks().iter();
+        Self {
+            tasks: tasks.map(|(id, task)| (*id, count(task.units))).collect(),
+            conducts: reference.dishonest().collect(),
+            liars: BTreeMap::new(),
+            rights: std::sync::Arc::clone(&reference.execution),
+            latency: Recorder::new(),
+            validated: 0,
+            submitted: 0,
+            pulls: 0,
+            bytes: 0,
+            series: Series {
+                every_seconds: every.as_secs_f64(),
+                ..Series::default()
+            },
+            marks: Vec::new(),
+            refusals: BTreeMap::new(),
+            colluded: 0,
+        }
+    }
+
+    pub(crate) fn sample(&mut self, sample: Sample) {
+        let series = &mut self.series;
+        series.validated.push(self.validated);
+        series.submitted.push(self.submitted);
+        series.online.push(sample.online);
+        series.slots.push(sample.slots);
+        series.busy.push(sample.busy);
+        series.pulls.push(std::mem::take(&mut self.pulls));
+        series.bytes.push(sample.bytes - self.bytes);
+        self.bytes = sample.bytes;
+    }
+
+    /// Returns the numbers; name, seed and the like are left to the world.
+    pub(crate) fn report(
+        &self,
+        reference: &Reference,
+        nodes: (u32, u32),
+        traffic: Vec<Traffic>,
+    ) -> RunReport {
+        let (mut sent, mut received) = (Recorder::new(), Recorder::new());
+        for traffic in &traffic {
+            sent.record(traffic.sent);
+            received.record(traffic.received);
+        }
+        let mut dishonest = BTreeMap::new();
+        for kind in self.conducts.values() {
+            *dishonest.entry(kind.name().to_owned()).or_insert(0) += 1;
+        }
+        let mut tasks: Vec<(u32, TaskReport)> = reference
+            .tasks()
+            .iter()
+            .map(|(id, task)| (task.number, self.task_report(id, task)))
+            .collect();
+        tasks.sort_by_key(|(number, _)| *number);
+        let mut replicas = BTreeMap::new();
+        let results = self.tasks.values().flat_map(|task| &task.results);
+        for results in results.filter(|results| **results > 0) {
+            *replicas.entry(*results).or_insert(0) += 1;
+        }
+        RunReport {
+            population: Population {
+                terminals: nodes.0,
+                coordinators: nodes.1,
+                customers: u32::try_from(reference.tasks().len()).unwrap_or(u32::MAX),
+                dishonest,
+            },
+            tasks: tasks.into_iter().map(|(_, task)| task).collect(),
+            series: self.series.clone(),
+            marks: self.marks.clone(),
+            replicas_per_unit: replicas,
+            unit_latency: self.latency.spread(1e-6),
+            bytes_sent: sent.spread(1.0),
+            bytes_received: received.spread(1.0),
+            liars: self.liars(),
+            refusals: self.refusals.clone(),
+            colluded_units: self.colluded,
+            ..RunReport::default()
+        }
+    }
+
+    fn task_report(&self, id: &TaskId, task: &crate::reference::TaskReference) -> TaskReport {
+        let count = &self.tasks[id];
+        let ended = count.ended.as_ref();
+        TaskReport {
+            name: task.name.clone(),
+            units: task.units,
+            agree: task.agree,
+            submitted: count.submitted.map_or(0.0, Moment::as_secs_f64),
+            ended: ended.map(|(at, _)| at.as_secs_f64()),
+            ending: ended.map_or_else(|| "has not ended".to_owned(), |(_, ending)| ending.clone()),
+        }
+    }
+
+    fn liars(&self) -> Vec<LiarReport> {
+        let mut liars: Vec<(&Peer, &LiarCount)> = self.liars.iter().collect();
+        liars.sort_by_key(|(_, liar)| liar.lied);
+        let report = |(peer, liar): (&Peer, &LiarCount)| LiarReport {
+            device: peer.to_string(),
+            conduct: self
+                .conducts
+                .get(peer)
+                .map_or("honest", |kind| kind.name())
+                .to_owned(),
+            lied: liar.lied.as_secs_f64(),
+            detected: liar.detected.map(Moment::as_secs_f64),
+            lies: liar.lies,
+            outvoted: liar.outvoted,
+        };
+        liars.into_iter().map(report).collect()
+    }
+
+    fn is_right(&self, unit: Unit, gave: &crate::happening::Gave) -> bool {
+        let right = self.rights.right(&unit.task, unit.unit);
+        right.is_some_and(|right| crate::happening::Gave::from(&right) == *gave)
+    }
+
+    fn validated(&mut self, at: Moment, unit: Unit) {
+        self.validated += 1;
+        let place = unit.unit as usize;
+        let first = self
+            .tasks
+            .get(&unit.task)
+            .and_then(|task| task.first_lease[place]);
+        if let Some(first) = first {
+            let micros = at.since(first).as_micros();
+            self.latency
+                .record(u64::try_from(micros).unwrap_or(u64::MAX));
+        }
+    }
+}
+
+impl Observer for Statistics {
+    fn see(&mut self, at: Moment, what: &Happening) {
+        match what {
+            Happening::Submitted { task, .. } => {
+                if let Some(task) = self.tasks.get_mut(task) {
+                    task.submitted.get_or_insert(at);
+                    self.submitted += u64::from(task.units);
+                }
+            }
+            Happening::Leased { task, leases, .. } => {
+                if let Some(task) = self.tasks.get_mut(task) {
+                    for lease in leases {
+                        task.first_lease[lease.unit as usize].get_or_insert(at);
+                    }
+                }
+            }
+            Happening::Pulled { .. } => self.pulls += 1,
+            Happening::Voted { by, unit, gave, .. } => {
+                if let Some(task) = self.tasks.get_mut(&unit.task) {
+                    task.results[unit.unit as usize] += 1;
+                }
+                // Only of those that may lie: looking up the right result costs something.
+                if self.conducts.contains_key(by) && !self.is_right(*unit, gave) {
+                    let liar = self.liars.entry(*by).or_insert(LiarCount {
+                        lied: at,
+                        detected: None,
+                        lies: 0,
+                        outvoted: 0,
+                    });
+                    liar.lies += 1;
+                }
+            }
+            Happening::Validated {
+                unit,
+                gave,
+                agreed,
+                outvoted,
+                ..
+            } => {
+                self.validated(at, *unit);
+                for peer in outvoted {
+                    if let Some(liar) = self.liars.get_mut(peer) {
+                        liar.detected.get_or_insert(at);
+                        liar.outvoted += 1;
+                    }
+                }
+                let liars = agreed.iter().any(|peer| self.conducts.contains_key(peer));
+                if liars && !self.is_right(*unit, gave) {
+                    self.colluded += 1;
+                }
+            }
+            Happening::Ended { task, ending, .. } => {
+                let ending = match ending {
+                    Ending::Done(_) => "done".to_owned(),
+                    Ending::Failed(reason) => format!("failed: {reason}"),
+                    Ending::Cancelled => "cancelled".to_owned(),
+                };
+                if let Some(task) = self.tasks.get_mut(task) {
+                    task.ended = Some((at, ending));
+                }
+            }
+            Happening::Refused { why, .. } => {
+                *self.refusals.entry((*why).to_owned()).or_insert(0) += 1;
+            }
+            Happening::Marked(mark) => self.marks.push(report::Mark {
+                at: at.as_secs_f64(),
+                what: mark.to_string(),
+            }),
+            Happening::Started { .. }
+            | Happening::Stopped { .. }
+            | Happening::Connected { .. }
+            | Happening::Disconnected { .. }
+            | Happening::LookedUp { .. }
+            | Happening::Offered { .. }
+            | Happening::Accepted { .. }
+            | Happening::Divided { .. }
+            | Happening::LeaseEnded { .. }
+            | Happening::Ran { .. }
+            | Happening::Reported { .. }
+            | Happening::Faulted { .. }
+            | Happening::Judged { .. }
+            | Happening::Merged { .. }
+            | Happening::Forgotten { .. }
+            | Happening::Told { .. }
+            | Happening::Satisfied { .. }
+            | Happening::Sent { .. }
+            | Happening::Cheated { .. }
+            | Happening::Breached { .. } => {}
+        }
+    }
+}

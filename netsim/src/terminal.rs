@@ -1,0 +1,511 @@
+//! A terminal: the driver of its role machine, as the shell of a real node drives it.
+//!
+//! It finds coordinators by look-ups and offers, connects and asks each to show its role, carries what the machine
+//! wants, and lets units take their time. Nothing of it survives: a terminal that comes back starts anew, but for the
+//! programs, which a real one keeps on its disk.
+
+mod link;
+mod runs;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ed25519_dalek::SigningKey;
+use tally_protocol::coordinator::Question;
+use tally_protocol::id::{BlobId, GrantId, NodeId};
+use tally_protocol::message::Refusal;
+use tally_protocol::message::work::{
+    Batch, Grant, Leased, Pull, PullReply, Report, WorkReply, WorkRequest,
+};
+use tally_protocol::signed::Verified;
+use tally_protocol::terminal::{
+    Answer, Effect, Input, Job, PullOut, Run, Terminal, TerminalConfig,
+};
+
+use crate::chance::Chance;
+use crate::conduct::{Cheat, Conduct, Me, Message};
+use crate::happening::{Gave, Happening, Unit};
+use crate::moment::Moment;
+use crate::peer::Peer;
+use crate::stage::{Body, Clock, Envelope, Stage};
+use link::Tie;
+use runs::Held;
+
+/// Memory that a terminal gives a unit, in bytes.
+const MEMORY_BYTES: u64 = 1 << 30;
+/// Other terminals that it connects to for the gossip.
+const MESH_DIALS_MAX: usize = 8;
+
+/// What a terminal is.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    pub(crate) key: SigningKey,
+    pub(crate) slots: u8,
+    pub(crate) speed: f64,
+    pub(crate) faults: f64,
+    pub(crate) clock: Clock,
+}
+
+/// Something within a terminal.
+#[derive(Debug)]
+pub(crate) enum Within {
+    /// A deadline of the machine may have come.
+    Wake,
+    /// Time to look for coordinators.
+    Sweep,
+    /// A look-up has named these.
+    Found(Vec<Peer>),
+    /// Time to dial.
+    Dial(Peer),
+    /// The other end is there, or is not.
+    Dialled(Peer),
+    /// The connection is noticed to be gone.
+    Lost(Peer),
+    /// Program and inputs of a grant are here, or cannot be had.
+    Prepared(GrantId, bool),
+    /// Units of a job were run; the flag says whether it is over.
+    Ran(Job, Vec<Run>, bool),
+    /// Time to act on its own.
+    Act,
+}
+
+/// A terminal of the world.
+#[derive(Debug)]
+pub(crate) struct TerminalNode {
+    pub(crate) peer: Peer,
+    pub(crate) id: NodeId,
+    pub(crate) setup: Setup,
+    conduct: Box<dyn Conduct>,
+    chance: Chance,
+    /// Programs on its disk.
+    programs: BTreeSet<BlobId>,
+    up: Option<Up>,
+}
+
+/// What a terminal has while it is there.
+#[derive(Debug)]
+struct Up {
+    machine: Terminal,
+    /// When the machine is woken next.
+    wake: Option<Moment>,
+    ties: BTreeMap<Peer, Tie>,
+    asks: BTreeMap<u64, Asked>,
+    grants: BTreeMap<GrantId, Held>,
+    jobs: BTreeMap<Job, GrantId>,
+    meshed: BTreeSet<Peer>,
+    sweeps: u32,
+}
+
+/// What a question was for.
+#[derive(Debug, Clone, Copy)]
+enum Asked {
+    Hello(Peer),
+    Pull(Peer, Question),
+    /// Of its own accord.
+    Cheat(Peer),
+}
+
+impl Asked {
+    const fn to(self) -> Peer {
+        match self {
+            Self::Hello(to) | Self::Pull(to, _) | Self::Cheat(to) => to,
+        }
+    }
+}
+
+impl TerminalNode {
+    pub(crate) fn new(peer: Peer, setup: Setup, conduct: Box<dyn Conduct>, seed: u64) -> Self {
+        Self {
+            peer,
+            id: NodeId::from_bytes(setup.key.verifying_key().to_bytes()),
+            setup,
+            conduct,
+            chance: Chance::new(seed, "terminal", u64::from(peer.0)),
+            programs: BTreeSet::new(),
+            up: None,
+        }
+    }
+
+    /// Returns slots that run a unit.
+    pub(crate) fn busy(&self) -> usize {
+        self.up.as_ref().map_or(0, |up| up.jobs.len())
+    }
+
+    /// Returns the machine, if the terminal is there.
+    pub(crate) fn machine(&self) -> Option<&Terminal> {
+        self.up.as_ref().map(|up| &up.machine)
+    }
+
+    /// Returns the grants that the driver keeps for the machine.
+    pub(crate) fn grants(&self) -> usize {
+        self.up.as_ref().map_or(0, |up| up.grants.len())
+    }
+
+    /// Comes.
+    pub(crate) fn start(&mut self, stage: &mut Stage) {
+        stage.start(self.peer);
+        let config = TerminalConfig {
+            me: self.id,
+            profile: stage.profile.clone(),
+            memory_bytes: MEMORY_BYTES,
+            slots: usize::from(self.setup.slots),
+        };
+        self.up = Some(Up {
+            machine: Terminal::new(config, self.chance.bytes()),
+            wake: None,
+            ties: BTreeMap::new(),
+            asks: BTreeMap::new(),
+            grants: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            meshed: BTreeSet::new(),
+            sweeps: 0,
+        });
+        // Half of the owners let other terminals reach theirs, for the gossip.
+        if self.chance.happens(0.5) {
+            let share = vec![address(self.peer)];
+            self.feed(stage, Input::Shared(share));
+        }
+        self.plan(stage, stage.now, Within::Sweep);
+        if let Some(every) = self.conduct.acts_every() {
+            self.plan(stage, stage.now + every, Within::Act);
+        }
+    }
+
+    /// Goes, with everything that is not on its disk.
+    pub(crate) fn stop(&mut self) {
+        self.up = None;
+    }
+
+    /// Takes what comes from itself.
+    pub(crate) fn within(&mut self, stage: &mut Stage, what: Within) {
+        match what {
+            Within::Wake => self.wake(stage),
+            Within::Sweep => self.sweep(stage),
+            Within::Found(peers) => self.found(stage, peers),
+            Within::Dial(to) => self.dial(stage, to),
+            Within::Dialled(to) => self.dialled(stage, to),
+            Within::Lost(from) => self.lost(stage, from),
+            Within::Prepared(grant, here) => self.prepared(stage, grant, here),
+            Within::Ran(job, runs, over) => self.ran(stage, job, runs, over),
+            Within::Act => self.act(stage),
+        }
+    }
+
+    /// Takes a message.
+    pub(crate) fn arrive(&mut self, stage: &mut Stage, envelope: Envelope) {
+        let Envelope {
+            from, ask, body, ..
+        } = envelope;
+        match body {
+            Body::WorkAnswered(reply) => self.answered(stage, ask, reply),
+            Body::WorkAsked(WorkRequest::Nudge(task)) => {
+                let by = stage.directory.id(from);
+                self.feed(stage, Input::Nudged { by, task });
+            }
+            Body::Offered(offer) => {
+                if let Ok(offer) = stage.signatures.verify(offer, &stage.network) {
+                    self.feed(stage, Input::OfferHeard(Box::new(offer)));
+                }
+            }
+            Body::WorkAsked(WorkRequest::Hello | WorkRequest::Pull(_))
+            | Body::CustomerAsked(_)
+            | Body::CustomerAnswered(_) => stage.note(&Happening::Refused {
+                by: self.peer,
+                from,
+                why: Refusal::WrongRole.name(),
+            }),
+        }
+    }
+
+    /// Nobody answered in time.
+    pub(crate) fn unanswered(&mut self, stage: &mut Stage, ask: u64) {
+        let Some(asked) = self.up.as_mut().and_then(|up| up.asks.remove(&ask)) else {
+            return;
+        };
+        let to = asked.to();
+        self.failed(stage, asked, None);
+        // A connection over which nothing comes is closed after some pings.
+        if !stage.can_talk(self.peer, to) {
+            self.lost(stage, to);
+        }
+    }
+
+    fn plan(&self, stage: &mut Stage, at: Moment, what: Within) {
+        stage.plan_within(at, self.peer, crate::stage::Within::Terminal(what));
+    }
+
+    /// Lets the machine take an input, and carries out what it wants.
+    fn feed(&mut self, stage: &mut Stage, input: Input) {
+        let Some(up) = &mut self.up else {
+            return;
+        };
+        let mut effects = Vec::new();
+        up.machine
+            .handle(self.setup.clock.read(stage.now), input, &mut effects);
+        for effect in effects {
+            self.carry_out(stage, effect);
+        }
+        self.plan_wake(stage);
+    }
+
+    fn plan_wake(&mut self, stage: &mut Stage) {
+        let Some(up) = &mut self.up else {
+            return;
+        };
+        let Some(due) = up.machine.next_deadline() else {
+            return;
+        };
+        let at = self.setup.clock.when(due).max(stage.now);
+        if up.wake.is_none_or(|planned| planned > at) {
+            up.wake = Some(at);
+            self.plan(stage, at, Within::Wake);
+        }
+    }
+
+    fn wake(&mut self, stage: &mut Stage) {
+        let Some(up) = self.up.as_mut().filter(|up| up.wake == Some(stage.now)) else {
+            return;
+        };
+        up.wake = None;
+        let now = self.setup.clock.read(stage.now);
+        let is_due = |machine: &Terminal| machine.next_deadline().is_some_and(|due| due <= now);
+        if is_due(&up.machine) {
+            self.feed(stage, Input::DeadlineReached);
+            if self.machine().is_some_and(is_due) {
+                stage.breach(self.peer, "a deadline of a terminal stays due");
+            }
+        } else {
+            self.plan_wake(stage);
+        }
+    }
+
+    fn carry_out(&mut self, stage: &mut Stage, effect: Effect) {
+        match effect {
+            Effect::Pull(pull) => self.pull(stage, *pull),
+            Effect::Prepare(grant) => self.prepare(stage, grant),
+            Effect::Execute { job, grant, places } => self.execute(stage, job, grant, places),
+            Effect::Stop(job) => self.stop_job(stage, job),
+            Effect::Release(grant) => {
+                if let Some(up) = &mut self.up {
+                    up.grants.remove(&grant);
+                }
+            }
+            Effect::Discard(outputs) => {
+                for output in outputs {
+                    stage.readable.remove(&(self.peer, output));
+                }
+            }
+            Effect::Dial(offer) => {
+                if let Some(to) = stage.directory.peer(&offer.signer()) {
+                    self.know(stage, to);
+                }
+            }
+        }
+    }
+
+    /// Signs and sends a pull.
+    fn pull(&mut self, stage: &mut Stage, out: PullOut) {
+        let Some(to) = stage.directory.peer(&out.to) else {
+            return;
+        };
+        let now = self.setup.clock.read(stage.now);
+        if self.conduct.serves_outputs() {
+            let large = out.results.iter().filter(|result| result.inline.is_none());
+            let readable = large.map(|result| (self.peer, result.output.id));
+            stage.readable.extend(readable);
+        }
+        let report = (!out.results.is_empty()).then(|| {
+            let batch = Batch::of(&out.results, out.to, now);
+            let batch = stage
+                .signatures
+                .sign(batch, &stage.network, &self.setup.key);
+            Report {
+                batch: batch.signed().clone(),
+                results: out.results,
+                grants: out.grants,
+            }
+        });
+        let mut pull = Pull {
+            want: out.want,
+            profile: stage.profile.clone(),
+            memory_bytes: MEMORY_BYTES,
+            renew: out.renew,
+            abandoned: out.abandoned,
+            report,
+            share: out.share,
+        };
+        let me = me(&self.setup, (self.peer, self.id), stage, &[]);
+        self.conduct.pull(&mut pull, &me, &mut self.chance);
+        self.note_pull(stage, to, &pull);
+        let body = Body::WorkAsked(WorkRequest::Pull(Box::new(pull)));
+        let ask = stage.ask(self.peer, to, body);
+        if let Some(up) = &mut self.up {
+            up.asks.insert(ask, Asked::Pull(to, out.question));
+        }
+    }
+
+    fn note_pull(&self, stage: &mut Stage, to: Peer, pull: &Pull) {
+        let results = pull
+            .report
+            .as_ref()
+            .map_or(&[][..], |report| &report.results);
+        stage.note(&Happening::Pulled {
+            by: self.peer,
+            to,
+            want: pull.want,
+            results: u32::try_from(results.len()).unwrap_or(u32::MAX),
+        });
+        for result in results {
+            let held = self.up.as_ref().and_then(|up| up.grants.get(&result.grant));
+            let Some(task) = held.map(|held| held.grant().task) else {
+                continue;
+            };
+            let gave = Gave {
+                outcome: result.outcome,
+                fuel: result.fuel,
+                output: result.output,
+            };
+            stage.note(&Happening::Reported {
+                by: self.peer,
+                to,
+                grant: result.grant,
+                unit: Unit {
+                    task,
+                    unit: result.unit,
+                },
+                gave,
+            });
+        }
+    }
+
+    fn answered(&mut self, stage: &mut Stage, ask: u64, reply: WorkReply) {
+        let Some(asked) = self.up.as_mut().and_then(|up| up.asks.remove(&ask)) else {
+            return;
+        };
+        self.conduct.hear(asked.to(), &reply);
+        match (asked, reply) {
+            (Asked::Cheat(_), _) => {}
+            (Asked::Hello(to), WorkReply::Role(role)) => self.shown(stage, to, role),
+            (Asked::Pull(_, question), WorkReply::Pulled(reply)) => {
+                self.pulled(stage, question, *reply);
+            }
+            (_, WorkReply::Refused(refusal)) => self.failed(stage, asked, Some(refusal)),
+            (_, WorkReply::Role(_) | WorkReply::Pulled(_) | WorkReply::Nudged) => {
+                self.failed(stage, asked, Some(Refusal::Malformed));
+            }
+        }
+    }
+
+    fn failed(&mut self, stage: &mut Stage, asked: Asked, refusal: Option<Refusal>) {
+        match asked {
+            Asked::Pull(_, question) => self.feed(stage, Input::Failed { question, refusal }),
+            Asked::Hello(to) => self.fail_tie(stage, to),
+            Asked::Cheat(_) => {}
+        }
+    }
+
+    fn pulled(&mut self, stage: &mut Stage, question: Question, mut reply: PullReply) {
+        let leased = reply.leased.take();
+        self.mesh(stage, &reply.peers);
+        let mut answer = Answer::from(reply);
+        if let Some(leased) = leased {
+            let Some(grant) = checked(stage, leased) else {
+                let refusal = None;
+                return self.feed(stage, Input::Failed { question, refusal });
+            };
+            if let Some(up) = &mut self.up {
+                up.grants.insert(grant.id, Held::new(grant.clone()));
+            }
+            answer.grant = Some(grant);
+        }
+        self.feed(stage, Input::Answered { question, answer });
+        self.forget_unused_grants();
+    }
+
+    /// Drops what came with a grant that the machine did not take.
+    fn forget_unused_grants(&mut self) {
+        if let Some(up) = &mut self.up {
+            up.grants.retain(|_, held| !held.is_unused());
+        }
+    }
+
+    /// Connects to other terminals, so that gossip has more than one way.
+    fn mesh(&mut self, stage: &mut Stage, peers: &[String]) {
+        let Some(up) = &mut self.up else {
+            return;
+        };
+        for other in peers.iter().filter_map(|text| peer_of(text)) {
+            if up.meshed.len() >= MESH_DIALS_MAX || !up.meshed.insert(other) {
+                continue;
+            }
+            if stage.can_talk(self.peer, other) {
+                stage.gossip.connect(self.peer, other);
+            }
+        }
+    }
+
+    fn act(&mut self, stage: &mut Stage) {
+        let Some(up) = &self.up else {
+            return;
+        };
+        let tied = up
+            .ties
+            .iter()
+            .filter(|(_, tie)| matches!(tie, Tie::Connected));
+        let coordinators: Vec<(Peer, NodeId)> = tied
+            .map(|(peer, _)| (*peer, stage.directory.id(*peer)))
+            .collect();
+        let me = me(&self.setup, (self.peer, self.id), stage, &coordinators);
+        let cheats = self.conduct.act(&me, &mut self.chance);
+        for Cheat { how, to, message } in cheats {
+            let by = self.peer;
+            stage.note(&Happening::Cheated { by, to, how });
+            let body = match message {
+                Message::Work(request) => Body::WorkAsked(request),
+                Message::Customer(request) => Body::CustomerAsked(request),
+                Message::Offer(offer) => {
+                    stage.publish(by, &offer);
+                    continue;
+                }
+            };
+            let ask = stage.ask(by, to, body);
+            if let Some(up) = &mut self.up {
+                up.asks.insert(ask, Asked::Cheat(to));
+            }
+        }
+        if let Some(every) = self.conduct.acts_every() {
+            let pause = every.mul_f64(0.5 + self.chance.part());
+            self.plan(stage, stage.now + pause, Within::Act);
+        }
+    }
+}
+
+/// Checks the signature of a new grant.
+fn checked(stage: &mut Stage, leased: Leased) -> Option<Verified<Grant>> {
+    stage.signatures.verify(leased.grant, &stage.network).ok()
+}
+
+fn me<'a>(
+    setup: &'a Setup,
+    (peer, id): (Peer, NodeId),
+    stage: &'a Stage,
+    coordinators: &'a [(Peer, NodeId)],
+) -> Me<'a> {
+    Me {
+        peer,
+        id,
+        key: &setup.key,
+        network: &stage.network,
+        profile: &stage.profile,
+        now: setup.clock.read(stage.now),
+        coordinators,
+    }
+}
+
+/// Returns the address under which other terminals reach this one.
+fn address(peer: Peer) -> String {
+    format!("/netsim/{}", peer.0)
+}
+
+fn peer_of(address: &str) -> Option<Peer> {
+    address.strip_prefix("/netsim/")?.parse().ok().map(Peer)
+}

@@ -1,0 +1,419 @@
+//! A world: built from a scenario and a seed, run event by event until nothing is left to be done.
+
+mod build;
+mod presence;
+
+use std::time::Duration;
+
+use tally_ledger::store::Store;
+use tally_protocol::coordinator::Coordinator;
+use tally_protocol::terminal::Terminal;
+
+use crate::coordinator::CoordinatorNode;
+use crate::customer::CustomerNode;
+use crate::happening::{Happening, Mark, Stop};
+use crate::links::Cut;
+use crate::moment::Moment;
+use crate::onlookers::Onlookers;
+use crate::oracle::Finding;
+use crate::peer::Peer;
+use crate::report::RunReport;
+use crate::scenario::Scenario;
+use crate::stage::{Event, Stage, Within};
+use crate::statistics::{SAMPLES, Sample};
+use crate::story::{Story, Subject};
+use crate::terminal::TerminalNode;
+use crate::wrap::{Plain, Wrap};
+use presence::Attendance;
+
+/// How long it takes until somebody whose connection broke without a word is noticed: some pings.
+const SILENCE: Duration = Duration::from_secs(35);
+
+/// Something that befalls a node from outside, or the world.
+#[derive(Debug)]
+pub(crate) enum Fate {
+    /// A node comes.
+    Starts(Peer),
+    /// A terminal goes.
+    Leaves(Peer),
+    /// A coordinator crashes.
+    Crashes(Peer),
+    CutBegins(usize),
+    CutEnds(usize, usize),
+    Calm,
+    Sample,
+}
+
+/// A world.
+#[derive(Debug)]
+pub struct World {
+    scenario: Scenario,
+    stage: Stage,
+    coordinators: Vec<CoordinatorNode>,
+    customers: Vec<CustomerNode>,
+    terminals: Vec<TerminalNode>,
+    attendances: Vec<Attendance>,
+    /// Mean time between crashes, and longest time down, of each coordinator.
+    crashes: Vec<(Option<Duration>, Duration)>,
+    cuts: Vec<Cut>,
+    first_customer: u32,
+    first_terminal: u32,
+    steps: u64,
+    /// When the last task had ended for its customer.
+    satisfied: Option<Moment>,
+    calm: bool,
+    done: bool,
+}
+
+/// What is to be different from an ordinary run.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// What a story is to be told of.
+    pub story: Option<Subject>,
+    /// What stands between each coordinator's driver and its machine.
+    pub wrap: Option<fn() -> Box<dyn Wrap>>,
+}
+
+impl World {
+    /// Builds the world of a scenario.
+    #[must_use]
+    pub fn new(scenario: &Scenario, seed: u64, options: &Options) -> Self {
+        let wrap = options.wrap.unwrap_or(|| Box::new(Plain));
+        let mut world = build::world(scenario, seed, wrap);
+        world.stage.onlookers.story = options.story.map(Story::new);
+        world
+    }
+
+    /// Runs to the end, or until an oracle finds something.
+    pub fn run(&mut self) {
+        while self.step() {}
+        self.finish();
+    }
+
+    /// Takes the next event. Returns whether there is one more to take.
+    pub fn step(&mut self) -> bool {
+        if self.done {
+            return false;
+        }
+        let Some(event) = self.stage.next() else {
+            self.done = true;
+            return false;
+        };
+        self.steps += 1;
+        self.take(event);
+        let until = Moment::START + self.scenario.until;
+        let settled = self
+            .satisfied
+            .is_some_and(|at| self.stage.now >= at + self.scenario.settle);
+        self.done = self.stage.now >= until || settled || self.finding().is_some();
+        !self.done
+    }
+
+    /// Returns what an oracle found first.
+    #[must_use]
+    pub fn finding(&self) -> Option<&Finding> {
+        self.stage.onlookers.finding()
+    }
+
+    /// Returns the moment.
+    #[must_use]
+    pub const fn now(&self) -> Moment {
+        self.stage.now
+    }
+
+    /// Returns how long the world runs at most.
+    #[must_use]
+    pub const fn until(&self) -> Duration {
+        self.scenario.until
+    }
+
+    /// Returns all who look on.
+    #[must_use]
+    pub const fn onlookers(&self) -> &Onlookers {
+        &self.stage.onlookers
+    }
+
+    /// Returns whether a customer has what it wanted, or knows that it never will.
+    #[must_use]
+    pub fn is_satisfied(&self, customer: Peer) -> bool {
+        self.customers
+            .iter()
+            .any(|node| node.peer == customer && node.is_satisfied())
+    }
+
+    /// Returns the machines of the coordinators that run.
+    pub fn coordinators(&self) -> impl Iterator<Item = (Peer, &Coordinator, &Store)> {
+        self.coordinators
+            .iter()
+            .filter_map(|node| Some((node.peer, node.machine()?, node.store()?)))
+    }
+
+    /// Returns the machines of the terminals that are there.
+    pub fn terminals(&self) -> impl Iterator<Item = (Peer, &Terminal)> {
+        self.terminals
+            .iter()
+            .filter_map(|node| Some((node.peer, node.machine()?)))
+    }
+
+    /// Returns what drivers keep that should be nothing when all is done: questions without an answer at the
+    /// coordinators, grants at the terminals, outputs that may be read.
+    #[must_use]
+    pub fn left_over(&self) -> (usize, usize, usize) {
+        let questions = self.coordinators.iter().map(CoordinatorNode::questions);
+        let grants = self.terminals.iter().map(TerminalNode::grants);
+        (questions.sum(), grants.sum(), self.stage.readable.len())
+    }
+
+    /// Returns what the run was, `wall` being what it took.
+    #[must_use]
+    pub fn report(&self, wall: Duration) -> RunReport {
+        let onlookers = &self.stage.onlookers;
+        let traffic = self
+            .terminals
+            .iter()
+            .map(|node| self.stage.links.traffic(node.peer));
+        let mut report = onlookers.statistics.report(
+            onlookers.oracles.reference(),
+            (
+                self.terminals.len().try_into().unwrap_or(u32::MAX),
+                self.coordinators.len().try_into().unwrap_or(u32::MAX),
+            ),
+            traffic.collect(),
+        );
+        report.scenario = self.scenario.name.clone();
+        report.about = self.scenario.about.clone();
+        report.seed = self.stage.seed;
+        report.trace_hash = onlookers.trace.hash();
+        report.virtual_seconds = self.stage.now.as_secs_f64();
+        report.wall_seconds = wall.as_secs_f64();
+        report.steps = self.steps;
+        report.oracles = onlookers.oracles.reports();
+        report
+    }
+
+    fn finish(&mut self) {
+        if self.finding().is_some() {
+            return;
+        }
+        let nobody = crate::oracle::Oracles::nobody();
+        let oracles = std::mem::replace(&mut self.stage.onlookers.oracles, nobody);
+        self.stage.onlookers.oracles = oracles.judge_end(self.stage.now, self);
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Arrive(envelope) => {
+                let to = envelope.to;
+                if !self.stage.directory.is_up(to) {
+                    return;
+                }
+                match self.place(to) {
+                    Place::Coordinator(at) => {
+                        self.coordinators[at].arrive(&mut self.stage, *envelope)
+                    }
+                    Place::Customer(at) => self.customers[at].arrive(&mut self.stage, *envelope),
+                    Place::Terminal(at) => self.terminals[at].arrive(&mut self.stage, *envelope),
+                    Place::Bootstrap => {}
+                }
+            }
+            Event::NoAnswer { by, ask } => match self.place(by) {
+                Place::Customer(at) => self.customers[at].unanswered(&mut self.stage, ask),
+                Place::Terminal(at) => self.terminals[at].unanswered(&mut self.stage, ask),
+                Place::Coordinator(_) | Place::Bootstrap => {}
+            },
+            Event::Within { node, start, what } => {
+                let current = self.stage.directory.start(node) == start;
+                if current && self.stage.directory.is_up(node) {
+                    self.within(node, what);
+                }
+            }
+            Event::World(fate) => self.befall(fate),
+        }
+        self.look_for_satisfaction();
+    }
+
+    fn within(&mut self, node: Peer, what: Within) {
+        match (self.place(node), what) {
+            (Place::Terminal(at), Within::Terminal(what)) => {
+                self.terminals[at].within(&mut self.stage, what)
+            }
+            (Place::Coordinator(at), Within::Coordinator(what)) => {
+                self.coordinators[at].within(&mut self.stage, what);
+            }
+            (Place::Customer(at), Within::Customer(what)) => {
+                self.customers[at].within(&mut self.stage, what)
+            }
+            (
+                Place::Terminal(_) | Place::Coordinator(_) | Place::Customer(_) | Place::Bootstrap,
+                _,
+            ) => {
+                unreachable!("what is within a node was planned by a node of its role")
+            }
+        }
+    }
+
+    fn befall(&mut self, fate: Fate) {
+        match fate {
+            Fate::Starts(node) => self.starts(node),
+            Fate::Leaves(node) => self.leaves(node),
+            Fate::Crashes(node) => self.crashes(node),
+            Fate::CutBegins(number) => {
+                let cut = self.stage.links.cut(self.cuts[number].clone());
+                self.mark(Mark::CutBegins(number));
+                let ends = self.stage.now + self.scenario.cuts[number].lasts;
+                self.stage
+                    .plan(ends, Event::World(Fate::CutEnds(number, cut)));
+            }
+            Fate::CutEnds(number, cut) => {
+                self.stage.links.heal(cut);
+                if !self.calm {
+                    self.mark(Mark::CutEnds(number));
+                }
+            }
+            Fate::Calm => {
+                self.calm = true;
+                self.stage.links.calm_down();
+                self.mark(Mark::Calm);
+            }
+            Fate::Sample => self.sample(),
+        }
+    }
+
+    fn mark(&mut self, mark: Mark) {
+        self.stage.note(&Happening::Marked(mark));
+    }
+
+    fn starts(&mut self, node: Peer) {
+        match self.place(node) {
+            Place::Terminal(at) => {
+                self.terminals[at].start(&mut self.stage);
+                for bootstrap in 0..build::BOOTSTRAPS {
+                    let bootstrap = Peer(self.first_customer - 1 - bootstrap);
+                    self.stage.gossip.connect(node, bootstrap);
+                }
+                if let Some(goes) = self.attendances[at].goes(self.stage.now) {
+                    self.stage.plan(goes, Event::World(Fate::Leaves(node)));
+                }
+            }
+            Place::Coordinator(at) => {
+                if self.stage.directory.start(node) > 0 {
+                    self.mark(Mark::Restart(node));
+                }
+                self.coordinators[at].start(&mut self.stage);
+                self.plan_crash(at);
+            }
+            Place::Customer(at) => self.customers[at].start(&mut self.stage),
+            Place::Bootstrap => {
+                self.stage.start(node);
+                self.stage.kademlia.server_up(node);
+            }
+        }
+    }
+
+    /// Plans the next crash of a coordinator, if it has any before faults stop.
+    fn plan_crash(&mut self, at: usize) {
+        let (Some(every), _) = self.crashes[at] else {
+            return;
+        };
+        let when = self.stage.now + self.stage.chance.exponential(every);
+        let calm = self.scenario.calm_after.map(|calm| Moment::START + calm);
+        if calm.is_none_or(|calm| when < calm) {
+            let node = self.coordinators[at].peer;
+            self.stage.plan(when, Event::World(Fate::Crashes(node)));
+        }
+    }
+
+    fn leaves(&mut self, node: Peer) {
+        let Place::Terminal(at) = self.place(node) else {
+            return;
+        };
+        // One in two says nothing: its computer is asleep.
+        let is_silent = self.stage.chance.happens(0.5);
+        self.terminals[at].stop();
+        let how = if is_silent { Stop::Crashed } else { Stop::Left };
+        self.stage.stop(node, how);
+        let noticed = self.stage.now + if is_silent { SILENCE } else { Duration::ZERO };
+        let id = self.stage.directory.id(node);
+        for coordinator in &self.coordinators {
+            if self.stage.disconnect(node, coordinator.peer) {
+                let gone = crate::coordinator::Within::Gone(id);
+                let gone = Within::Coordinator(gone);
+                self.stage.plan_within(noticed, coordinator.peer, gone);
+            }
+        }
+        if let Some(comes) = self.attendances[at].comes(self.stage.now) {
+            self.stage.plan(comes, Event::World(Fate::Starts(node)));
+        }
+    }
+
+    fn crashes(&mut self, node: Peer) {
+        let Place::Coordinator(at) = self.place(node) else {
+            return;
+        };
+        if !self.stage.directory.is_up(node) {
+            return;
+        }
+        self.coordinators[at].crash(&mut self.stage);
+        self.stage.stop(node, Stop::Crashed);
+        for other in self.stage.disconnect_all(node) {
+            let noticed = self.stage.now + self.stage.links.latency(node, other);
+            if let Place::Terminal(_) = self.place(other) {
+                let lost = Within::Terminal(crate::terminal::Within::Lost(node));
+                self.stage.plan_within(noticed, other, lost);
+            }
+        }
+        let (_, down) = self.crashes[at];
+        let back = self.stage.now + self.stage.chance.between(down / 10, down);
+        self.stage.plan(back, Event::World(Fate::Starts(node)));
+    }
+
+    fn look_for_satisfaction(&mut self) {
+        if self.satisfied.is_none() && self.customers.iter().all(CustomerNode::is_satisfied) {
+            self.satisfied = Some(self.stage.now);
+        }
+    }
+
+    fn sample(&mut self) {
+        let online = |node: &&TerminalNode| node.machine().is_some();
+        let up = self.terminals.iter().filter(online);
+        let mut sample = Sample {
+            bytes: self.stage.links.sent(),
+            ..Sample::default()
+        };
+        for node in up {
+            sample.online += 1;
+            sample.slots += u64::from(node.setup.slots);
+            sample.busy += node.busy() as u64;
+        }
+        self.stage.onlookers.statistics.sample(sample);
+        let every = sample_every(&self.scenario);
+        self.stage
+            .plan(self.stage.now + every, Event::World(Fate::Sample));
+    }
+
+    fn place(&self, peer: Peer) -> Place {
+        let coordinators = self.coordinators.len();
+        if peer.index() < coordinators {
+            Place::Coordinator(peer.index())
+        } else if peer.0 < self.first_customer {
+            Place::Bootstrap
+        } else if peer.0 < self.first_terminal {
+            Place::Customer((peer.0 - self.first_customer) as usize)
+        } else {
+            Place::Terminal((peer.0 - self.first_terminal) as usize)
+        }
+    }
+}
+
+/// Where a node stands in its list.
+enum Place {
+    Coordinator(usize),
+    Bootstrap,
+    Customer(usize),
+    Terminal(usize),
+}
+
+/// Returns the distance of the samples.
+fn sample_every(scenario: &Scenario) -> Duration {
+    (scenario.until / SAMPLES).max(Duration::from_millis(100))
+}

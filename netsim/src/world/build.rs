@@ -1,0 +1,334 @@
+//! Building a world from its scenario.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use tally_protocol::id::{BlobId, NodeId, TaskId};
+use tally_protocol::signed::Verified;
+use tally_protocol::task::{BlobRef, Edit, Merge, OnFailure, Quorum, Split, Task};
+use tally_protocol::unit::Limits;
+
+use super::presence::Attendance;
+use super::{Fate, World, sample_every};
+use crate::chance::Chance;
+use crate::conduct::Kind;
+use crate::coordinator::{self, CoordinatorNode};
+use crate::customer::{self, CustomerNode};
+use crate::execution::{Execution, FUEL_PER_SECOND, Nature, edited};
+use crate::links::{Cut, Line, Links};
+use crate::moment::Moment;
+use crate::onlookers::Onlookers;
+use crate::oracle::Oracles;
+use crate::overlay::figures::BUCKETS;
+use crate::peer::Peer;
+use crate::reference::{self, Reference, TaskReference};
+use crate::scenario::{CutTable, Scenario, Tasks, Terminals};
+use crate::stage::{Clock, Directory, Event, Stage};
+use crate::statistics::Statistics;
+use crate::terminal::{self, TerminalNode};
+use crate::trace::Trace;
+use crate::wrap::Wrap;
+
+/// Bootstrap nodes of each world: servers of the look-ups and hubs of the gossip, nothing else.
+pub(super) const BOOTSTRAPS: u32 = 2;
+/// How long a customer that leaves stays away, about.
+const CUSTOMER_AWAY: Duration = Duration::from_secs(120);
+/// How much more fuel than its median a unit may use.
+const FUEL_MAX: f64 = 1_000.0;
+
+/// A world while it is built.
+struct Builder<'a> {
+    scenario: &'a Scenario,
+    seed: u64,
+    chance: Chance,
+    directory: Directory,
+    lines: Vec<Line>,
+    conducts: Vec<Kind>,
+}
+
+pub(super) fn world(scenario: &Scenario, seed: u64, wrap: fn() -> Box<dyn Wrap>) -> World {
+    let mut builder = Builder {
+        scenario,
+        seed,
+        chance: Chance::new(seed, "world", 0),
+        directory: Directory::default(),
+        lines: Vec::new(),
+        conducts: Vec::new(),
+    };
+    let coordinators = builder.coordinators(wrap);
+    for number in 0..BOOTSTRAPS {
+        let key = key(seed, "bootstrap's key", number);
+        builder.node(&key, "server", Kind::Honest);
+    }
+    let first_customer = count(builder.directory.len());
+    let (customers, execution, tasks) = builder.customers(count(coordinators.len()));
+    let first_terminal = count(builder.directory.len());
+    let (terminals, attendances) = builder.terminals();
+    let reference = Reference::new(Arc::clone(&execution), tasks, builder.conducts.clone());
+    let cuts = scenario.cuts.iter();
+    let cuts = cuts.map(|cut| builder.cut(cut, &terminals)).collect();
+    let onlookers = Onlookers {
+        trace: Trace::default(),
+        statistics: Statistics::new(&reference, sample_every(scenario)),
+        oracles: Oracles::new(reference),
+        story: None,
+    };
+    let links = Links::new(builder.lines, Chance::new(seed, "links", 0));
+    let stage = Stage::new(seed, builder.directory, (links, execution), onlookers);
+    let groups = scenario.coordinators.iter();
+    let crashes = groups.flat_map(|group| {
+        std::iter::repeat_n((group.crash_every, group.down), group.count as usize)
+    });
+    let mut world = World {
+        scenario: scenario.clone(),
+        stage,
+        coordinators,
+        customers,
+        terminals,
+        attendances,
+        crashes: crashes.collect(),
+        cuts,
+        first_customer,
+        first_terminal,
+        steps: 0,
+        satisfied: None,
+        calm: false,
+        done: false,
+    };
+    plan(&mut world);
+    world
+}
+
+/// Plans what is known from the beginning.
+fn plan(world: &mut World) {
+    let scenario = &world.scenario;
+    let mut fates: Vec<(Moment, Fate)> = (0..world.first_customer)
+        .map(|number| (Moment::START, Fate::Starts(Peer(number))))
+        .collect();
+    let mut customers = world.customers.iter();
+    for group in &scenario.tasks {
+        for (number, customer) in (0..group.count).zip(&mut customers) {
+            let at = Moment::START + group.at + group.every * number;
+            fates.push((at, Fate::Starts(customer.peer)));
+        }
+    }
+    for (attendance, terminal) in world.attendances.iter_mut().zip(&world.terminals) {
+        fates.push((attendance.first(), Fate::Starts(terminal.peer)));
+    }
+    for (number, cut) in scenario.cuts.iter().enumerate() {
+        fates.push((Moment::START + cut.at, Fate::CutBegins(number)));
+    }
+    if let Some(calm) = scenario.calm_after {
+        fates.push((Moment::START + calm, Fate::Calm));
+    }
+    let every = sample_every(scenario);
+    fates.push((Moment::START + every, Fate::Sample));
+    for (at, fate) in fates {
+        world.stage.plan(at, Event::World(fate));
+    }
+}
+
+impl Builder<'_> {
+    fn node(&mut self, key: &SigningKey, line: &str, conduct: Kind) -> Peer {
+        let line = self.scenario.line(line);
+        self.lines
+            .push(line.expect("a scenario names lines that are there"));
+        self.conducts.push(conduct);
+        self.directory.add(id(key))
+    }
+
+    fn coordinators(&mut self, wrap: fn() -> Box<dyn Wrap>) -> Vec<CoordinatorNode> {
+        let mut coordinators = Vec::new();
+        for group in &self.scenario.coordinators {
+            for _ in 0..group.count {
+                let number = count(coordinators.len());
+                let key = key(self.seed, "coordinator's key", number);
+                let peer = self.node(&key, &group.line, group.conduct);
+                let setup = coordinator::Setup {
+                    key,
+                    clock: Clock::draw(&mut self.chance, group.clock_off),
+                    commit: group.commit,
+                    snapshot_every: group.snapshot_every,
+                    bucket: u8::try_from(number % u32::from(BUCKETS)).unwrap_or(0),
+                };
+                let parts = (group.conduct.conduct(), wrap());
+                coordinators.push(CoordinatorNode::new(peer, setup, parts, self.seed));
+            }
+        }
+        coordinators
+    }
+
+    fn customers(
+        &mut self,
+        coordinators: u32,
+    ) -> (
+        Vec<CustomerNode>,
+        Arc<Execution>,
+        BTreeMap<TaskId, TaskReference>,
+    ) {
+        let (mut customers, mut tasks) = (Vec::new(), BTreeMap::new());
+        let mut execution = Execution::default();
+        for group in &self.scenario.tasks {
+            for within in 0..group.count {
+                let number = count(customers.len());
+                let key = key(self.seed, "customer's key", number);
+                let peer = self.node(&key, "home", Kind::Honest);
+                let coordinator = Peer(group.coordinator.unwrap_or(number % coordinators));
+                let at = Moment::START + group.at + group.every * within;
+                let task = task(group, number, id(&key), Clock::default().read(at));
+                let network = "netsim".parse().expect("a legal name");
+                let signed = Verified::sign(task, &network, &key);
+                let task_id = signed.task_id();
+                execution.add(task_id, nature(group));
+                let (failing, merged) = reference::outcome(&execution, &task_id, group.units);
+                let result = if group.edited {
+                    edited(&merged)
+                } else {
+                    merged
+                };
+                let expected = TaskReference {
+                    number,
+                    name: signed.name.clone(),
+                    units: group.units,
+                    agree: group.agree,
+                    customer: peer,
+                    coordinator,
+                    failing,
+                    result,
+                    may_be_cancelled: group.cancelled_after.is_some(),
+                };
+                tasks.insert(task_id, expected);
+                let setup = customer::Setup {
+                    key,
+                    clock: Clock::default(),
+                    coordinator,
+                    task: task_id,
+                    signed: signed.signed().clone(),
+                    leaves: group.customer_leaves.then_some(CUSTOMER_AWAY),
+                    cancels_after: group.cancelled_after,
+                };
+                customers.push(CustomerNode::new(peer, setup, self.seed));
+            }
+        }
+        (customers, Arc::new(execution), tasks)
+    }
+
+    fn terminals(&mut self) -> (Vec<TerminalNode>, Vec<Attendance>) {
+        let (mut terminals, mut attendances) = (Vec::new(), Vec::new());
+        for group in &self.scenario.terminals {
+            for _ in 0..group.count {
+                let number = count(terminals.len());
+                let key = key(self.seed, "terminal's key", number);
+                let peer = self.node(&key, &group.line, group.conduct);
+                let setup = self.terminal(group, key);
+                let conduct = group.conduct.conduct();
+                terminals.push(TerminalNode::new(peer, setup, conduct, self.seed));
+                let chance = Chance::new(self.seed, "attendance", u64::from(number));
+                attendances.push(Attendance::new(group.presence.clone(), chance));
+            }
+        }
+        (terminals, attendances)
+    }
+
+    fn terminal(&mut self, group: &Terminals, key: SigningKey) -> terminal::Setup {
+        let (least, most) = group.slots;
+        let more = self.chance.below(u64::from(most - least) + 1);
+        let (slowest, fastest) = group.speed;
+        terminal::Setup {
+            key,
+            slots: least + u8::try_from(more).unwrap_or(0),
+            speed: slowest * libm::pow(fastest / slowest, self.chance.part()),
+            faults: group.faults,
+            clock: Clock::draw(&mut self.chance, group.clock_off),
+        }
+    }
+
+    fn cut(&mut self, table: &CutTable, terminals: &[TerminalNode]) -> Cut {
+        let mut inside: BTreeSet<Peer> = table.coordinators.iter().map(|at| Peer(*at)).collect();
+        for terminal in terminals {
+            if self.chance.happens(table.terminals) {
+                inside.insert(terminal.peer);
+            }
+        }
+        let one_way = table.one_way;
+        Cut { inside, one_way }
+    }
+}
+
+fn task(
+    group: &Tasks,
+    number: u32,
+    customer: NodeId,
+    created: tally_protocol::time::Timestamp,
+) -> Task {
+    let blob = |what: &str, bytes| BlobRef {
+        id: BlobId::of(format!("{what} {number}").as_bytes()),
+        bytes,
+    };
+    let limits = Limits {
+        fuel: nature(group).fuel_max,
+        memory_bytes: 64 << 20,
+        output_bytes: group.output.0.max(64),
+    };
+    let program = blob("program", group.program.0);
+    let edit = Edit {
+        program: blob("editor", group.program.0),
+        args: Vec::new(),
+        limits,
+    };
+    let agree = group.agree;
+    Task {
+        name: format!("task {number}"),
+        customer,
+        created,
+        program,
+        args: Vec::new(),
+        input: blob("input", group.input.0 * u64::from(group.units)),
+        split: Split::Bytes(group.input.0),
+        limits,
+        lease_millis: u64::try_from(group.lease.as_millis()).unwrap_or(u64::MAX),
+        quorum: Quorum {
+            agree,
+            error_max: 8,
+            total_max: agree.saturating_mul(4).max(agree + 6),
+        },
+        merge: Merge::Concat,
+        edit: group.edited.then_some(edit),
+        on_failure: if group.failing > 0.0 {
+            OnFailure::Skip
+        } else {
+            OnFailure::Fail
+        },
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a positive amount below 2^63, rounded"
+)]
+fn nature(group: &Tasks) -> Nature {
+    let fuel = group.unit_time.as_secs_f64() * FUEL_PER_SECOND;
+    Nature {
+        fuel,
+        spread: group.spread,
+        output_bytes: group.output.0,
+        failing: group.failing,
+        fuel_max: (fuel * FUEL_MAX).min(1e18) as u64,
+    }
+}
+
+/// Returns a key of its own for each node.
+fn key(seed: u64, role: &str, number: u32) -> SigningKey {
+    SigningKey::from_bytes(&Chance::new(seed, role, u64::from(number)).bytes())
+}
+
+fn id(key: &SigningKey) -> NodeId {
+    NodeId::from_bytes(key.verifying_key().to_bytes())
+}
+
+fn count(length: usize) -> u32 {
+    u32::try_from(length).expect("a world has a bounded number of nodes")
+}

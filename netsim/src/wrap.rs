@@ -1,0 +1,31 @@
+//! The place between a coordinator's driver and its machine, where a test can plant a bug.
+
+use std::fmt;
+
+use tally_protocol::coordinator::{Coordinator, Effect, Input};
+use tally_protocol::time::Timestamp;
+
+/// Stands between the driver and the machine. By default it is not noticed.
+pub trait Wrap: fmt::Debug {
+    /// Lets the machine take an input.
+    fn handle(
+        &mut self,
+        machine: &mut Coordinator,
+        now: Timestamp,
+        input: Input,
+        out: &mut Vec<Effect>,
+    ) {
+        machine.handle(now, input, out);
+    }
+
+    /// Returns whether records are made durable before anything else leaves, as it must be.
+    fn records_first(&self) -> bool {
+        true
+    }
+}
+
+/// Nothing in between.
+#[derive(Debug, Default)]
+pub struct Plain;
+
+impl Wrap for Plain {}
