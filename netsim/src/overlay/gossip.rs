@@ -99,12 +99,6 @@ impl Gossip {
         self.unsettled.remove(&peer.0);
     }
 
-    /// Returns how many nodes are connected to `peer`.
-    #[must_use]
-    pub fn connections(&self, peer: Peer) -> usize {
-        self.links(peer).len()
-    }
-
     /// Returns how many mesh peers `peer` has.
     #[must_use]
     pub fn mesh_peers(&self, peer: Peer) -> usize {

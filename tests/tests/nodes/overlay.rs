@@ -14,7 +14,7 @@ use futures::future::join_all;
 use libp2p::Multiaddr;
 use tally_netsim::chance::Chance;
 use tally_netsim::moment::Moment;
-use tally_netsim::overlay::figures::MESH_LOW;
+use tally_netsim::overlay::figures::{BUCKETS, GOSSIP_HEARTBEATS, HEARTBEAT, MESH_LOW};
 use tally_netsim::overlay::gossip::Gossip;
 use tally_netsim::overlay::kademlia::Kademlia;
 use tally_netsim::peer::Peer;
@@ -155,8 +155,18 @@ impl World {
     async fn next<T>(
         &mut self,
         what: &str,
-        mut pick: impl FnMut(usize, NetworkEvent) -> Option<T>,
+        pick: impl FnMut(usize, NetworkEvent) -> Option<T>,
     ) -> T {
+        let picked = self.next_within(PATIENCE, pick).await;
+        picked.unwrap_or_else(|| panic!("waited {PATIENCE:?} for {what}"))
+    }
+
+    /// The same, for no longer than that.
+    async fn next_within<T>(
+        &mut self,
+        patience: Duration,
+        mut pick: impl FnMut(usize, NetworkEvent) -> Option<T>,
+    ) -> Option<T> {
         let picked = async {
             loop {
                 let (number, event) = self.events.recv().await.unwrap();
@@ -168,8 +178,7 @@ impl World {
                 }
             }
         };
-        let picked = timeout(PATIENCE, picked).await;
-        picked.unwrap_or_else(|_| panic!("waited {PATIENCE:?} for {what}"))
+        timeout(patience, picked).await.ok()
     }
 
     /// Waits until a Kademlia counter has reached `count`; counters have no events, so it looks again and again.
@@ -218,17 +227,17 @@ impl World {
         servers
             .clone()
             .for_each(|server| kademlia.server_up(server));
-        let bucket = |number: usize| self.nodes[number].me().as_bytes()[0] % 16;
+        let bucket = |number: usize| self.nodes[number].me().as_bytes()[0] % BUCKETS;
         for coordinator in 1..SERVERS {
             kademlia.provide(Moment::START, bucket(coordinator), peer(coordinator));
         }
         gone.iter()
             .for_each(|server| kademlia.server_down(peer(*server)));
         let mut round_trip = || Duration::from_millis(1);
-        let found: Vec<_> = (0..16)
+        let found: Vec<_> = (0..BUCKETS)
             .map(|bucket| kademlia.look_up(Moment::START, bucket, &mut round_trip))
             .collect();
-        let mean = |sum: u32| f64::from(sum) / 16.0;
+        let mean = |sum: u32| f64::from(sum) / f64::from(BUCKETS);
         let named: usize = found.iter().map(|found| found.providers.len()).sum();
         [
             mean(found.iter().map(|found| found.requests).sum()),
@@ -337,7 +346,7 @@ impl World {
         counts.add(name("hops"), heard.mean(heard.hops), model.mean(model.hops));
     }
 
-    /// Publishes an offer, waits until all others have heard it and returns whom each has heard it from.
+    /// Publishes an offer and returns whom each has heard it from. Who has not heard it when gossip has ended will not.
     async fn publish(&mut self, publisher: usize, epoch: u64) -> BTreeMap<usize, usize> {
         let offer = offer(epoch);
         let task = offer.task;
@@ -346,7 +355,8 @@ impl World {
         let signer = self.nodes[publisher].me();
         let numbers = self.numbers.clone();
         let mut heard = BTreeMap::new();
-        self.next("all to hear an offer", |number, event| {
+        let gossip_ends = HEARTBEAT * (GOSSIP_HEARTBEATS + 2);
+        self.next_within(gossip_ends, |number, event| {
             if let NetworkEvent::OfferHeard { offer, from } = event
                 && (offer.signer(), offer.task, offer.epoch) == (signer, task, epoch)
             {
@@ -358,7 +368,7 @@ impl World {
         heard
     }
 
-    /// Returns the copies that nodes have received, once no more come: no longer than a heartbeat and a little.
+    /// Returns the copies that nodes have received, once a while has brought no more.
     async fn copies_at_rest(&self, nodes: &[usize]) -> u64 {
         let sum = || self.sum(nodes.iter().copied(), "gossip", "copies");
         let mut last = sum();
