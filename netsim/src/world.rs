@@ -287,10 +287,7 @@ impl World {
         match self.place(node) {
             Place::Terminal(at) => {
                 self.terminals[at].start(&mut self.stage);
-                for bootstrap in 0..build::BOOTSTRAPS {
-                    let bootstrap = Peer(self.first_customer - 1 - bootstrap);
-                    self.stage.gossip.connect(node, bootstrap);
-                }
+                self.bootstrap(node);
                 if let Some(goes) = self.attendances[at].goes(self.stage.now) {
                     self.stage.plan(goes, Event::World(Fate::Leaves(node)));
                 }
@@ -299,6 +296,7 @@ impl World {
                 if self.stage.directory.start(node) > 0 {
                     self.mark(Mark::Restart(node));
                 }
+                self.bootstrap(node);
                 self.coordinators[at].start(&mut self.stage);
                 self.plan_crash(at);
             }
@@ -307,6 +305,14 @@ impl World {
                 self.stage.start(node);
                 self.stage.kademlia.server_up(node);
             }
+        }
+    }
+
+    /// Connects a node to those that everybody connects to first.
+    fn bootstrap(&mut self, node: Peer) {
+        for number in 1..=build::BOOTSTRAPS {
+            let bootstrap = Peer(self.first_customer - number);
+            self.stage.gossip.connect(node, bootstrap);
         }
     }
 
