@@ -33,7 +33,7 @@ const WORK_ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How long a customer waits for an answer; a question for news may be held for twenty seconds.
 const CUSTOMER_ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// Bytes that every message costs beside its own: frames of yamux, noise, TCP and IP.
-const FRAME_BYTES: u64 = 120;
+pub(crate) const FRAME_BYTES: u64 = 120;
 /// What clocks show when a world begins.
 const EPOCH_MILLIS: u64 = 1_800_000_000_000;
 

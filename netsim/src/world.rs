@@ -15,7 +15,7 @@ use crate::happening::{Happening, Mark, Stop};
 use crate::links::Cut;
 use crate::moment::Moment;
 use crate::onlookers::Onlookers;
-use crate::oracle::Finding;
+use crate::oracle::{Finding, Oracles};
 use crate::peer::Peer;
 use crate::report::RunReport;
 use crate::scenario::Scenario;
@@ -28,6 +28,9 @@ use presence::Attendance;
 
 /// How long it takes until somebody whose connection broke without a word is noticed: some pings.
 const SILENCE: Duration = Duration::from_secs(35);
+
+/// Within less than this what a task has left behind is not yet gone: terminals renew their leases that seldom.
+const SETTLE_MIN: Duration = Duration::from_secs(60);
 
 /// Something that befalls a node from outside, or the world.
 #[derive(Debug)]
@@ -164,6 +167,14 @@ impl World {
         (questions.sum(), grants.sum(), self.stage.readable.len())
     }
 
+    /// Returns whether everything has had the time to settle after the last task had ended for its customer.
+    #[must_use]
+    pub fn has_settled(&self) -> bool {
+        let settled = |at| self.stage.now >= at + self.scenario.settle;
+        let is_calm = self.scenario.calm_after.is_none() || self.calm;
+        is_calm && self.scenario.settle >= SETTLE_MIN && self.satisfied.is_some_and(settled)
+    }
+
     /// Returns what the run was, `wall` being what it took.
     #[must_use]
     pub fn report(&self, wall: Duration) -> RunReport {
@@ -195,9 +206,13 @@ impl World {
         if self.finding().is_some() {
             return;
         }
-        let nobody = crate::oracle::Oracles::nobody();
-        let oracles = std::mem::replace(&mut self.stage.onlookers.oracles, nobody);
+        let oracles = self.take_oracles();
         self.stage.onlookers.oracles = oracles.judge_end(self.stage.now, self);
+    }
+
+    /// Takes the oracles out, so that they can look at the whole world.
+    fn take_oracles(&mut self) -> Oracles {
+        std::mem::replace(&mut self.stage.onlookers.oracles, Oracles::nobody())
     }
 
     fn take(&mut self, event: Event) {
@@ -392,6 +407,8 @@ impl World {
             sample.busy += node.busy() as u64;
         }
         self.stage.onlookers.statistics.sample(sample);
+        let oracles = self.take_oracles();
+        self.stage.onlookers.oracles = oracles.judge_sample(self.stage.now, self);
         let every = self.stage.onlookers.statistics.sample_every();
         self.stage
             .plan(self.stage.now + every, Event::World(Fate::Sample));

@@ -7,7 +7,7 @@ use tally_protocol::id::{NodeId, TaskId};
 use tally_protocol::message::Refusal;
 use tally_protocol::message::customer::{CustomerReply, TaskStatus};
 
-use super::{Asker, CoordinatorNode, Within};
+use super::{Asker, CoordinatorNode, NEXT_LOOK, Within};
 use crate::happening::Happening;
 use crate::moment::Moment;
 use crate::peer::Peer;
@@ -65,6 +65,10 @@ impl CoordinatorNode {
 
     /// Answers those for whom there is news, and those who have waited long.
     pub(super) fn news(&mut self, stage: &mut Stage, task: TaskId) {
+        if self.is_writing() {
+            // The machine is ahead of the disk.
+            return self.plan(stage, stage.now + NEXT_LOOK, Within::News(task));
+        }
         let now = self.setup.clock.read(stage.now);
         let Some(up) = &mut self.up else {
             return;

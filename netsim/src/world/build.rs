@@ -66,7 +66,8 @@ pub(super) fn world(scenario: &Scenario, seed: u64, wrap: fn() -> Box<dyn Wrap>)
     let (customers, execution, tasks) = builder.customers(count(coordinators.len()));
     let first_terminal = count(builder.directory.len());
     let (terminals, attendances) = builder.terminals();
-    let reference = Reference::new(Arc::clone(&execution), tasks, builder.conducts.clone());
+    let conducts = (builder.conducts.clone(), Peer(first_terminal));
+    let reference = Reference::new(Arc::clone(&execution), tasks, conducts);
     let cuts = scenario.cuts.iter();
     let cuts = cuts.map(|cut| builder.cut(cut, &terminals)).collect();
     let onlookers = Onlookers {
@@ -193,6 +194,10 @@ impl Builder<'_> {
                     name: signed.name.clone(),
                     units: group.units,
                     agree: group.agree,
+                    error_max: signed.quorum.error_max,
+                    total_max: signed.quorum.total_max,
+                    skips: signed.on_failure == OnFailure::Skip,
+                    lease: group.lease,
                     customer: peer,
                     coordinator,
                     failing,
