@@ -2,7 +2,14 @@
 //!
 //! Times are virtual seconds since the world began, unless the name says otherwise.
 
+pub mod html;
+mod plot;
+mod quantity;
+#[cfg(test)]
+mod sample;
 pub mod spread;
+pub mod summary;
+mod totals;
 
 use std::collections::BTreeMap;
 

@@ -100,6 +100,12 @@ impl Statistics {
         }
     }
 
+    /// Returns the units validated so far.
+    #[must_use]
+    pub const fn validated_units(&self) -> u64 {
+        self.validated
+    }
+
     pub(crate) fn sample(&mut self, sample: Sample) {
         let series = &mut self.series;
         series.validated.push(self.validated);

@@ -21,13 +21,15 @@ use crate::report::RunReport;
 use crate::scenario::Scenario;
 use crate::stage::{Event, Stage, Within};
 use crate::statistics::Sample;
-use crate::story::{Story, Subject};
+use crate::story::{Cast, Story, Subject};
 use crate::terminal::TerminalNode;
 use crate::wrap::{Plain, Wrap};
 use presence::Attendance;
 
 /// How long it takes until somebody whose connection broke without a word is noticed: some pings.
 const SILENCE: Duration = Duration::from_secs(35);
+/// Steps between two looks of whoever watches a run: some tens of milliseconds.
+const STEPS_UNWATCHED: u64 = 8_192;
 
 /// Within less than this what a task has left behind is not yet gone: terminals renew their leases that seldom.
 const SETTLE_MIN: Duration = Duration::from_secs(60);
@@ -71,8 +73,6 @@ pub struct World {
 /// What is to be different from an ordinary run.
 #[derive(Debug, Default)]
 pub struct Options {
-    /// What a story is to be told of.
-    pub story: Option<Subject>,
     /// What stands between each coordinator's driver and its machine.
     pub wrap: Option<fn() -> Box<dyn Wrap>>,
 }
@@ -82,15 +82,38 @@ impl World {
     #[must_use]
     pub fn new(scenario: &Scenario, seed: u64, options: &Options) -> Self {
         let wrap = options.wrap.unwrap_or(|| Box::new(Plain));
-        let mut world = build::world(scenario, seed, wrap);
-        world.stage.onlookers.story = options.story.map(Story::new);
-        world
+        build::world(scenario, seed, wrap)
     }
 
     /// Runs to the end, or until an oracle finds something.
     pub fn run(&mut self) {
-        while self.step() {}
+        self.run_watched(|_| {});
+    }
+
+    /// Runs to the end, or until an oracle finds something; now and then `watch` is shown how far the world is.
+    pub fn run_watched(&mut self, mut watch: impl FnMut(&Self)) {
+        while self.step() {
+            if self.steps.is_multiple_of(STEPS_UNWATCHED) {
+                watch(self);
+            }
+        }
         self.finish();
+    }
+
+    /// Lets a story be told from now on.
+    pub fn tell(&mut self, subject: Subject) {
+        let cast = Cast {
+            coordinators: u32::try_from(self.coordinators.len()).unwrap_or(u32::MAX),
+            first_customer: self.first_customer,
+            first_terminal: self.first_terminal,
+        };
+        self.stage.onlookers.story = Some(Story::new(subject, cast));
+    }
+
+    /// Returns the number of nodes.
+    #[must_use]
+    pub const fn nodes(&self) -> usize {
+        self.stage.directory.len()
     }
 
     /// Takes the next event. Returns whether there is one more to take.

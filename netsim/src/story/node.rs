@@ -1,0 +1,301 @@
+//! The story of a node: what it does, and what is done to it.
+
+use super::unit::{stop_words, verdict_words};
+use super::{Cast, Telling};
+use crate::happening::{Happening, Mark};
+use crate::peer::Peer;
+
+/// Tells of one node. Sentences have no subject: it is the node.
+#[derive(Debug)]
+pub(super) struct NodeTeller {
+    node: Peer,
+    cast: Cast,
+}
+
+impl NodeTeller {
+    pub(super) const fn new(node: Peer, cast: Cast) -> Self {
+        Self { node, cast }
+    }
+
+    pub(super) fn tell(&self, what: &Happening) -> Option<Telling> {
+        self.of_presence(what)
+            .or_else(|| self.of_pull(what))
+            .or_else(|| self.of_unit(what))
+            .or_else(|| self.of_verdict(what))
+            .or_else(|| self.of_task(what))
+            .or_else(|| self.of_trouble(what))
+    }
+
+    fn is_me(&self, node: &Peer) -> bool {
+        *node == self.node
+    }
+
+    fn name(&self, node: &Peer) -> String {
+        self.cast.name(*node)
+    }
+
+    fn of_presence(&self, what: &Happening) -> Option<Telling> {
+        if let Happening::Started { node, start } = what
+            && self.is_me(node)
+        {
+            let name = self.name(node);
+            return Some(Telling::new(match start {
+                1 => format!("{name} starts"),
+                start => format!("{name} starts, for time {start}"),
+            }));
+        }
+        if let Happening::Stopped { node, how } = what
+            && self.is_me(node)
+        {
+            return Some(Telling::new(stop_words(*how)));
+        }
+        if let Happening::LookedUp {
+            by,
+            requests,
+            found,
+        } = what
+            && self.is_me(by)
+        {
+            let text = format!("looks up coordinators: {found} found with {requests} requests");
+            return Some(Telling::many(text, "look-ups"));
+        }
+        if let Happening::Connected { node, to } = what {
+            return self.between((node, to), "is connected to", "connections");
+        }
+        if let Happening::Disconnected { node, from } = what {
+            return self.between((node, from), "is cut off from", "connections lost");
+        }
+        None
+    }
+
+    /// Tells of a connection at either end.
+    fn between(
+        &self,
+        (node, to): (&Peer, &Peer),
+        verb: &str,
+        many: &'static str,
+    ) -> Option<Telling> {
+        if self.is_me(node) {
+            return Some(Telling::new(format!("{verb} {}", self.name(to))));
+        }
+        self.is_me(to)
+            .then(|| Telling::many(format!("{verb} {}", self.name(node)), many))
+    }
+
+    fn of_pull(&self, what: &Happening) -> Option<Telling> {
+        let Happening::Pulled {
+            by,
+            to,
+            want,
+            results,
+        } = what
+        else {
+            return None;
+        };
+        if self.is_me(to) {
+            return Some(Telling::many(
+                format!("is asked by {}", self.name(by)),
+                "questions",
+            ));
+        }
+        if !self.is_me(by) {
+            return None;
+        }
+        let to = self.name(to);
+        Some(match (want, results) {
+            (0, 0) => Telling::many(format!("asks {to} to renew its leases"), "renewals"),
+            (want, 0) => {
+                let text = format!("asks {to} for work, up to {want} units");
+                Telling::many(text, "pulls without work")
+            }
+            (0, results) => Telling::new(format!("reports {results} results to {to}")),
+            (want, results) => Telling::new(format!(
+                "reports {results} results to {to} and asks for up to {want} units"
+            )),
+        })
+    }
+
+    fn of_unit(&self, what: &Happening) -> Option<Telling> {
+        if let Happening::Leased {
+            by,
+            to,
+            grant,
+            task,
+            leases,
+        } = what
+        {
+            let units = leases.iter().map(|lease| lease.unit).collect();
+            let (task, grant) = (task.short(), grant.short());
+            if self.is_me(to) {
+                let rest = format!(" of {task} by {} (grant {grant})", self.name(by));
+                return Some(Telling::units("is leased", units, rest));
+            }
+            let rest = format!(" of {task} to {} (grant {grant})", self.name(to));
+            return self
+                .is_me(by)
+                .then(|| Telling::units("leases", units, rest));
+        }
+        if let Happening::LeaseEnded { by, of, grant } = what
+            && self.is_me(of)
+        {
+            let (by, grant) = (self.name(by), grant.short());
+            return Some(Telling::new(format!(
+                "hears from {by} that grant {grant} is over"
+            )));
+        }
+        if let Happening::Ran { by, unit, gave, .. } = what
+            && self.is_me(by)
+        {
+            let rest = match gave {
+                Ok(gave) => format!(" of {}: {}", unit.task.short(), gave.outcome),
+                Err(fault) => format!(" of {}: it could not be run, {fault}", unit.task.short()),
+            };
+            return Some(Telling::units("has run", vec![unit.unit], rest));
+        }
+        if let Happening::Reported { by, to, unit, .. } = what
+            && self.is_me(by)
+        {
+            let rest = format!(" of {} to {}", unit.task.short(), self.name(to));
+            return Some(Telling::units("reports", vec![unit.unit], rest));
+        }
+        None
+    }
+
+    fn of_verdict(&self, what: &Happening) -> Option<Telling> {
+        if let Happening::Voted { at, by, unit, .. } = what
+            && self.is_me(by)
+        {
+            let rest = format!(", durably at {}", self.name(at));
+            return Some(Telling::units("has voted on", vec![unit.unit], rest));
+        }
+        if let Happening::Judged {
+            to, unit, verdict, ..
+        } = what
+            && self.is_me(to)
+        {
+            let rest = format!(": {}", verdict_words(*verdict));
+            return Some(Telling::units("hears of", vec![unit.to_owned()], rest));
+        }
+        if let Happening::Validated {
+            by,
+            unit,
+            agreed,
+            outvoted,
+            ..
+        } = what
+        {
+            let units = vec![unit.unit];
+            let task = unit.task.short();
+            if agreed.contains(&self.node) {
+                let rest = format!(" of {task}, which is validated");
+                return Some(Telling::units("was right about", units, rest));
+            }
+            if outvoted.contains(&self.node) {
+                return Some(Telling::units(
+                    "is outvoted on",
+                    units,
+                    format!(" of {task}"),
+                ));
+            }
+            let rest = format!(" of {task}, durably");
+            return self
+                .is_me(by)
+                .then(|| Telling::units("has validated", units, rest));
+        }
+        None
+    }
+
+    fn of_task(&self, what: &Happening) -> Option<Telling> {
+        let text = if let Happening::Submitted { by, to, task } = what
+            && (self.is_me(by) || self.is_me(to))
+        {
+            let (by, to) = (self.name(by), self.name(to));
+            format!("task {} goes from {by} to {to}", task.short())
+        } else if let Happening::Accepted { by, task } = what
+            && self.is_me(by)
+        {
+            format!("has accepted task {}, durably", task.short())
+        } else if let Happening::Divided { by, task, units } = what
+            && self.is_me(by)
+        {
+            format!("has cut task {} into {units} units", task.short())
+        } else if let Happening::Offered { by, task, reached } = what
+            && self.is_me(by)
+        {
+            let text = format!("offers task {} to {reached} nodes", task.short());
+            return Some(Telling::many(text, "offers"));
+        } else if let Happening::Ended { by, task, .. } = what
+            && self.is_me(by)
+        {
+            format!("task {} has ended, durably", task.short())
+        } else if let Happening::Forgotten { by, task } = what
+            && self.is_me(by)
+        {
+            format!("has forgotten task {}", task.short())
+        } else if let Happening::Told {
+            to, phase, done, ..
+        } = what
+            && self.is_me(to)
+        {
+            let text = format!("is told: {phase}, {done} units done");
+            return Some(Telling::many(text, "answers"));
+        } else if let Happening::Satisfied { by, result, .. } = what
+            && self.is_me(by)
+        {
+            match result {
+                Some(result) => format!("has the result {}", result.id.short()),
+                None => "knows that there will be no result".to_owned(),
+            }
+        } else {
+            return None;
+        };
+        Some(Telling::new(text))
+    }
+
+    fn of_trouble(&self, what: &Happening) -> Option<Telling> {
+        if let Happening::Refused { by, from, why } = what {
+            if self.is_me(from) {
+                return Some(Telling::new(format!(
+                    "is refused by {}: {why}",
+                    self.name(by)
+                )));
+            }
+            let text = || format!("refuses {}: {why}", self.name(from));
+            return self.is_me(by).then(|| Telling::many(text(), "refusals"));
+        }
+        if let Happening::Sent {
+            from,
+            to,
+            kind,
+            arrives: false,
+            ..
+        } = what
+            && (self.is_me(from) || self.is_me(to))
+        {
+            let (from, to) = (self.name(from), self.name(to));
+            let text = format!("a message ({kind}) from {from} to {to} is lost");
+            return Some(Telling::many(text, "messages lost"));
+        }
+        if let Happening::Cheated { by, to, how } = what
+            && self.is_me(by)
+        {
+            let text = format!("cheats {}: {how}", self.name(to));
+            return Some(Telling::many(text, "tricks of this kind or another"));
+        }
+        if let Happening::Breached { by, what } = what
+            && self.is_me(by)
+        {
+            return Some(Telling::new(format!("breaks an invariant: {what}")));
+        }
+        let Happening::Marked(mark) = what else {
+            return None;
+        };
+        let concerns = match mark {
+            // Its start says so already.
+            Mark::Restart(_) => false,
+            Mark::Crash(node, _) => self.is_me(node),
+            Mark::CutBegins(_) | Mark::CutEnds(_) | Mark::Calm => true,
+        };
+        concerns.then(|| Telling::new(mark.to_string()))
+    }
+}
