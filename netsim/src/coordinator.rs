@@ -42,6 +42,10 @@ const INPUT_COST: Duration = Duration::from_micros(30);
 const RETENTION: Duration = Duration::from_secs(24 * 3_600);
 /// How long a role statement holds.
 const ROLE_LIFE: Duration = Duration::from_secs(3_600);
+/// After this it is looked again whether a group was written.
+const NEXT_LOOK: Duration = Duration::from_millis(1);
+/// After this a deadline is not late but forgotten.
+const LATE_MAX: Duration = Duration::from_secs(5);
 /// Writes and syncs of the disk in one commit, about: a crash in the middle comes after any of them.
 const COMMIT_STEPS: u64 = 24;
 
@@ -74,6 +78,8 @@ pub(crate) enum Within {
     Fetched(TaskId, Peer, u32),
     /// The machine's own work is done.
     Worked(Box<Input>),
+    /// A customer's question that waits for the group that is being written.
+    Asked(Peer, u64, Box<CustomerRequest>),
     /// Outputs that are too large for a report were read, or not.
     Brought(Box<Brought>),
     /// Watchers may have to be answered.
@@ -103,6 +109,8 @@ pub(crate) struct CoordinatorNode {
     chance: Chance,
     disk: Disk,
     up: Option<Up>,
+    /// A group that was being written when it crashed, and the facts that were on the disk before.
+    torn: Option<(Group, u64)>,
 }
 
 /// What a coordinator has while it runs.
@@ -119,6 +127,8 @@ struct Up {
     questions: BTreeMap<Question, Asker>,
     watchers: Watchers,
     snapshot_at: u64,
+    /// Facts on the disk.
+    journal_end: u64,
 }
 
 /// Records on their way to the disk, and what leaves when they are there.
@@ -126,6 +136,8 @@ struct Up {
 struct Group {
     change: Change,
     effects: Vec<Effect>,
+    /// Whether its effects have left before it was written, which is a mistake.
+    released: bool,
 }
 
 /// Who asked, and what.
@@ -153,6 +165,7 @@ impl CoordinatorNode {
             chance: Chance::new(seed, "coordinator", u64::from(peer.0)),
             disk: Disk::default(),
             up: None,
+            torn: None,
         }
     }
 
@@ -164,11 +177,6 @@ impl CoordinatorNode {
     /// Returns the store, if the coordinator runs.
     pub(crate) fn store(&self) -> Option<&Store> {
         self.up.as_ref().map(|up| &up.store)
-    }
-
-    /// Returns the disk.
-    pub(crate) const fn disk(&self) -> &Disk {
-        &self.disk
     }
 
     /// Returns how many questions have no answer yet, watchers not counted.
@@ -197,6 +205,14 @@ impl CoordinatorNode {
         );
         let mut machine = machine.expect("what was recorded can be restored");
         let snapshot_at = snapshot.map_or(0, |snapshot| snapshot.up_to);
+        let journal_end = loaded.journal_end;
+        if let Some((group, before)) = self.torn.take()
+            && journal_end > before
+        {
+            // It has reached the disk after all.
+            stage.onlookers.commits(stage.now, self.peer, &group.change);
+            self.note_durable(stage, &group.effects);
+        }
         stage
             .onlookers
             .restored(stage.now, self.peer, &machine, &store);
@@ -213,6 +229,7 @@ impl CoordinatorNode {
             questions: BTreeMap::new(),
             watchers: Watchers::default(),
             snapshot_at,
+            journal_end,
         });
         self.write(stage, effects, 0);
         stage.kademlia.server_up(self.peer);
@@ -239,10 +256,11 @@ impl CoordinatorNode {
         };
         let group = up.writing.take();
         stage.note(&Happening::Marked(Mark::Crash(self.peer, group.is_some())));
-        if let Some(Group { change, .. }) = group {
+        if let Some(group) = group {
             self.disk.set_power(self.chance.below(COMMIT_STEPS));
             // It may fail or not: nobody is left to hear of it.
-            drop(up.store.commit(change));
+            drop(up.store.commit(group.change.clone()));
+            self.torn = Some((group, up.journal_end));
         }
         self.disk.set_power(0);
         drop(up);
@@ -260,6 +278,7 @@ impl CoordinatorNode {
             Within::Fetch(task) => self.fetch(stage, task),
             Within::Fetched(task, from, start) => self.fetched(stage, task, (from, start)),
             Within::Worked(input) => self.push(stage, *input),
+            Within::Asked(from, ask, request) => self.asked(stage, (from, ask), *request),
             Within::Brought(brought) => self.brought(stage, *brought),
             Within::News(task) => self.news(stage, task),
             Within::Gone(node) => self.push(stage, Input::Gone(node)),
@@ -443,6 +462,11 @@ impl CoordinatorNode {
     }
 
     fn asked(&mut self, stage: &mut Stage, (peer, ask): (Peer, u64), request: CustomerRequest) {
+        if self.is_writing() {
+            // The machine is ahead of the disk.
+            let request = Within::Asked(peer, ask, Box::new(request));
+            return self.plan(stage, stage.now + NEXT_LOOK, request);
+        }
         let by = stage.directory.id(peer);
         let results = None;
         let asker = Asker { peer, ask, results };
@@ -472,6 +496,11 @@ impl CoordinatorNode {
         }
     }
 
+    /// Returns whether a group is on its way to the disk.
+    fn is_writing(&self) -> bool {
+        self.up.as_ref().is_some_and(|up| up.writing.is_some())
+    }
+
     fn push(&mut self, stage: &mut Stage, input: Input) {
         let Some(up) = &mut self.up else {
             return;
@@ -489,6 +518,10 @@ impl CoordinatorNode {
             return;
         };
         let now = self.setup.clock.read(stage.now);
+        let is_late = |due| now.since(due) > LATE_MAX;
+        if up.machine.next_deadline().is_some_and(is_late) {
+            stage.breach(self.peer, "a deadline of a coordinator has passed long ago");
+        }
         let mut effects = Vec::new();
         let taken = up.inbox.len().min(INPUTS_MAX);
         for input in up.inbox.drain(..taken) {
@@ -513,20 +546,16 @@ impl CoordinatorNode {
             self.release(stage, effects);
             return self.go_on(stage, busy);
         }
-        let effects = if self.wrap.records_first() {
-            up.writing = Some(Group { change, effects });
-            Vec::new()
-        } else {
-            let group = Group {
-                change,
-                effects: Vec::new(),
-            };
-            up.writing = Some(group);
-            effects
-        };
+        let released = !self.wrap.records_first();
+        let early = released.then(|| effects.clone());
+        up.writing = Some(Group {
+            change,
+            effects,
+            released,
+        });
         let took = self.setup.commit.mul_f64(self.chance.log_normal(0.3));
         self.plan(stage, stage.now + busy + took, Within::Committed);
-        self.release(stage, effects);
+        self.release(stage, early.unwrap_or_default());
     }
 
     /// Gathers what is durable of the effects.
@@ -556,22 +585,30 @@ impl CoordinatorNode {
         let Some(up) = &mut self.up else {
             return;
         };
-        let Some(Group { change, effects }) = up.writing.take() else {
+        let Some(group) = up.writing.take() else {
             return;
         };
+        let Group {
+            change,
+            effects,
+            released,
+        } = group;
         stage.onlookers.commits(stage.now, self.peer, &change);
         let committed = up
             .store
             .commit(change)
             .expect("the disk has power and space");
+        up.journal_end = committed.journal_end;
         if committed.journal_end - up.snapshot_at >= self.setup.snapshot_every {
-            let snapshot = up.machine.snapshot();
+            let snapshot = self.wrap.snapshot(&up.machine);
             let written = up.store.write_snapshot(committed.journal_end, &snapshot);
             written.expect("the disk has power and space");
             up.snapshot_at = committed.journal_end;
         }
         self.note_durable(stage, &effects);
-        self.release(stage, effects);
+        if !released {
+            self.release(stage, effects);
+        }
         self.go_on(stage, Duration::ZERO);
     }
 
@@ -590,7 +627,7 @@ impl CoordinatorNode {
         let Some(up) = &mut self.up else {
             return;
         };
-        let Some(due) = up.machine.next_deadline() else {
+        let Some(due) = self.wrap.next_deadline(&up.machine) else {
             return;
         };
         let at = self.setup.clock.when(due).max(stage.now);
@@ -606,7 +643,8 @@ impl CoordinatorNode {
         };
         up.wake = None;
         let now = self.setup.clock.read(stage.now);
-        if up.machine.next_deadline().is_some_and(|due| due <= now) {
+        let due = self.wrap.next_deadline(&up.machine);
+        if due.is_some_and(|due| due <= now) {
             self.push(stage, Input::DeadlineReached);
         } else {
             self.plan_wake(stage);

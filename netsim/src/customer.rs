@@ -1,16 +1,15 @@
 //! A customer: the driver of its role machine for one task, with a coordinator that it knows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ed25519_dalek::SigningKey;
 use tally_protocol::coordinator::Question;
 use tally_protocol::customer::{Customer, Effect, Ending, Goal, Input};
 use tally_protocol::id::TaskId;
 use tally_protocol::message::Refusal;
 use tally_protocol::message::customer::{CustomerReply, CustomerRequest, Phase};
 use tally_protocol::signed::Signed;
-use tally_protocol::task::Task;
+use tally_protocol::task::{BlobRef, Task};
 
 use crate::chance::Chance;
 use crate::happening::{Happening, Stop};
@@ -24,7 +23,6 @@ const CONNECT_EVERY: Duration = Duration::from_secs(1);
 /// What a customer is.
 #[derive(Debug, Clone)]
 pub(crate) struct Setup {
-    pub(crate) key: SigningKey,
     pub(crate) clock: Clock,
     pub(crate) coordinator: Peer,
     pub(crate) task: TaskId,
@@ -58,7 +56,7 @@ pub(crate) struct CustomerNode {
     goal: Goal,
     connected: bool,
     wake: Option<Moment>,
-    asks: std::collections::BTreeMap<u64, Question>,
+    asks: BTreeMap<u64, Question>,
     /// Questions whose answers do not concern the machine.
     cancels: BTreeSet<u64>,
     satisfied: bool,
@@ -75,7 +73,7 @@ impl CustomerNode {
             goal: Goal::Result,
             connected: false,
             wake: None,
-            asks: std::collections::BTreeMap::new(),
+            asks: BTreeMap::new(),
             cancels: BTreeSet::new(),
             satisfied: false,
         }
@@ -234,7 +232,7 @@ impl CustomerNode {
         }
     }
 
-    fn satisfy(&mut self, stage: &mut Stage, result: Option<tally_protocol::task::BlobRef>) {
+    fn satisfy(&mut self, stage: &mut Stage, result: Option<BlobRef>) {
         self.satisfied = true;
         stage.note(&Happening::Satisfied {
             by: self.peer,

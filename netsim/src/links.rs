@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn losses_and_repetitions_have_their_share_until_the_world_is_calm() {
         let mut links = links(|line| (line.loss, line.duplicate) = (0.1, 0.1));
-        let mut count = |links: &mut Links| {
+        let count = |links: &mut Links| {
             let mut counted = (0, 0);
             for _ in 0..10_000 {
                 let arrivals = links.send(Moment::START, (A, B), 0);

@@ -3,8 +3,15 @@
 //! An oracle never changes a world and never draws. It judges by what it has seen and by the [`Reference`]; after the
 //! last event it may look into the nodes. The first thing that an oracle finds ends the run.
 
+mod bounded;
+mod credited;
+mod done;
+mod durable;
 mod ends;
+mod fenced;
+mod left;
 mod right;
+mod table;
 
 use std::fmt;
 
@@ -49,8 +56,8 @@ pub trait Oracle: fmt::Debug {
     fn claim(&self) -> &'static str;
 
     /// Judges a happening.
-    fn see(&mut self, reference: &Reference, what: &Happening) -> Check {
-        let _ = (reference, what);
+    fn see(&mut self, reference: &Reference, at: Moment, what: &Happening) -> Check {
+        let _ = (reference, at, what);
         Check::Nothing
     }
 
@@ -68,6 +75,12 @@ pub trait Oracle: fmt::Debug {
         (machine, store): (&Coordinator, &Store),
     ) -> Check {
         let _ = (reference, coordinator, machine, store);
+        Check::Nothing
+    }
+
+    /// Judges the world now and then.
+    fn sample(&mut self, reference: &Reference, world: &World) -> Check {
+        let _ = (reference, world);
         Check::Nothing
     }
 
@@ -117,7 +130,16 @@ impl Oracles {
     /// Seats all oracles.
     #[must_use]
     pub fn new(reference: Reference) -> Self {
-        let oracles: Vec<Box<dyn Oracle>> = vec![Box::new(right::Right), Box::new(ends::Ends)];
+        let oracles: Vec<Box<dyn Oracle>> = vec![
+            Box::new(credited::Credited::default()),
+            Box::new(done::Done::default()),
+            Box::new(right::Right::default()),
+            Box::new(fenced::Fenced::default()),
+            Box::new(durable::Durable::default()),
+            Box::new(bounded::Bounded),
+            Box::new(ends::Ends),
+            Box::new(left::Left),
+        ];
         let seat = |oracle| Seat {
             oracle,
             checks: 0,
@@ -186,6 +208,15 @@ impl Oracles {
         }
     }
 
+    /// Lets all judge the world now and then.
+    pub(crate) fn judge_sample(mut self, at: Moment, world: &World) -> Self {
+        for seat in &mut self.seats {
+            let check = seat.oracle.sample(&self.reference, world);
+            seat.note(at, check);
+        }
+        self
+    }
+
     /// Lets all judge the world after its last event.
     pub(crate) fn judge_end(mut self, at: Moment, world: &World) -> Self {
         for seat in &mut self.seats {
@@ -199,7 +230,7 @@ impl Oracles {
 impl Observer for Oracles {
     fn see(&mut self, at: Moment, what: &Happening) {
         for seat in &mut self.seats {
-            let check = seat.oracle.see(&self.reference, what);
+            let check = seat.oracle.see(&self.reference, at, what);
             seat.note(at, check);
         }
     }

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::Serialize;
 
 /// A node of the world.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Peer(pub u32);
 

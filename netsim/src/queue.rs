@@ -7,7 +7,7 @@ use crate::moment::Moment;
 
 /// Events to come.
 #[derive(Debug)]
-pub struct Queue<E> {
+pub(crate) struct Queue<E> {
     heap: BinaryHeap<Reverse<Planned<E>>>,
     planned: u64,
 }
@@ -56,14 +56,14 @@ impl<E> Default for Queue<E> {
 
 impl<E> Queue<E> {
     /// Plans an event.
-    pub fn push(&mut self, at: Moment, event: E) {
+    pub(crate) fn push(&mut self, at: Moment, event: E) {
         self.planned += 1;
         let number = self.planned;
         self.heap.push(Reverse(Planned { at, number, event }));
     }
 
     /// Takes the next event.
-    pub fn pop(&mut self) -> Option<(Moment, E)> {
+    pub(crate) fn pop(&mut self) -> Option<(Moment, E)> {
         let Reverse(Planned { at, event, .. }) = self.heap.pop()?;
         Some((at, event))
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tally_protocol::id::TaskId;
 use tally_protocol::task::BlobRef;
@@ -19,6 +20,7 @@ pub struct Reference {
     pub execution: Arc<Execution>,
     tasks: BTreeMap<TaskId, TaskReference>,
     conducts: Vec<Kind>,
+    first_terminal: Peer,
 }
 
 /// What should come of a task.
@@ -32,6 +34,14 @@ pub struct TaskReference {
     pub units: u32,
     /// Devices that must agree.
     pub agree: u8,
+    /// Devices that must fail before it is given up.
+    pub error_max: u8,
+    /// Results after which it is given up.
+    pub total_max: u8,
+    /// Whether units that fail are left out of the result.
+    pub skips: bool,
+    /// How long a lease lasts.
+    pub lease: Duration,
     /// Who asks for it.
     pub customer: Peer,
     /// Who is asked.
@@ -45,15 +55,16 @@ pub struct TaskReference {
 }
 
 impl Reference {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         execution: Arc<Execution>,
         tasks: BTreeMap<TaskId, TaskReference>,
-        conducts: Vec<Kind>,
+        (conducts, first_terminal): (Vec<Kind>, Peer),
     ) -> Self {
         Self {
             execution,
             tasks,
             conducts,
+            first_terminal,
         }
     }
 
@@ -79,6 +90,14 @@ impl Reference {
     pub fn dishonest(&self) -> impl Iterator<Item = (Peer, Kind)> {
         let all = (0..).map(Peer).zip(self.conducts.iter().copied());
         all.filter(|(_, kind)| *kind != Kind::Honest)
+    }
+
+    /// Returns whether enough honest terminals exist for a task.
+    #[must_use]
+    pub fn has_capacity(&self, task: &TaskReference) -> bool {
+        let terminals = self.conducts.iter().skip(self.first_terminal.index());
+        let honest = terminals.filter(|kind| **kind == Kind::Honest).count();
+        honest >= usize::from(task.agree)
     }
 
     /// Returns the right result of a unit.

@@ -33,7 +33,7 @@ const WORK_ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How long a customer waits for an answer; a question for news may be held for twenty seconds.
 const CUSTOMER_ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// Bytes that every message costs beside its own: frames of yamux, noise, TCP and IP.
-const FRAME_BYTES: u64 = 120;
+pub(crate) const FRAME_BYTES: u64 = 120;
 /// What clocks show when a world begins.
 const EPOCH_MILLIS: u64 = 1_800_000_000_000;
 
@@ -105,19 +105,19 @@ impl Body {
 
     fn bytes(&self) -> u64 {
         let bytes = match self {
-            Self::WorkAsked(message) => codec::to_bytes(message).len(),
-            Self::WorkAnswered(message) => codec::to_bytes(message).len(),
-            Self::CustomerAsked(message) => codec::to_bytes(message).len(),
-            Self::CustomerAnswered(message) => codec::to_bytes(message).len(),
-            Self::Offered(offer) => offer.as_bytes().len(),
+            Self::WorkAsked(message) => codec::length(message),
+            Self::WorkAnswered(message) => codec::length(message),
+            Self::CustomerAsked(message) => codec::length(message),
+            Self::CustomerAnswered(message) => codec::length(message),
+            Self::Offered(offer) => offer.as_bytes().len() as u64,
         };
-        bytes as u64 + FRAME_BYTES
+        bytes + FRAME_BYTES
     }
 }
 
 /// Who is who, and who is there.
 #[derive(Debug, Default)]
-pub struct Directory {
+pub(crate) struct Directory {
     ids: Vec<NodeId>,
     peers: BTreeMap<NodeId, Peer>,
     starts: Vec<u32>,
@@ -138,51 +138,45 @@ impl Directory {
 
     /// Returns the id of a node.
     #[must_use]
-    pub fn id(&self, peer: Peer) -> NodeId {
+    pub(crate) fn id(&self, peer: Peer) -> NodeId {
         self.ids[peer.index()]
     }
 
     /// Returns the node of an id; none if it is of no node of this world.
     #[must_use]
-    pub fn peer(&self, id: &NodeId) -> Option<Peer> {
+    pub(crate) fn peer(&self, id: &NodeId) -> Option<Peer> {
         self.peers.get(id).copied()
     }
 
     /// Returns whether a node is there.
     #[must_use]
-    pub fn is_up(&self, peer: Peer) -> bool {
+    pub(crate) fn is_up(&self, peer: Peer) -> bool {
         self.up.get(peer.index()).copied().unwrap_or(false)
     }
 
     /// Returns how often a node was started.
     #[must_use]
-    pub fn start(&self, peer: Peer) -> u32 {
+    pub(crate) fn start(&self, peer: Peer) -> u32 {
         self.starts[peer.index()]
     }
 
     /// Returns the number of nodes.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.ids.len()
-    }
-
-    /// Returns whether there is none.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.ids.is_empty()
     }
 }
 
 /// A clock that may be wrong.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Clock {
+pub(crate) struct Clock {
     /// How far it is ahead, in milliseconds.
-    pub ahead_millis: i64,
+    pub(crate) ahead_millis: i64,
 }
 
 impl Clock {
     /// Draws a clock that is off by at most so much, each way.
-    pub fn draw(chance: &mut Chance, off: Duration) -> Self {
+    pub(crate) fn draw(chance: &mut Chance, off: Duration) -> Self {
         let range = i64::try_from(off.as_millis()).unwrap_or(0);
         let drawn = chance.below(range.unsigned_abs() * 2 + 1);
         Self {
@@ -192,14 +186,14 @@ impl Clock {
 
     /// Returns what the clock shows.
     #[must_use]
-    pub const fn read(self, now: Moment) -> Timestamp {
+    pub(crate) const fn read(self, now: Moment) -> Timestamp {
         let true_time = EPOCH_MILLIS + now.as_micros() / 1_000;
         Timestamp::from_millis(true_time.saturating_add_signed(self.ahead_millis))
     }
 
     /// Returns the moment at which the clock shows `time`, the start of the world if it does so before.
     #[must_use]
-    pub const fn when(self, time: Timestamp) -> Moment {
+    pub(crate) const fn when(self, time: Timestamp) -> Moment {
         let true_time = time.as_millis().saturating_add_signed(-self.ahead_millis);
         Moment::from_micros(true_time.saturating_sub(EPOCH_MILLIS).saturating_mul(1_000))
     }
@@ -207,7 +201,7 @@ impl Clock {
 
 /// What all nodes share.
 #[derive(Debug)]
-pub struct Stage {
+pub(crate) struct Stage {
     /// The moment.
     pub(crate) now: Moment,
     pub(crate) seed: u64,
@@ -399,12 +393,6 @@ impl Stage {
             self.note(&Happening::Disconnected { node: *node, from });
         }
         nodes
-    }
-
-    pub(crate) fn is_connected(&self, node: Peer, to: Peer) -> bool {
-        self.connections
-            .get(&to)
-            .is_some_and(|nodes| nodes.contains(&node))
     }
 
     /// Returns whether two nodes can talk to each other at the moment.

@@ -1,22 +1,26 @@
 //! The numbers of a run, counted while it runs.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tally_protocol::entry::Ending;
 use tally_protocol::id::TaskId;
 
 use crate::conduct::Kind;
-use crate::happening::{Happening, Observer, Unit};
+use crate::execution::Execution;
+use crate::happening::{Gave, Happening, Observer, Unit};
 use crate::links::Traffic;
 use crate::moment::Moment;
 use crate::peer::Peer;
-use crate::reference::Reference;
+use crate::reference::{Reference, TaskReference};
 use crate::report::spread::Recorder;
 use crate::report::{self, LiarReport, Population, RunReport, Series, TaskReport};
 
-/// Samples of a world that runs to its end.
-pub(crate) const SAMPLES: u32 = 200;
+/// Distance of the first samples.
+const SAMPLE_EVERY: Duration = Duration::from_millis(250);
+/// When there are so many samples, every other one is dropped and their distance doubled.
+const SAMPLES_MAX: usize = 400;
 
 /// What is sampled at a moment.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,7 +41,7 @@ pub struct Statistics {
     tasks: BTreeMap<TaskId, TaskCount>,
     conducts: BTreeMap<Peer, Kind>,
     liars: BTreeMap<Peer, LiarCount>,
-    rights: std::sync::Arc<crate::execution::Execution>,
+    rights: Arc<Execution>,
     latency: Recorder,
     validated: u64,
     submitted: u64,
@@ -69,7 +73,7 @@ struct LiarCount {
 }
 
 impl Statistics {
-    pub(crate) fn new(reference: &Reference, every: Duration) -> Self {
+    pub(crate) fn new(reference: &Reference) -> Self {
         let count = |units: u32| TaskCount {
             units,
             submitted: None,
@@ -83,14 +87,14 @@ impl Statistics {
             tasks: tasks.map(|(id, task)| (*id, count(task.units))).collect(),
             conducts: reference.dishonest().collect(),
             liars: BTreeMap::new(),
-            rights: std::sync::Arc::clone(&reference.execution),
+            rights: Arc::clone(&reference.execution),
             latency: Recorder::new(),
             validated: 0,
             submitted: 0,
             pulls: 0,
             bytes: 0,
             series: Series {
-                every_seconds: every.as_secs_f64(),
+                every_seconds: SAMPLE_EVERY.as_secs_f64(),
                 ..Series::default()
             },
             marks: Vec::new(),
@@ -116,6 +120,27 @@ impl Statistics {
         series.pulls.push(std::mem::take(&mut self.pulls));
         series.bytes.push(sample.bytes - self.bytes);
         self.bytes = sample.bytes;
+        if series.validated.len() >= SAMPLES_MAX {
+            let levels = [
+                &mut series.validated,
+                &mut series.submitted,
+                &mut series.online,
+                &mut series.slots,
+                &mut series.busy,
+            ];
+            for samples in levels {
+                *samples = samples.chunks(2).map(|pair| pair[pair.len() - 1]).collect();
+            }
+            for samples in [&mut series.pulls, &mut series.bytes] {
+                *samples = samples.chunks(2).map(|pair| pair.iter().sum()).collect();
+            }
+            series.every_seconds *= 2.0;
+        }
+    }
+
+    /// Returns the distance of the next sample.
+    pub(crate) fn sample_every(&self) -> Duration {
+        Duration::from_secs_f64(self.series.every_seconds)
     }
 
     /// Returns the numbers; name, seed and the like are left to the world.
@@ -164,7 +189,7 @@ impl Statistics {
         }
     }
 
-    fn task_report(&self, id: &TaskId, task: &crate::reference::TaskReference) -> TaskReport {
+    fn task_report(&self, id: &TaskId, task: &TaskReference) -> TaskReport {
         let count = &self.tasks[id];
         let ended = count.ended.as_ref();
         TaskReport {
@@ -195,22 +220,49 @@ impl Statistics {
         liars.into_iter().map(report).collect()
     }
 
-    fn is_right(&self, unit: Unit, gave: &crate::happening::Gave) -> bool {
+    fn is_right(&self, unit: Unit, gave: &Gave) -> bool {
         let right = self.rights.right(&unit.task, unit.unit);
-        right.is_some_and(|right| crate::happening::Gave::from(&right) == *gave)
+        right.is_some_and(|right| Gave::from(&right) == *gave)
     }
 
-    fn validated(&mut self, at: Moment, unit: Unit) {
+    fn voted(&mut self, at: Moment, by: Peer, (unit, gave): (Unit, &Gave)) {
+        if let Some(task) = self.tasks.get_mut(&unit.task) {
+            task.results[unit.unit as usize] += 1;
+        }
+        // Only of those that may lie: looking up the right result costs something.
+        if self.conducts.contains_key(&by) && !self.is_right(unit, gave) {
+            let liar = self.liars.entry(by).or_insert(LiarCount {
+                lied: at,
+                detected: None,
+                lies: 0,
+                outvoted: 0,
+            });
+            liar.lies += 1;
+        }
+    }
+
+    fn validated(
+        &mut self,
+        at: Moment,
+        (unit, gave): (Unit, &Gave),
+        (agreed, outvoted): (&[Peer], &[Peer]),
+    ) {
         self.validated += 1;
-        let place = unit.unit as usize;
-        let first = self
-            .tasks
-            .get(&unit.task)
-            .and_then(|task| task.first_lease[place]);
-        if let Some(first) = first {
+        let task = self.tasks.get(&unit.task);
+        if let Some(first) = task.and_then(|task| task.first_lease[unit.unit as usize]) {
             let micros = at.since(first).as_micros();
             self.latency
                 .record(u64::try_from(micros).unwrap_or(u64::MAX));
+        }
+        for peer in outvoted {
+            if let Some(liar) = self.liars.get_mut(peer) {
+                liar.detected.get_or_insert(at);
+                liar.outvoted += 1;
+            }
+        }
+        let liars = agreed.iter().any(|peer| self.conducts.contains_key(peer));
+        if liars && !self.is_right(unit, gave) {
+            self.colluded += 1;
         }
     }
 }
@@ -242,40 +294,14 @@ impl Observer for Statistics {
                 }
             }
             Happening::Pulled { .. } => self.pulls += 1,
-            Happening::Voted { by, unit, gave, .. } => {
-                if let Some(task) = self.tasks.get_mut(&unit.task) {
-                    task.results[unit.unit as usize] += 1;
-                }
-                // Only of those that may lie: looking up the right result costs something.
-                if self.conducts.contains_key(by) && !self.is_right(*unit, gave) {
-                    let liar = self.liars.entry(*by).or_insert(LiarCount {
-                        lied: at,
-                        detected: None,
-                        lies: 0,
-                        outvoted: 0,
-                    });
-                    liar.lies += 1;
-                }
-            }
+            Happening::Voted { by, unit, gave, .. } => self.voted(at, *by, (*unit, gave)),
             Happening::Validated {
                 unit,
                 gave,
                 agreed,
                 outvoted,
                 ..
-            } => {
-                self.validated(at, *unit);
-                for peer in outvoted {
-                    if let Some(liar) = self.liars.get_mut(peer) {
-                        liar.detected.get_or_insert(at);
-                        liar.outvoted += 1;
-                    }
-                }
-                let liars = agreed.iter().any(|peer| self.conducts.contains_key(peer));
-                if liars && !self.is_right(*unit, gave) {
-                    self.colluded += 1;
-                }
-            }
+            } => self.validated(at, (*unit, gave), (agreed, outvoted)),
             Happening::Ended { task, ending, .. } => {
                 let ending = match ending {
                     Ending::Done(_) => "done".to_owned(),

@@ -15,12 +15,12 @@ use crate::happening::{Happening, Mark, Stop};
 use crate::links::Cut;
 use crate::moment::Moment;
 use crate::onlookers::Onlookers;
-use crate::oracle::Finding;
+use crate::oracle::{Finding, Oracles};
 use crate::peer::Peer;
 use crate::report::RunReport;
 use crate::scenario::Scenario;
 use crate::stage::{Event, Stage, Within};
-use crate::statistics::{SAMPLES, Sample};
+use crate::statistics::Sample;
 use crate::story::{Cast, Story, Subject};
 use crate::terminal::TerminalNode;
 use crate::wrap::{Plain, Wrap};
@@ -31,6 +31,9 @@ use presence::Attendance;
 const SILENCE: Duration = Duration::from_secs(35);
 /// Steps between two looks of whoever watches a run: some tens of milliseconds.
 const STEPS_UNWATCHED: u64 = 8_192;
+
+/// Within less than this what a task has left behind is not yet gone: terminals renew their leases that seldom.
+const SETTLE_MIN: Duration = Duration::from_secs(60);
 
 /// Something that befalls a node from outside, or the world.
 #[derive(Debug)]
@@ -188,6 +191,14 @@ impl World {
         (questions.sum(), grants.sum(), self.stage.readable.len())
     }
 
+    /// Returns whether everything has had the time to settle after the last task had ended for its customer.
+    #[must_use]
+    pub fn has_settled(&self) -> bool {
+        let settled = |at| self.stage.now >= at + self.scenario.settle;
+        let is_calm = self.scenario.calm_after.is_none() || self.calm;
+        is_calm && self.scenario.settle >= SETTLE_MIN && self.satisfied.is_some_and(settled)
+    }
+
     /// Returns what the run was, `wall` being what it took.
     #[must_use]
     pub fn report(&self, wall: Duration) -> RunReport {
@@ -219,9 +230,13 @@ impl World {
         if self.finding().is_some() {
             return;
         }
-        let nobody = crate::oracle::Oracles::nobody();
-        let oracles = std::mem::replace(&mut self.stage.onlookers.oracles, nobody);
+        let oracles = self.take_oracles();
         self.stage.onlookers.oracles = oracles.judge_end(self.stage.now, self);
+    }
+
+    /// Takes the oracles out, so that they can look at the whole world.
+    fn take_oracles(&mut self) -> Oracles {
+        std::mem::replace(&mut self.stage.onlookers.oracles, Oracles::nobody())
     }
 
     fn take(&mut self, event: Event) {
@@ -311,10 +326,7 @@ impl World {
         match self.place(node) {
             Place::Terminal(at) => {
                 self.terminals[at].start(&mut self.stage);
-                for bootstrap in 0..build::BOOTSTRAPS {
-                    let bootstrap = Peer(self.first_customer - 1 - bootstrap);
-                    self.stage.gossip.connect(node, bootstrap);
-                }
+                self.bootstrap(node);
                 if let Some(goes) = self.attendances[at].goes(self.stage.now) {
                     self.stage.plan(goes, Event::World(Fate::Leaves(node)));
                 }
@@ -323,6 +335,7 @@ impl World {
                 if self.stage.directory.start(node) > 0 {
                     self.mark(Mark::Restart(node));
                 }
+                self.bootstrap(node);
                 self.coordinators[at].start(&mut self.stage);
                 self.plan_crash(at);
             }
@@ -331,6 +344,14 @@ impl World {
                 self.stage.start(node);
                 self.stage.kademlia.server_up(node);
             }
+        }
+    }
+
+    /// Connects a node to those that everybody connects to first.
+    fn bootstrap(&mut self, node: Peer) {
+        for number in 1..=build::BOOTSTRAPS {
+            let bootstrap = Peer(self.first_customer - number);
+            self.stage.gossip.connect(node, bootstrap);
         }
     }
 
@@ -410,7 +431,9 @@ impl World {
             sample.busy += node.busy() as u64;
         }
         self.stage.onlookers.statistics.sample(sample);
-        let every = sample_every(&self.scenario);
+        let oracles = self.take_oracles();
+        self.stage.onlookers.oracles = oracles.judge_sample(self.stage.now, self);
+        let every = self.stage.onlookers.statistics.sample_every();
         self.stage
             .plan(self.stage.now + every, Event::World(Fate::Sample));
     }
@@ -435,9 +458,4 @@ enum Place {
     Bootstrap,
     Customer(usize),
     Terminal(usize),
-}
-
-/// Returns the distance of the samples.
-fn sample_every(scenario: &Scenario) -> Duration {
-    (scenario.until / SAMPLES).max(Duration::from_millis(100))
 }

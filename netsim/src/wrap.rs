@@ -18,6 +18,16 @@ pub trait Wrap: fmt::Debug {
         machine.handle(now, input, out);
     }
 
+    /// Returns when the machine wants to be woken.
+    fn next_deadline(&self, machine: &Coordinator) -> Option<Timestamp> {
+        machine.next_deadline()
+    }
+
+    /// Returns what is written instead of all facts so far.
+    fn snapshot(&mut self, machine: &Coordinator) -> Vec<u8> {
+        machine.snapshot()
+    }
+
     /// Returns whether records are made durable before anything else leaves, as it must be.
     fn records_first(&self) -> bool {
         true

@@ -141,7 +141,12 @@ pub enum NetworkEvent {
     /// A connected peer has shown that it is a coordinator. Comes again after each reconnection.
     CoordinatorFound(NodeId),
     /// A coordinator has offered work by gossip.
-    OfferHeard(Verified<Offer>),
+    OfferHeard {
+        /// The offer.
+        offer: Verified<Offer>,
+        /// The peer that has passed it on, or published it.
+        from: NodeId,
+    },
     /// A peer asks about work.
     WorkAsked {
         /// Who asks.

@@ -6,6 +6,9 @@
 //! its shortest form, no floats, no tags, nothing left over. So no bytes of a peer can make the decoder recurse
 //! or allocate beyond a small multiple of their own length.
 
+use std::io;
+
+use cbor4ii::core::utils::IoWriter;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -44,6 +47,34 @@ pub enum DecodeError {
 pub fn to_bytes<T: Serialize>(value: &T) -> Vec<u8> {
     cbor4ii::serde::to_vec(Vec::new(), value)
         .expect("every message type has definite lengths and string keys")
+}
+
+/// Returns the length of the CBOR of `value`, without writing it anywhere.
+///
+/// # Panics
+/// As [`to_bytes`].
+#[must_use]
+pub fn length<T: Serialize>(value: &T) -> u64 {
+    let mut counted = IoWriter::new(Count(0));
+    let mut serializer = cbor4ii::serde::Serializer::new(&mut counted);
+    value
+        .serialize(&mut serializer)
+        .expect("every message type has definite lengths and string keys");
+    counted.into_inner().0
+}
+
+/// Counts what is written.
+struct Count(u64);
+
+impl io::Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Returns the value that `bytes` say.
@@ -177,6 +208,12 @@ mod tests {
 
     fn decode(bytes: &[u8]) -> Result<Vec<Option<u64>>, DecodeError> {
         from_bytes(bytes, 1 << 20)
+    }
+
+    #[test]
+    fn the_length_is_that_of_the_bytes() {
+        let value = (vec![1_u64, 1 << 40], "text", Some([7_u8; 300].to_vec()));
+        assert_eq!(length(&value), to_bytes(&value).len() as u64);
     }
 
     #[test]

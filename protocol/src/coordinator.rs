@@ -14,6 +14,7 @@
 
 mod devices;
 mod ending;
+mod gauges;
 mod grants;
 mod intake;
 mod leasing;
@@ -48,6 +49,9 @@ use crate::task::split::UnitTable;
 use crate::task::{BlobRef, Task};
 use crate::time::Timestamp;
 use crate::unit::{Fault, Outcome, ProfileId};
+
+pub use gauges::Gauges;
+pub use status::News;
 
 use devices::Devices;
 use reports::Reported;

@@ -11,6 +11,7 @@
 //! Invariants: one question at a time to each coordinator; a result is kept until the coordinator has given
 //! its verdict; no more work is taken than [`STORE_UNITS_MAX`], no more results kept than [`RESULTS_MAX`].
 
+mod gauges;
 mod link;
 #[cfg(test)]
 #[expect(
@@ -32,6 +33,8 @@ use crate::signed::Verified;
 use crate::task::BlobRef;
 use crate::time::Timestamp;
 use crate::unit::{Fault, Outcome, ProfileId};
+
+pub use gauges::Gauges;
 
 use link::{Link, Pause, Settled};
 use work::Work;

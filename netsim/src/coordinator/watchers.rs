@@ -7,7 +7,7 @@ use tally_protocol::id::{NodeId, TaskId};
 use tally_protocol::message::Refusal;
 use tally_protocol::message::customer::{CustomerReply, TaskStatus};
 
-use super::{Asker, CoordinatorNode, Within};
+use super::{Asker, CoordinatorNode, NEXT_LOOK, Within};
 use crate::happening::Happening;
 use crate::moment::Moment;
 use crate::peer::Peer;
@@ -42,13 +42,14 @@ impl CoordinatorNode {
             return;
         };
         let to = (asker.peer, asker.ask);
-        let Some(status) = up.machine.status(now, &task, by) else {
+        let Some(news) = up.machine.news(&task, by) else {
             let reply = CustomerReply::Refused(Refusal::UnknownTask);
             return self.reply(stage, to, Body::CustomerAnswered(reply));
         };
-        let first = seen == 0 || status.version < seen;
-        if first || (status.version > seen && status.summary.phase.is_final()) {
-            return self.tell(stage, to, status);
+        let first = seen == 0 || news.version < seen;
+        if first || (news.version > seen && news.is_final) {
+            let status = up.machine.status(now, &task, by);
+            return self.tell(stage, to, status.expect("there is news of it"));
         }
         let watcher = Watcher {
             asker,
@@ -64,6 +65,10 @@ impl CoordinatorNode {
 
     /// Answers those for whom there is news, and those who have waited long.
     pub(super) fn news(&mut self, stage: &mut Stage, task: TaskId) {
+        if self.is_writing() {
+            // The machine is ahead of the disk.
+            return self.plan(stage, stage.now + NEXT_LOOK, Within::News(task));
+        }
         let now = self.setup.clock.read(stage.now);
         let Some(up) = &mut self.up else {
             return;
@@ -73,16 +78,18 @@ impl CoordinatorNode {
         };
         let mut told: Vec<((Peer, u64), TaskStatus)> = Vec::new();
         watchers.retain(|watcher| {
-            let Some(status) = up.machine.status(now, &task, watcher.by) else {
+            let Some(news) = up.machine.news(&task, watcher.by) else {
                 return false;
             };
-            let is_news = status.version > watcher.seen
-                && (watcher.earliest <= stage.now || status.summary.phase.is_final());
-            let is_due = is_news || watcher.latest <= stage.now;
-            if is_due {
+            let is_news =
+                news.version > watcher.seen && (watcher.earliest <= stage.now || news.is_final);
+            if !is_news && watcher.latest > stage.now {
+                return true;
+            }
+            if let Some(status) = up.machine.status(now, &task, watcher.by) {
                 told.push(((watcher.asker.peer, watcher.asker.ask), status));
             }
-            !is_due
+            false
         });
         if watchers.is_empty() {
             up.watchers.0.remove(&task);

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::figures::{
-    CROSSING, GOSSIP_HEARTBEATS, GOSSIP_PART, GOSSIP_PEERS, HEARTBEAT, MESH, MESH_HIGH, MESH_LOW,
+    GOSSIP_HEARTBEATS, GOSSIP_PART, GOSSIP_PEERS, HEARTBEAT, MESH, MESH_HIGH, MESH_LOW,
 };
 use crate::chance::Chance;
 use crate::peer::Peer;
@@ -97,12 +97,6 @@ impl Gossip {
             self.disconnect(peer, Peer(link));
         }
         self.unsettled.remove(&peer.0);
-    }
-
-    /// Returns how many nodes are connected to `peer`.
-    #[must_use]
-    pub fn connections(&self, peer: Peer) -> usize {
-        self.links(peer).len()
     }
 
     /// Returns how many mesh peers `peer` has.
@@ -247,11 +241,8 @@ impl Spread<'_> {
                 let hops = self.held[from as usize].hops;
                 for to in &gossip.nodes[from as usize].mesh {
                     let other = self.held[*to as usize];
-                    // Who has it over fewer hops has sent it to this one.
-                    let sends = other.copies == 0
-                        || other.hops > hops
-                        || (other.hops == hops && self.chance.happens(CROSSING));
-                    if sends {
+                    // Who has it over fewer hops has sent it to this one; who has it over as many is sending.
+                    if other.copies == 0 || other.hops >= hops {
                         self.send(from, *to, 0);
                     }
                 }
@@ -420,6 +411,21 @@ mod tests {
         let reached = publish(&mut gossip, 0.0);
         assert!(reached.iter().all(|delivery| delivery.to.0 < 100));
         assert_eq!(reached.len(), 99);
+    }
+
+    /// Three hundred nodes of which all know twenty and nothing else were measured on libp2p: everybody was reached,
+    /// with 1.3 to 1.5 copies.
+    #[test]
+    fn in_a_star_heartbeats_reach_those_that_have_no_mesh() {
+        let mut gossip = Gossip::new();
+        for server in 0..20 {
+            (server + 1..300).for_each(|node| gossip.connect(Peer(server), Peer(node)));
+        }
+        let deliveries = gossip.publish(Peer(25), 0.0, &mut Chance::new(1, "gossip", 0));
+        assert_eq!(deliveries.len(), 299);
+        let copies = mean(&deliveries, |delivery| delivery.copies);
+        assert!((1.1..1.6).contains(&copies), "{copies}");
+        assert!(deliveries.iter().any(|delivery| delivery.heartbeats > 0));
     }
 
     #[test]

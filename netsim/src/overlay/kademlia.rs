@@ -65,12 +65,6 @@ impl Kademlia {
         }
     }
 
-    /// Returns how many servers are up.
-    #[must_use]
-    pub fn servers(&self) -> usize {
-        self.servers.len()
-    }
-
     /// `peer` tells the servers closest to the key that it provides it. Due again after
     /// [`PROVIDER_INTERVAL`](super::figures::PROVIDER_INTERVAL).
     pub fn provide(&mut self, now: Moment, bucket: u8, peer: Peer) {

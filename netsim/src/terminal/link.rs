@@ -1,6 +1,7 @@
 //! A terminal's connections to coordinators: found by look-ups and offers, dialled, made to show their role, dialled
 //! again when they are gone.
 
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use tally_protocol::message::announce::{Role, RoleStatement};
@@ -68,12 +69,14 @@ impl TerminalNode {
         };
         let mut buckets: Vec<u8> = (0..BUCKETS).collect();
         self.chance.shuffle(&mut buckets);
-        let (mut found, mut requests, mut took) = (Vec::new(), 0, Duration::ZERO);
+        let (mut found, mut requests) = (Vec::new(), 0);
+        let (mut answered, mut took) = (Duration::ZERO, Duration::ZERO);
         for bucket in buckets.into_iter().take(keys) {
             let (links, me) = (&mut stage.links, self.peer);
             let mut round_trip = || links.latency(me, me) * 2;
             let looked = stage.kademlia.look_up(stage.now, bucket, &mut round_trip);
             requests += looked.requests;
+            answered = answered.max(looked.answered.unwrap_or(looked.took));
             took = took.max(looked.took);
             found.extend(looked.providers);
         }
@@ -84,7 +87,7 @@ impl TerminalNode {
             requests,
             found: u32::try_from(found.len()).unwrap_or(u32::MAX),
         });
-        self.plan(stage, stage.now + took, Within::Found(found));
+        self.plan(stage, stage.now + answered, Within::Found(found));
         let pause = pause.mul_f64(0.75 + self.chance.part() / 2.0);
         self.plan(stage, stage.now + took + pause, Within::Sweep);
     }
@@ -100,8 +103,8 @@ impl TerminalNode {
         let Some(up) = self.up.as_mut().filter(|_| to != self.peer) else {
             return;
         };
-        if !up.ties.contains_key(&to) {
-            up.ties.insert(to, Tie::Waiting(0));
+        if let Entry::Vacant(vacant) = up.ties.entry(to) {
+            vacant.insert(Tie::Waiting(0));
             self.plan(stage, stage.now, Within::Dial(to));
         }
     }

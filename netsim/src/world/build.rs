@@ -11,7 +11,7 @@ use tally_protocol::task::{BlobRef, Edit, Merge, OnFailure, Quorum, Split, Task}
 use tally_protocol::unit::Limits;
 
 use super::presence::Attendance;
-use super::{Fate, World, sample_every};
+use super::{Fate, World};
 use crate::chance::Chance;
 use crate::conduct::Kind;
 use crate::coordinator::{self, CoordinatorNode};
@@ -69,12 +69,13 @@ pub(super) fn world(scenario: &Scenario, seed: u64, wrap: fn() -> Box<dyn Wrap>)
     let (customers, execution, tasks) = builder.customers(count(coordinators.len()));
     let first_terminal = count(builder.directory.len());
     let (terminals, attendances) = builder.terminals();
-    let reference = Reference::new(Arc::clone(&execution), tasks, builder.conducts.clone());
+    let conducts = (builder.conducts.clone(), Peer(first_terminal));
+    let reference = Reference::new(Arc::clone(&execution), tasks, conducts);
     let cuts = scenario.cuts.iter();
     let cuts = cuts.map(|cut| builder.cut(cut, &terminals)).collect();
     let onlookers = Onlookers {
         trace: Trace::default(),
-        statistics: Statistics::new(&reference, sample_every(scenario)),
+        statistics: Statistics::new(&reference),
         oracles: Oracles::new(reference),
         story: None,
     };
@@ -126,7 +127,7 @@ fn plan(world: &mut World) {
     if let Some(calm) = scenario.calm_after {
         fates.push((Moment::START + calm, Fate::Calm));
     }
-    let every = sample_every(scenario);
+    let every = world.stage.onlookers.statistics.sample_every();
     fates.push((Moment::START + every, Fate::Sample));
     for (at, fate) in fates {
         world.stage.plan(at, Event::World(fate));
@@ -196,6 +197,10 @@ impl Builder<'_> {
                     name: signed.name.clone(),
                     units: group.units,
                     agree: group.agree,
+                    error_max: signed.quorum.error_max,
+                    total_max: signed.quorum.total_max,
+                    skips: signed.on_failure == OnFailure::Skip,
+                    lease: group.lease,
                     customer: peer,
                     coordinator,
                     failing,
@@ -204,7 +209,6 @@ impl Builder<'_> {
                 };
                 tasks.insert(task_id, expected);
                 let setup = customer::Setup {
-                    key,
                     clock: Clock::default(),
                     coordinator,
                     task: task_id,

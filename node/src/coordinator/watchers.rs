@@ -47,12 +47,12 @@ impl Watchers {
         answer: Answer<CustomerReply>,
         machine: &Coordinator,
     ) {
-        let Some(status) = machine.status(now, &task, by) else {
+        let Some(news) = machine.news(&task, by) else {
             return answer.send(CustomerReply::Refused(Refusal::UnknownTask));
         };
-        let first = seen == 0 || status.version < seen;
-        if first || (status.version > seen && status.summary.phase.is_final()) {
-            return answer.send(CustomerReply::Status(Box::new(status)));
+        let first = seen == 0 || news.version < seen;
+        if first || (news.version > seen && news.is_final) {
+            return answer.send(reply(now, &task, by, machine));
         }
         if self.count >= WATCHERS_MAX {
             return answer.send(CustomerReply::Refused(Refusal::Busy));
@@ -71,8 +71,8 @@ impl Watchers {
     /// Tells the end of a task at once.
     pub(super) fn changed(&mut self, now: Timestamp, task: TaskId, machine: &Coordinator) {
         let ended = |watcher: &Watcher| {
-            let status = machine.status(now, &task, watcher.by);
-            status.is_some_and(|status| status.summary.phase.is_final())
+            let news = machine.news(&task, watcher.by);
+            news.is_some_and(|news| news.is_final)
         };
         if self
             .waiting
@@ -107,8 +107,8 @@ impl Watchers {
         for (task, watchers) in &mut self.waiting {
             let news = |watcher: &Watcher| {
                 let version = machine
-                    .status(now, task, watcher.by)
-                    .map_or(u64::MAX, |status| status.version);
+                    .news(task, watcher.by)
+                    .map_or(u64::MAX, |news| news.version);
                 watcher.latest <= now || (watcher.earliest <= now && version > watcher.seen)
             };
             let due: Vec<Watcher> = watchers.extract_if(.., |watcher| news(watcher)).collect();
@@ -122,9 +122,13 @@ impl Watchers {
 }
 
 fn answer(now: Timestamp, task: TaskId, watcher: Watcher, machine: &Coordinator) {
-    let status = machine.status(now, &task, watcher.by);
-    watcher.answer.send(match status {
+    let reply = reply(now, &task, watcher.by, machine);
+    watcher.answer.send(reply);
+}
+
+fn reply(now: Timestamp, task: &TaskId, by: NodeId, machine: &Coordinator) -> CustomerReply {
+    match machine.status(now, task, by) {
         Some(status) => CustomerReply::Status(Box::new(status)),
         None => CustomerReply::Refused(Refusal::UnknownTask),
-    });
+    }
 }

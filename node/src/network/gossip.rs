@@ -11,8 +11,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use libp2p::gossipsub::{
-    self, Behaviour, ConfigBuilder, IdentTopic, Message, MessageAuthenticity, MessageId,
-    PeerScoreParams, PeerScoreThresholds, TopicScoreParams, ValidationMode,
+    self, Behaviour, ConfigBuilder, DataTransform, IdentTopic, Message, MessageAuthenticity,
+    MessageId, PeerScoreParams, PeerScoreThresholds, RawMessage, TopicHash, TopicScoreParams,
+    ValidationMode,
 };
 use tally_protocol::id::{NetworkId, NodeId, TaskId};
 use tally_protocol::message::announce::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, Offer};
@@ -20,6 +21,7 @@ use tally_protocol::signed::{Signed, Statement, Verified};
 use tally_protocol::time::Timestamp;
 
 use super::StartError;
+use super::counters::Counters;
 
 /// The largest gossipsub message.
 const TRANSMIT_BYTES_MAX: usize = 4 << 10;
@@ -60,7 +62,10 @@ pub(super) fn offers_topic(network: &NetworkId) -> IdentTopic {
 }
 
 /// Returns the gossipsub behaviour, subscribed to the offers.
-pub(super) fn behaviour(network: &NetworkId) -> Result<Behaviour, StartError> {
+pub(super) fn behaviour(
+    network: &NetworkId,
+    counters: &Counters,
+) -> Result<Behaviour<Copies>, StartError> {
     let fault = |reason: String| StartError::SetUp {
         what: "gossipsub",
         reason,
@@ -74,8 +79,10 @@ pub(super) fn behaviour(network: &NetworkId) -> Result<Behaviour, StartError> {
         .heartbeat_initial_delay(Duration::from_millis(100))
         .build()
         .map_err(|error| fault(error.to_string()))?;
-    let mut behaviour = Behaviour::new(MessageAuthenticity::Anonymous, config)
-        .map_err(|error| fault(error.to_owned()))?;
+    let copies = Copies(counters.clone());
+    let mut behaviour =
+        Behaviour::new_with_transform(MessageAuthenticity::Anonymous, config, copies)
+            .map_err(|error| fault(error.to_owned()))?;
     let topic = offers_topic(network);
     behaviour
         .with_peer_score(score_params(&topic), PeerScoreThresholds::default())
@@ -84,6 +91,20 @@ pub(super) fn behaviour(network: &NetworkId) -> Result<Behaviour, StartError> {
         .subscribe(&topic)
         .map_err(|error| fault(format!("{error:?}")))?;
     Ok(behaviour)
+}
+
+/// Counts the copies that come in, before gossipsub drops those it has; changes nothing.
+pub(super) struct Copies(Counters);
+
+impl DataTransform for Copies {
+    fn inbound_transform(&self, raw: RawMessage) -> std::io::Result<Message> {
+        self.0.count("gossip", "copies");
+        gossipsub::IdentityTransform.inbound_transform(raw)
+    }
+
+    fn outbound_transform(&self, _: &TopicHash, bytes: Vec<u8>) -> std::io::Result<Vec<u8>> {
+        Ok(bytes)
+    }
 }
 
 fn message_id(message: &Message) -> MessageId {

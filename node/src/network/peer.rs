@@ -92,6 +92,8 @@ pub struct PeerInfo {
     pub agent: String,
     /// The protocols it speaks.
     pub protocols: Vec<String>,
+    /// Whether the two pass offers on to each other as soon as they hear of them.
+    pub mesh: bool,
 }
 
 /// The table of connected peers.
@@ -233,11 +235,11 @@ impl Peers {
         addresses
     }
 
-    /// Returns all peers.
-    pub(super) fn list(&self) -> Vec<PeerInfo> {
+    /// Returns all peers; those in `mesh` are mesh peers.
+    pub(super) fn list(&self, mesh: &BTreeSet<NodeId>) -> Vec<PeerInfo> {
         self.0
             .iter()
-            .map(|(node, peer)| peer.describe(*node))
+            .map(|(node, peer)| peer.describe(*node, mesh.contains(node)))
             .collect()
     }
 
@@ -247,7 +249,7 @@ impl Peers {
 }
 
 impl Peer {
-    fn describe(&self, node: NodeId) -> PeerInfo {
+    fn describe(&self, node: NodeId, mesh: bool) -> PeerInfo {
         let mut addresses = Vec::new();
         let connected = self.connections.values().map(|made| &made.address);
         let listen = self.identity.iter().flat_map(|identity| &identity.listen);
@@ -271,6 +273,7 @@ impl Peer {
             protocols: identity.map_or_else(Vec::new, |identity| {
                 identity.protocols.iter().cloned().collect()
             }),
+            mesh,
         }
     }
 }

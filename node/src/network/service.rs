@@ -36,7 +36,7 @@ use super::counters::Counters;
 use super::customer::Customer;
 use super::discovery::{Action, Discovery, FoundCoordinator, ShownRoles};
 use super::gossip::{self, Fault, OFFER_BYTES_MAX, OfferGate};
-use super::peer::{PeerInfo, Peers, peer_of};
+use super::peer::{PeerInfo, Peers, node_of, peer_of};
 use super::work::Work;
 use super::{
     AskError, DialError, NetworkConfig, NetworkEvent, PublishError, StartError, now, saved,
@@ -240,7 +240,9 @@ impl Service {
                 reply,
             } => self.connect(node, addresses, reply),
             Command::Peers { reply } => {
-                let _ = reply.send(self.peers.list());
+                let gossip = &self.swarm.behaviour().gossip;
+                let mesh = gossip.all_mesh_peers().filter_map(node_of).collect();
+                let _ = reply.send(self.peers.list(&mesh));
             }
             Command::Addresses { reply } => {
                 let listening = self.swarm.listeners().cloned();

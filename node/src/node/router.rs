@@ -72,7 +72,8 @@ impl Router {
                 tracing::info!(coordinator = %node, "found a coordinator");
                 self.tell_terminal(TerminalInput::Found(node)).await;
             }
-            NetworkEvent::OfferHeard(offer) => {
+            NetworkEvent::OfferHeard { offer, from } => {
+                tracing::debug!(task = %offer.task, ?from, "heard an offer");
                 self.tell_terminal(TerminalInput::OfferHeard(Box::new(offer)))
                     .await
             }

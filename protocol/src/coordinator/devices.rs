@@ -10,7 +10,7 @@ use crate::message::announce::{ADDRESS_BYTES_MAX, ADDRESSES_MAX};
 use crate::time::Timestamp;
 
 /// The most devices remembered.
-const DEVICES_MAX: usize = 50_000;
+pub(super) const DEVICES_MAX: usize = 50_000;
 /// A device that pulled within this counts when units are shared out.
 const ACTIVE_WITHIN: Duration = Duration::from_secs(30);
 /// The most addresses of other terminals in an answer.

@@ -17,7 +17,7 @@ use crate::time::Timestamp;
 /// How long a grant that is over is remembered, in case the terminal asks.
 const OVER_KEPT: Duration = Duration::from_secs(600);
 /// The most grants that are over, and units of them, that are remembered: about 16 MB.
-const OVER_MAX: usize = 1 << 18;
+pub(super) const OVER_MAX: usize = 1 << 18;
 /// The most grants and units of them that are looked at for one that takes long.
 const SLOW_GRANTS_MAX: usize = 8;
 /// See [`SLOW_GRANTS_MAX`].
@@ -82,6 +82,12 @@ impl Grants {
 
     pub(super) fn get(&self, id: GrantId) -> Option<&HeldGrant> {
         self.held.get(&id)
+    }
+
+    /// Returns how many grants are live, and how many are over.
+    pub(super) fn count(&self) -> (usize, usize) {
+        let over = self.over.len();
+        (self.held.len() - over, over)
     }
 
     /// Returns how many live leases the device has.

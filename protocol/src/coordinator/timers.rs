@@ -55,7 +55,6 @@ impl Timers {
         Some(timer)
     }
 
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.due.len()
     }

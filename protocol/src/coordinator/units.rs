@@ -200,6 +200,11 @@ impl Units {
         self.leased
     }
 
+    /// Returns how many units have votes, faults or leases.
+    pub(super) fn open_count(&self) -> usize {
+        self.open.len()
+    }
+
     pub(super) const fn fuel(&self) -> u64 {
         self.fuel
     }

@@ -128,6 +128,16 @@ impl Link {
         self.results.len() + asked
     }
 
+    /// Returns the number of units to be given back.
+    pub(super) fn given_back(&self) -> usize {
+        let asked = if let State::Asked { given_back, .. } = &self.state {
+            given_back.len()
+        } else {
+            0
+        };
+        self.given_back.len() + asked
+    }
+
     /// Lets the coordinator be asked from `at` on, if it would have been later.
     pub(super) fn nudge(&mut self, at: Timestamp) {
         match &mut self.state {

@@ -79,6 +79,11 @@ impl Work {
         self.queue.is_empty() && self.jobs.is_empty()
     }
 
+    /// Returns the number of grants of which something is to be run or reported.
+    pub(super) fn held(&self) -> usize {
+        self.grants.len()
+    }
+
     /// Returns the number of units that wait.
     pub(super) fn stored(&self) -> usize {
         self.queue

@@ -17,6 +17,7 @@ mod dishonest;
 mod disk;
 mod hostile;
 mod order;
+mod overlay;
 mod third_party;
 
 use tally_tests::net::Net;

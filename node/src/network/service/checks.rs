@@ -93,7 +93,9 @@ impl Service {
         let admitted = result.and_then(|offer| self.offers.admit(&offer, now()).map(|()| offer));
         let fault = admitted.as_ref().err().copied();
         self.judge(id, source, fault);
-        let Ok(offer) = admitted else { return };
+        let (Ok(offer), Some(from)) = (admitted, node_of(source)) else {
+            return;
+        };
         let addresses = offer.addresses.iter();
         let addresses = addresses.filter_map(|address| address.parse().ok());
         let addresses = addresses.collect();
@@ -101,7 +103,7 @@ impl Service {
             .discovery
             .on_offerer(offer.signer(), addresses, Instant::now());
         self.act(candidate);
-        self.tell(NetworkEvent::OfferHeard(offer));
+        self.tell(NetworkEvent::OfferHeard { offer, from });
     }
 
     /// Tells gossipsub, once, what became of a message.

@@ -9,13 +9,13 @@ use std::time::Instant;
 use futures::FutureExt;
 use libp2p::identify::Info;
 use libp2p::kad::store::RecordStore;
-use libp2p::kad::{self, GetProvidersOk, ProviderRecord, QueryId, QueryResult};
+use libp2p::kad::{self, GetProvidersOk, ProviderRecord, QueryId, QueryResult, QueryStats};
 use libp2p::request_response::ResponseChannel;
 use libp2p::swarm::{ListenError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, gossipsub, identify, mdns};
 
 use super::super::behaviour::{NodeEvent, protocol_version};
-use super::super::peer::{ip_of, is_plausible, node_of, split_peer};
+use super::super::peer::{ip_of, is_plausible, split_peer};
 use super::*;
 
 /// Addresses in a provider record.
@@ -272,14 +272,14 @@ impl Service {
             kad::Event::OutboundQueryProgressed {
                 id,
                 result: QueryResult::GetProviders(result),
+                stats,
                 step,
-                ..
             } => {
                 if let Ok(GetProvidersOk::FoundProviders { providers, .. }) = result {
                     self.on_providers(id, &providers.into_iter().collect::<Vec<_>>());
                 }
                 if step.last {
-                    self.on_look_ended(id);
+                    self.on_look_ended(id, &stats);
                 }
             }
             _ => {}
@@ -328,7 +328,13 @@ impl Service {
         }
     }
 
-    fn on_look_ended(&mut self, id: QueryId) {
+    fn on_look_ended(&mut self, id: QueryId, stats: &QueryStats) {
+        let (requests, failures) = (stats.num_requests(), stats.num_failures());
+        self.counters.count("kad", "look_ups");
+        self.counters
+            .add("kad", "look_up_requests", u64::from(requests));
+        self.counters
+            .add("kad", "look_up_failures", u64::from(failures));
         for finding in &mut self.findings {
             finding.open.remove(&id);
         }

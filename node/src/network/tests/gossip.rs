@@ -45,7 +45,7 @@ async fn an_offer_reaches_who_is_two_hops_away() {
     coordinator.join(&mut bootstrap).await;
     terminal.join(&mut bootstrap).await;
     let heard = wait(&mut terminal.events, |event| match event {
-        NetworkEvent::OfferHeard(offer) => Some(offer),
+        NetworkEvent::OfferHeard { offer, from } => Some((offer, from)),
         _ => None,
     });
     // A subscription takes a moment to be known, so the coordinator repeats itself, as it does in life.
@@ -56,11 +56,16 @@ async fn an_offer_reaches_who_is_two_hops_away() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    let heard = tokio::select! {
+    let (heard, from) = tokio::select! {
         heard = heard => heard,
         () = repeat => unreachable!("it never ends"),
     };
     assert_eq!(heard.signer(), coordinator.id());
+    assert_eq!(from, bootstrap.id());
+    let copies = terminal.network.counters().value("gossip", "copies");
+    assert!(copies >= 1, "the one that was heard");
+    let peers = terminal.network.peers().await;
+    assert_eq!(peers.iter().filter(|peer| peer.mesh).count(), 1);
     assert!(bootstrap.network.counters().value("gossip", "accepted") >= 1);
 }
 
@@ -72,7 +77,7 @@ async fn bad_offers_are_counted_and_none_is_heard() {
     let good = signed(offer(5), 2);
     raw.publish_when_heard(good.as_bytes().to_vec()).await;
     let heard = wait(&mut terminal.events, |event| {
-        matches!(event, NetworkEvent::OfferHeard(_)).then_some(())
+        matches!(event, NetworkEvent::OfferHeard { .. }).then_some(())
     });
     raw.drive_until(heard).await;
     let mut forged = signed(offer(6), 2).as_bytes().to_vec();
