@@ -2,6 +2,16 @@
 //!
 //! Times are virtual seconds since the world began, unless the name says otherwise.
 
+mod escaped;
+pub mod html;
+mod plot;
+mod quantity;
+#[cfg(test)]
+mod sample;
+pub mod spread;
+pub mod summary;
+mod totals;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;
