@@ -30,8 +30,8 @@ const ROW: f64 = 15.0;
 const BADGE_DISTANCE: f64 = 19.0;
 /// Dots closer than this stand on each other.
 const DOT_DISTANCE: f64 = 6.0;
-/// More dots than this on each other look the same.
-const STACK: usize = 60;
+/// More dots than this on each other can not be told apart: of a taller stack some are left out.
+const STACK: usize = 30;
 
 /// A colour with a meaning.
 #[derive(Debug, Clone, Copy)]
@@ -198,11 +198,15 @@ impl Plot {
         ));
         let mut sorted: Vec<f64> = values.iter().map(|value| self.across(*value)).collect();
         sorted.sort_by(f64::total_cmp);
+        let stacks: Vec<&[f64]> = sorted
+            .chunk_by(|left, right| column(*left) == column(*right))
+            .collect();
+        let tallest = stacks.iter().map(|stack| stack.len()).max().unwrap_or(1);
+        let apart = ((height - 24.0) / tallest as f64).min(DOT_DISTANCE);
         let mut dots = String::new();
-        for stack in sorted.chunk_by(|left, right| column(*left) == column(*right)) {
+        for stack in stacks {
             let x = column(stack[0]);
-            let apart = ((height - 24.0) / stack.len() as f64).clamp(0.5, DOT_DISTANCE);
-            for level in 0..stack.len().min(STACK) {
+            for level in (0..stack.len()).step_by(tallest.div_ceil(STACK)) {
                 let y = floor - apart * level as f64;
                 dots.push_str(&format!("M{x:.1} {y:.1}h0"));
             }

@@ -3,7 +3,7 @@
 use super::super::super::plot::{Axis, Ink, Plot};
 use super::super::super::quantity::{Quantity, grouped};
 use super::super::super::{Mark, RunReport};
-use super::super::{Escaped, counted, optional};
+use super::super::{Escaped, counted, optional, part_of};
 use super::figure;
 
 /// A line has at most about so many points: a sheet has few more pixels.
@@ -171,9 +171,8 @@ fn liars(run: &RunReport) -> String {
         plot
     });
     let caption = format!(
-        "Devices that reported a wrong result so far, and those contradicted by others: {} of {} at the end.",
-        run.liars_detected(),
-        run.liars.len()
+        "Devices that reported a wrong result so far, and those contradicted by others: {} at the end.",
+        part_of(run.liars_detected() as u64, run.liars.len() as u64)
     );
     figure("Liars, and liars found out", &caption, plot)
 }

@@ -88,7 +88,7 @@ fn latency(spread: &Spread) -> String {
         bars(plot, spread, Quantity::Seconds, "unit")
     });
     let caption = format!(
-        "Time from a unit's first lease to its agreed result, by equal factors; the longest took {}.",
+        "Time from a unit's first lease to its agreed result, on a scale where equal steps multiply; the longest took {}.",
         text(spread.max)
     );
     figure("How long a unit took", &caption, plot)
@@ -157,7 +157,7 @@ fn found_out_after(run: &RunReport) -> String {
         }
         plot
     });
-    let caption = "A dot is a liar that was found out; to the right by the time since its first lie, by equal factors. A row is a way to cheat.";
+    let caption = "A dot is a liar that was found out, placed by the time since its first lie, on a scale where equal steps multiply; a row is a way to cheat.";
     figure("How soon liars were found out", caption, plot)
 }
 
