@@ -2,6 +2,7 @@
 //!
 //! Times are virtual seconds since the world began, unless the name says otherwise.
 
+mod escaped;
 pub mod html;
 mod plot;
 mod quantity;

@@ -4,18 +4,12 @@
 //! that comes from a run is escaped wherever it stands. Whatever can be long is cut, and what was left out is counted.
 
 mod figures;
+mod overview;
 mod tables;
 
-use std::fmt;
-
+use super::escaped::Escaped;
 use super::quantity::{Quantity, grouped};
 use super::{Population, RunReport};
-use tables::{Cell, Table};
-
-/// So many runs are shown in full; a page stays within a few MiB.
-const RUNS_IN_DETAIL: usize = 8;
-/// So many runs are in the overview.
-const RUNS_IN_OVERVIEW: usize = 500;
 
 /// Returns the page of these runs.
 ///
@@ -24,13 +18,17 @@ const RUNS_IN_OVERVIEW: usize = 500;
 #[must_use]
 pub fn page(runs: &[RunReport]) -> String {
     let mut ordered: Vec<&RunReport> = runs.iter().collect();
-    ordered.sort_by_key(|run| run.failures().next().is_none());
+    ordered.sort_by_key(|run| run.holds());
     let (title, body) = match ordered.as_slice() {
         [] => ("no runs".to_owned(), "<h1>No runs</h1>".to_owned()),
-        [run] => (format!("{}, seed {}", run.scenario, run.seed), detail(run)),
+        [run] => {
+            let title = format!("{}, seed {}", run.scenario, run.seed);
+            let body = format!("<h1>{}</h1>{}", Escaped(&run.scenario), detail(run));
+            (title, body)
+        }
         [first, ..] => (
             format!("{}, {} runs", first.scenario, ordered.len()),
-            several(&ordered),
+            overview::page(&ordered),
         ),
     };
     let (title, style) = (Escaped(&title), include_str!("html/style.css"));
@@ -40,113 +38,6 @@ pub fn page(runs: &[RunReport]) -> String {
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <title>netsim: {title}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
     )
-}
-
-/// Text to stand in HTML, in an element or in a quoted attribute.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Escaped<'a>(pub(super) &'a str);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for character in self.0.chars() {
-            match character {
-                '&' => f.write_str("&amp;")?,
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '"' => f.write_str("&quot;")?,
-                '\'' => f.write_str("&#39;")?,
-                other => fmt::Write::write_char(f, other)?,
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Returns the overview and the details of several runs.
-fn several(runs: &[&RunReport]) -> String {
-    let failed = runs
-        .iter()
-        .filter(|run| run.failures().next().is_some())
-        .count();
-    let verdict = match failed {
-        0 => format!("All {} runs hold", runs.len()),
-        _ => format!("{failed} of {} runs found something wrong", runs.len()),
-    };
-    let details: String = runs
-        .iter()
-        .take(RUNS_IN_DETAIL)
-        .enumerate()
-        .map(|(index, run)| folded(run, index))
-        .collect();
-    let rest = runs.len().saturating_sub(RUNS_IN_DETAIL);
-    let rest = match rest {
-        0 => String::new(),
-        _ => format!("<p class=\"more\">{rest} more runs are in the overview only.</p>\n"),
-    };
-    format!(
-        "<header><h1>{} runs</h1>{}</header>\n<section><h2>Overview</h2>{}</section>\n{details}{rest}",
-        runs.len(),
-        banner(failed == 0, &verdict),
-        overview(runs),
-    )
-}
-
-fn folded(run: &RunReport, index: usize) -> String {
-    let open = if index == 0 { " open" } else { "" };
-    format!(
-        "<details class=\"run\" id=\"run-{index}\"{open}>\n<summary>{}, seed {}: {}</summary>\n{}</details>\n",
-        Escaped(&run.scenario),
-        run.seed,
-        run.verdict(),
-        detail(run),
-    )
-}
-
-fn overview(runs: &[&RunReport]) -> String {
-    let mut table = Table::new(
-        "Runs",
-        &[
-            "Scenario",
-            "#Seed",
-            "Verdict",
-            "#Tasks ended",
-            "#Units done",
-            "#Slots busy",
-            "#Results per unit",
-            "#Liars found",
-            "#Typical unit took",
-            "#Virtual time",
-            "#Took",
-            "Trace",
-        ],
-    );
-    for (index, run) in runs.iter().enumerate() {
-        let seed = match index {
-            shown if shown < RUNS_IN_DETAIL => {
-                Cell::link(&format!("#run-{index}"), &run.seed.to_string())
-            }
-            _ => Cell::text(&run.seed.to_string()),
-        };
-        table.row([
-            Cell::text(&run.scenario),
-            seed,
-            Cell::verdict(run.failures().next().is_none(), &run.verdict()),
-            Cell::text(&format!("{} of {}", run.tasks_ended(), run.tasks.len())),
-            Cell::text(&format!(
-                "{} of {}",
-                grouped(run.units_validated()),
-                grouped(run.units_submitted())
-            )),
-            Cell::text(&optional(run.utilisation(), Quantity::Share)),
-            Cell::text(&optional(run.replicas_mean(), Quantity::Count)),
-            Cell::text(&format!("{} of {}", run.liars_detected(), run.liars.len())),
-            Cell::text(&Quantity::Seconds.text(run.unit_latency.p50)),
-            Cell::text(&Quantity::Seconds.text(run.virtual_seconds)),
-            Cell::text(&Quantity::Seconds.text(run.wall_seconds)),
-            Cell::code(&run.trace_hash.chars().take(12).collect::<String>()),
-        ]);
-    }
-    table.html(RUNS_IN_OVERVIEW)
 }
 
 /// Returns everything about one run.
@@ -175,23 +66,30 @@ fn header(run: &RunReport) -> String {
             )
         })
         .collect();
+    let replay = match findings.as_str() {
+        "" => String::new(),
+        _ => format!(
+            "<p>See it happen again: <code>{}</code></p>",
+            Escaped(&run.replay_command())
+        ),
+    };
     let facts = [
         ("Seed", run.seed.to_string()),
         ("Took part", population(&run.population)),
         ("Virtual time", Quantity::Seconds.text(run.virtual_seconds)),
         (
-            "Took",
+            "Computed in",
             format!(
                 "{}, {} steps",
                 Quantity::Seconds.text(run.wall_seconds),
                 grouped(run.steps)
             ),
         ),
-        ("Replay", run.replay_command()),
-        ("Trace", run.trace_hash.clone()),
+        ("Command", run.replay_command()),
+        ("Trace hash", run.trace_hash.clone()),
     ];
     let fact = |(name, value): &(&str, String)| {
-        let tag = if matches!(*name, "Replay" | "Trace") {
+        let tag = if matches!(*name, "Command" | "Trace hash") {
             "code"
         } else {
             "span"
@@ -202,13 +100,9 @@ fn header(run: &RunReport) -> String {
         )
     };
     format!(
-        "<header><h1>{}</h1><p class=\"about\">{}</p>{}{findings}<dl class=\"facts\">{}</dl></header>\n",
-        Escaped(&run.scenario),
+        "<header><p class=\"about\">{}</p>{}{findings}{replay}<dl class=\"facts\">{}</dl></header>\n",
         Escaped(&run.about),
-        banner(
-            run.failures().next().is_none(),
-            &capitalised(&run.verdict())
-        ),
+        banner(run.holds(), &capitalised(&run.verdict())),
         facts.iter().map(fact).collect::<String>(),
     )
 }
@@ -247,42 +141,42 @@ fn numbers(run: &RunReport) -> String {
     let mut tiles = vec![
         (
             "tasks ended",
-            format!("{} of {}", run.tasks_ended(), run.tasks.len()),
+            part_of(run.tasks_ended() as u64, run.tasks.len() as u64),
         ),
         (
             "units done",
-            format!(
-                "{} of {}",
-                grouped(run.units_validated()),
-                grouped(run.units_submitted())
-            ),
+            part_of(run.units_validated(), run.units_submitted()),
         ),
         (
-            "of the slots busy",
+            "of the slots busy on average",
             optional(run.utilisation(), Quantity::Share),
         ),
         (
-            "results per unit",
+            "results per unit on average",
             optional(run.replicas_mean(), Quantity::Count),
         ),
         (
-            "of the units took at most",
-            format!(
-                "50% {}, 99% {}",
-                Quantity::Seconds.text(latency.p50),
-                Quantity::Seconds.text(latency.p99)
-            ),
+            "within which half of the units were done",
+            Quantity::Seconds.text(latency.p50),
+        ),
+        (
+            "within which 99% of the units were done",
+            Quantity::Seconds.text(latency.p99),
         ),
         (
             "liars found out",
-            format!("{} of {}", run.liars_detected(), run.liars.len()),
+            part_of(run.liars_detected() as u64, run.liars.len() as u64),
         ),
         (
-            "sent by a terminal",
+            "within which half of those were found out",
+            optional(run.detection_median(), Quantity::Seconds),
+        ),
+        (
+            "sent by a terminal on average",
             Quantity::Bytes.text(run.bytes_sent.mean),
         ),
         (
-            "received by a terminal",
+            "received by a terminal on average",
             Quantity::Bytes.text(run.bytes_received.mean),
         ),
     ];
@@ -299,6 +193,10 @@ fn numbers(run: &RunReport) -> String {
 
 fn optional(value: Option<f64>, quantity: Quantity) -> String {
     value.map_or_else(|| "–".to_owned(), |value| quantity.text(value))
+}
+
+fn part_of(part: u64, whole: u64) -> String {
+    format!("{} of {}", grouped(part), grouped(whole))
 }
 
 fn counted(number: u64, what: &str) -> String {
@@ -368,13 +266,20 @@ mod tests {
         let mut runs: Vec<RunReport> = (1..=11).map(sample::run).collect();
         runs[4] = sample::failed(5);
         let page = shown(&runs);
-        assert!(page.contains("1 of 11 runs found something wrong"));
+        assert!(page.contains("1 of 11 runs did not hold"));
         assert!(page.contains("3 more runs are in the overview only"));
         let first = page.find("<details").unwrap();
         assert!(page[first..].starts_with(
             "<details class=\"run\" id=\"run-0\" open>\n<summary>bad-day, seed 5: 2 of 6"
         ));
         assert!(page.contains("terminals 77 &amp; 1204"));
+    }
+
+    #[test]
+    fn a_page_stays_small_however_long_the_run_was() {
+        let page = shown(&[sample::long(), sample::long()]);
+        assert!(page.len() < 600_000, "{} bytes", page.len());
+        assert!(page.contains("And 4,980 more events, not drawn.") && page.contains("other ways"));
     }
 
     #[test]

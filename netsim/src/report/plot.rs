@@ -7,7 +7,7 @@
 mod axis;
 mod labels;
 
-use super::html::Escaped;
+use super::escaped::Escaped;
 
 pub(super) use axis::Axis;
 use labels::Polyline;
@@ -30,6 +30,8 @@ const ROW: f64 = 15.0;
 const BADGE_DISTANCE: f64 = 19.0;
 /// Dots closer than this stand on each other.
 const DOT_DISTANCE: f64 = 6.0;
+/// More dots than this on each other can not be told apart: of a taller stack some are left out.
+const STACK: usize = 30;
 
 /// A colour with a meaning.
 #[derive(Debug, Clone, Copy)]
@@ -127,7 +129,7 @@ impl Plot {
             self.above.push_str(&text(
                 (f64::midpoint(from, to), top - 5.0),
                 "middle",
-                "",
+                "small",
                 label,
             ));
         }
@@ -138,8 +140,10 @@ impl Plot {
         let mut badges: Vec<(usize, usize, f64, f64)> = Vec::new();
         for (index, moment) in moments.iter().enumerate() {
             let x = self.across(*moment);
-            self.below.push_str(&vertical("mark", x, self.top - 6.0));
-            self.marks.push(x);
+            if self.marks.last().is_none_or(|last| x - last >= 1.0) {
+                self.below.push_str(&vertical("mark", x, self.top - 6.0));
+                self.marks.push(x);
+            }
             match badges.last_mut() {
                 Some((_, last, _, to)) if x - *to < BADGE_DISTANCE => (*last, *to) = (index, x),
                 Some(_) | None => badges.push((index, index, x, x)),
@@ -166,17 +170,19 @@ impl Plot {
     }
 
     /// Marks a value of the x axis with a vertical line and a text, in a row of text above the plot.
+    ///
+    /// The text stands to the left of the line, where it crosses no line of a smaller value in a lower row.
     pub(super) fn value(&mut self, value: f64, row: u8, label: &str) {
         let x = self.across(value);
         let y = 12.0 + ROW * f64::from(row);
         self.below.push_str(&vertical("value", x, y - 9.0));
-        let room = RIGHT - x > labels::width(label) + 5.0;
+        let room = x > labels::width(label) + 5.0;
         let (x, anchor) = if room {
-            (x + 5.0, "start")
-        } else {
             (x - 5.0, "end")
+        } else {
+            (x + 5.0, "start")
         };
-        self.above.push_str(&text((x, y), anchor, "", label));
+        self.above.push_str(&text((x, y), anchor, "halo", label));
     }
 
     /// Stacks a dot for each value of the x axis in one of several rows, with a label above them.
@@ -184,20 +190,30 @@ impl Plot {
         let height = (BOTTOM - self.top) / row.1.max(1) as f64;
         let top = self.top + height * row.0 as f64;
         self.above
-            .push_str(&text((LEFT, top + 11.0), "start", "strong", label));
+            .push_str(&text((2.0, top + 11.0), "start", "strong", label));
         let floor = top + height - 6.0;
+        let base = top + height;
+        self.below.push_str(&format!(
+            "<path class=\"grid\" d=\"M{LEFT} {base:.1}H{RIGHT}\"/>"
+        ));
         let mut sorted: Vec<f64> = values.iter().map(|value| self.across(*value)).collect();
         sorted.sort_by(f64::total_cmp);
-        for stack in sorted.chunk_by(|left, right| column(*left) == column(*right)) {
+        let stacks: Vec<&[f64]> = sorted
+            .chunk_by(|left, right| column(*left) == column(*right))
+            .collect();
+        let tallest = stacks.iter().map(|stack| stack.len()).max().unwrap_or(1);
+        let apart = ((height - 24.0) / tallest as f64).min(DOT_DISTANCE);
+        let mut dots = String::new();
+        for stack in stacks {
             let x = column(stack[0]);
-            let apart = ((height - 24.0) / stack.len() as f64).clamp(0.5, DOT_DISTANCE);
-            for level in 0..stack.len().min(60) {
+            for level in (0..stack.len()).step_by(tallest.div_ceil(STACK)) {
                 let y = floor - apart * level as f64;
-                self.below.push_str(&format!(
-                    "<circle class=\"dot\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.7\"/>"
-                ));
+                dots.push_str(&format!("M{x:.1} {y:.1}h0"));
             }
         }
+        // A line of no length with round ends is a dot, in a tenth of the bytes of a circle.
+        self.below
+            .push_str(&format!("<path class=\"dots\" d=\"{dots}\"/>"));
     }
 
     /// Returns the SVG element, which says `description` to who can't see it.
@@ -215,8 +231,8 @@ impl Plot {
             "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">{}{}{}{}{named}</svg>",
             Escaped(description),
             self.y_ticks(),
-            self.x_ticks(),
             self.below,
+            self.x_ticks(),
             self.above,
         )
     }

@@ -65,13 +65,15 @@ impl Quantity {
                 Self::Bytes => "0 B".to_owned(),
             };
         }
-        // 999.96 of a unit would round to 1000 of it and is one of the next.
-        let (name, size) = self.unit(value * 1.0005, 1.0);
+        // 999.96 of a unit would round to 1000 of it and is one of the next; 66 min says more than 1.1 h.
+        let long = self == Self::Seconds && value.abs() > 1.0;
+        let (name, size) = self.unit(value * 1.0005, if long { 2.0 } else { 1.0 });
         format!("{}{name}", three_digits(value / size))
     }
 
     /// Returns ticks from 0 to at least `largest` at about `parts` equal distances, with their labels.
     pub(super) fn ticks(self, largest: f64, parts: f64) -> Vec<(f64, String)> {
+        assert!(largest.is_finite() && parts >= 1.0, "an axis has an end");
         // Nobody thinks of two hours as of 0.08 days: times stay in a unit until there are a few of the next.
         let (name, size) = match self {
             Self::Seconds => self.unit(largest, 2.5),
@@ -204,7 +206,7 @@ mod tests {
         assert_eq!(
             seconds.map(|value| Quantity::Seconds.text(value)),
             [
-                "0 s", "500 µs", "250 ms", "1 s", "12.3 s", "1 min", "1.5 min", "1.5 h", "2 d"
+                "0 s", "500 µs", "250 ms", "1 s", "12.3 s", "60 s", "90 s", "90 min", "2 d"
             ]
         );
         assert_eq!(

@@ -51,6 +51,9 @@ pub(super) fn run(seed: u64) -> RunReport {
             .map(|(reason, count)| (reason.to_owned(), count))
             .into(),
         colluded_units: 0,
+        leases_per_unit: BTreeMap::from([(2, 36_000), (3, 2_800)]),
+        validated_units: 39_120,
+        messages_lost: 1_204,
     }
 }
 
@@ -63,6 +66,45 @@ pub(super) fn failed(seed: u64) -> RunReport {
             .to_owned(),
     );
     run.oracles[4].finding = Some("at 7200 s task 38 had not ended".to_owned());
+    run
+}
+
+/// Returns a run of a month with much of everything.
+pub(super) fn long() -> RunReport {
+    let mut chance = Chance::new(3, "long sample", 0);
+    let mut run = run(3);
+    let month = 30.0 * 86_400.0;
+    let series = &mut run.series;
+    for list in [
+        &mut series.validated,
+        &mut series.submitted,
+        &mut series.online,
+        &mut series.slots,
+    ] {
+        *list = (1..=50_000).map(|sample| sample * 31).collect();
+    }
+    for list in [&mut series.busy, &mut series.pulls, &mut series.bytes] {
+        *list = (1..=50_000).map(|sample| chance.below(sample)).collect();
+    }
+    series.every_seconds = month / 50_000.0;
+    run.virtual_seconds = month;
+    let moment = |index: u32| f64::from(index) / 5_000.0 * month;
+    run.marks = (0..5_000)
+        .map(|index| Mark {
+            at: moment(index),
+            what: format!("terminal {index} leaves"),
+        })
+        .collect();
+    run.tasks = (0..10_000).map(task).collect();
+    run.liars = (0..10_000)
+        .map(|index| liar(index % 30, &mut chance))
+        .collect();
+    for (index, liar) in run.liars.iter_mut().enumerate() {
+        liar.conduct = format!(
+            "a way to cheat that has a rather long name, number {}",
+            index % 6
+        );
+    }
     run
 }
 
@@ -173,7 +215,7 @@ fn series(chance: &mut Chance) -> Series {
             }
             / 100
             + chance.below(200);
-        validated = (validated + busy * if down { 0 } else { 5 } / 100).min(submitted);
+        validated = (validated + busy * if down { 0 } else { 5 } / 100).min(submitted.min(39_120));
         series.validated.push(validated);
         series.submitted.push(submitted);
         series.online.push(online);

@@ -10,6 +10,12 @@ impl RunReport {
             .filter(|oracle| oracle.finding.is_some())
     }
 
+    /// Returns whether something was checked and all of it holds.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        !self.oracles.is_empty() && self.failures().next().is_none()
+    }
+
     /// Says in a few words whether all that was checked holds.
     #[must_use]
     pub fn verdict(&self) -> String {

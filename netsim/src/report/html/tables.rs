@@ -10,7 +10,7 @@ const ROWS: usize = 20;
 /// Returns the sections with the lists of a run.
 pub(super) fn sections(run: &RunReport) -> String {
     let section = |title: &str, text: &str, table: String| {
-        format!("<section><h3>{title}</h3><p class=\"caption\">{text}</p>{table}</section>\n")
+        format!("<section><h2>{title}</h2><p class=\"caption\">{text}</p>{table}</section>\n")
     };
     [
         section(
@@ -43,15 +43,13 @@ fn oracles(run: &RunReport) -> String {
         &["Verdict", "What always holds", "#Checks", "Oracle"],
     );
     for oracle in &run.oracles {
+        let verdict = match (&oracle.finding, oracle.checks) {
+            (Some(_), _) => Cell::verdict(false, "fails"),
+            (None, 0) => Cell::text("not checked"),
+            (None, _) => Cell::verdict(true, "holds"),
+        };
         table.row([
-            Cell::verdict(
-                oracle.finding.is_none(),
-                if oracle.finding.is_some() {
-                    "fails"
-                } else {
-                    "holds"
-                },
-            ),
+            verdict,
             Cell::wide(oracle.claim),
             Cell::text(&grouped(oracle.checks)),
             Cell::code(oracle.name),

@@ -3,7 +3,7 @@
 use super::{BOTTOM, Ink, LEFT, RIGHT};
 
 /// Width of a character, about; the browser's font is not known here.
-const CHARACTER: f64 = 6.4;
+const CHARACTER: f64 = 7.0;
 /// Height of a name from its top to its base line.
 const HEIGHT: f64 = 11.0;
 /// Distance of the places that are tried.
