@@ -44,7 +44,7 @@ const RETENTION: Duration = Duration::from_secs(24 * 3_600);
 const ROLE_LIFE: Duration = Duration::from_secs(3_600);
 /// After this it is looked again whether a group was written.
 const NEXT_LOOK: Duration = Duration::from_millis(1);
-/// After this a deadline is not late but forgotten.
+/// After this a deadline or an answer is not late but forgotten.
 const LATE_MAX: Duration = Duration::from_secs(5);
 /// Writes and syncs of the disk in one commit, about: a crash in the middle comes after any of them.
 const COMMIT_STEPS: u64 = 24;
@@ -145,6 +145,7 @@ struct Group {
 struct Asker {
     peer: Peer,
     ask: u64,
+    since: Moment,
     /// What a terminal reported; none of a customer.
     results: Option<Vec<(GrantId, u32)>>,
 }
@@ -179,9 +180,11 @@ impl CoordinatorNode {
         self.up.as_ref().map(|up| &up.store)
     }
 
-    /// Returns how many questions have no answer yet, watchers not counted.
-    pub(crate) fn questions(&self) -> usize {
-        self.up.as_ref().map_or(0, |up| up.questions.len())
+    /// Returns how many questions should long have been answered, watchers not counted.
+    pub(crate) fn questions(&self, now: Moment) -> usize {
+        let is_late = |asker: &&Asker| now.since(asker.since) > LATE_MAX;
+        let questions = self.up.iter().flat_map(|up| up.questions.values());
+        questions.filter(is_late).count()
     }
 
     /// Starts from what the disk holds.
@@ -445,6 +448,7 @@ impl CoordinatorNode {
         let asker = Asker {
             peer,
             ask,
+            since: stage.now,
             results: Some(results.collect()),
         };
         let Some(question) = self.question(asker) else {
@@ -468,8 +472,13 @@ impl CoordinatorNode {
             return self.plan(stage, stage.now + NEXT_LOOK, request);
         }
         let by = stage.directory.id(peer);
-        let results = None;
-        let asker = Asker { peer, ask, results };
+        let (since, results) = (stage.now, None);
+        let asker = Asker {
+            peer,
+            ask,
+            since,
+            results,
+        };
         let refuse = |refusal| Body::CustomerAnswered(CustomerReply::Refused(refusal));
         match request {
             CustomerRequest::Submit(signed) => {

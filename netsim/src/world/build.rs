@@ -97,7 +97,7 @@ pub(super) fn world(scenario: &Scenario, seed: u64, wrap: fn() -> Box<dyn Wrap>)
         first_customer,
         first_terminal,
         steps: 0,
-        satisfied: None,
+        quiet: None,
         calm: false,
         done: false,
     };
