@@ -4,7 +4,7 @@ use super::{Check, Oracle};
 use crate::reference::Reference;
 use crate::world::World;
 
-/// After faults have stopped every task comes to its end, and its customer hears of it.
+/// After faults have stopped every task of an honest coordinator comes to its end, and its customer hears of it.
 #[derive(Debug)]
 pub(super) struct Ends;
 
@@ -14,12 +14,12 @@ impl Oracle for Ends {
     }
 
     fn claim(&self) -> &'static str {
-        "Every task comes to its end once faults have stopped, and its customer has what it asked for."
+        "Every task of an honest coordinator comes to its end once faults have stopped, and its customer has what it asked for."
     }
 
     fn at_end(&mut self, reference: &Reference, world: &World) -> Check {
         for (id, task) in reference.tasks() {
-            if !world.is_satisfied(task.customer) {
+            if reference.is_honest(task.coordinator) && !world.is_satisfied(task.customer) {
                 return Check::Breaks(format!(
                     "task {} ({}, {} units) has not ended for its customer",
                     task.name,

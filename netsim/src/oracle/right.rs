@@ -1,10 +1,12 @@
 //! Results are right.
 
 use super::{Check, Oracle};
+use crate::conduct::Kind;
 use crate::happening::Happening;
+use crate::peer::Peer;
 use crate::reference::Reference;
 
-/// A result that is validated is the right one, unless as many devices as must agree told the same lie.
+/// A result that is validated is the right one, unless as many colluding devices as must agree told the same lie.
 #[derive(Debug)]
 pub(super) struct Right;
 
@@ -14,7 +16,7 @@ impl Oracle for Right {
     }
 
     fn claim(&self) -> &'static str {
-        "A validated result is what an honest device computes, unless enough dishonest ones told the same lie."
+        "A validated result is what an honest device computes, unless enough colluding ones told the same lie."
     }
 
     fn see(&mut self, reference: &Reference, what: &Happening) -> Check {
@@ -24,9 +26,12 @@ impl Oracle for Right {
         else {
             return Check::Nothing;
         };
-        let honest = agreed.iter().any(|peer| reference.is_honest(*peer));
+        let colludes = |peer: &Peer| reference.conduct(*peer) == Kind::Colluding;
+        let task = reference.tasks().get(&unit.task);
+        let needed = task.map_or(usize::MAX, |task| usize::from(task.agree));
+        let colluded = agreed.len() >= needed && agreed.iter().all(colludes);
         let is_right = reference.right(*unit) == Some(*gave);
-        Check::that(is_right || !honest, || {
+        Check::that(is_right || colluded, || {
             format!("{unit} was validated as {gave}, which is wrong")
         })
     }
