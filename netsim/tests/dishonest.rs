@@ -79,7 +79,7 @@ fn run(text: &str, seeds: std::ops::Range<u64>) -> Vec<RunReport> {
             world.run();
             let report = world.report(start.elapsed());
             eprintln!(
-                "{seed}: {:.0} virtual s in {:.1} s, {} steps, deeds {:#?}, leases {:?}, refusals {:?}, liars {:?}, replicas {:?}",
+                "{seed}: {:.0} virtual s in {:.1} s, {} steps, deeds {:?}, leases {:?}, refusals {:?}, liars {:?}, replicas {:?}",
                 report.virtual_seconds,
                 report.wall_seconds,
                 report.steps,
