@@ -483,6 +483,9 @@ impl CoordinatorNode {
         match request {
             CustomerRequest::Submit(signed) => {
                 match stage.signatures.verify(signed, &stage.network) {
+                    Ok(task) if task.signer() != by => {
+                        self.reply(stage, (peer, ask), refuse(Refusal::NotAdmitted));
+                    }
                     Ok(task) => {
                         if let Some(question) = self.question(asker) {
                             self.push(stage, Input::Submitted { question, task });
