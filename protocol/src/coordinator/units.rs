@@ -37,6 +37,9 @@ const SAME_DEVICE_FAULTS: usize = 4;
 const REST_MIN: Duration = Duration::from_millis(250);
 /// The first rest of a device that is doubted, as a power of two of [`REST_MIN`]: four seconds, in which others report.
 const DOUBTED_REST: u32 = 4;
+/// Rests of a device with which nobody agrees, about a minute, after which it may give the last votes of a unit on which
+/// others disagree: by then those who are known to be right had their chance, and the unit must come to an end.
+const DOUBTED_RESTS: u32 = DOUBTED_REST + 4;
 /// The longest such rest.
 const REST_MAX: Duration = Duration::from_secs(30);
 /// Contradicted results in a row, with none that was agreed on, after which a device rests: one that reports nonsense
@@ -132,6 +135,13 @@ impl OpenUnit {
         let missing = usize::from(quorum.agree).saturating_sub(self.best());
         let allowed = usize::from(quorum.total_max).saturating_sub(self.votes.len());
         missing.min(allowed)
+    }
+
+    /// Returns whether some disagree, and no more votes are left than must agree.
+    fn has_last_votes_only(&self, quorum: Quorum) -> bool {
+        let open_to_all = quorum.total_max.saturating_sub(quorum.agree);
+        let open_to_all = usize::from(open_to_all.max(quorum.agree.saturating_add(1)));
+        self.votes.len() >= open_to_all && self.best() < self.votes.len()
     }
 
     /// Returns whether nobody is likely to be able to run it: too many devices could not, or too often.
@@ -272,12 +282,33 @@ impl Units {
     }
 
     /// Returns whether a lease of `unit` by `device` could complete its quorum.
+    ///
+    /// The last votes of a unit on which all disagree are kept for devices with which others have agreed before.
     pub(super) fn may_lease(&self, unit: u32, device: NodeId) -> bool {
         !self.is_settled(unit)
-            && self
-                .open
-                .get(&unit)
-                .is_none_or(|open| !open.involves(device) && open.wanted(self.quorum) > 0)
+            && self.open.get(&unit).is_none_or(|open| {
+                !open.involves(device)
+                    && open.wanted(self.quorum) > 0
+                    && (!open.has_last_votes_only(self.quorum) || !self.is_kept_back(device))
+            })
+    }
+
+    /// Returns whether nobody has agreed with the device lately, and it has not rested for long enough.
+    fn is_kept_back(&self, device: NodeId) -> bool {
+        let is_new = |tally: &DeviceTally| tally.agreed == 0;
+        let is_new = self.devices.get(&device).is_none_or(is_new);
+        let rests = self.places.get(&device).map_or(0, |place| place.faults);
+        (is_new || self.is_doubted(device)) && rests < DOUBTED_RESTS
+    }
+
+    /// Returns whether units are kept from the device that it could lease otherwise.
+    pub(super) fn keeps_back(&self, device: NodeId) -> bool {
+        let is_kept = |unit: &u32| {
+            let open = self.open.get(unit);
+            open.is_some_and(|open| open.has_last_votes_only(self.quorum) && !open.involves(device))
+        };
+        let mut returned = self.returned.iter().take(RETURNED_SCAN_MAX);
+        self.is_kept_back(device) && returned.any(is_kept)
     }
 
     /// Returns whether `device` may lease `unit` besides those who have it, all of them for very long.
@@ -674,6 +705,43 @@ mod tests {
         assert_eq!(units.devices()[&device(2)].outvoted_units, [0]);
         assert!(units.all_settled());
         assert_eq!(units.leased(), 0);
+    }
+
+    /// Found by netsim: `lazy` of netsim/tests/dishonest.rs, seed 0.
+    #[test]
+    fn who_is_always_contradicted_rests_until_somebody_agrees() {
+        let (now, mut units) = (Timestamp::default(), units(9, 2));
+        for unit in 0..4 {
+            units.report(device(1), &[vote(unit, b"nonsense")]);
+            units.report(device(2), &[vote(unit, b"right")]);
+        }
+        assert!(units.is_doubted(device(1)) && units.is_doubted(device(2)));
+        for number in [1, 2] {
+            units.send_doubted_to_rest(now, device(number));
+        }
+        units.report(device(3), &[vote(0, b"right")]);
+        assert!(units.rests(now, device(1)) && units.is_doubted(device(1)));
+        assert!(!units.rests(now, device(2)) && !units.is_doubted(device(2)));
+        assert!(!units.rests(now + REST_MAX, device(1)), "not for ever");
+    }
+
+    /// Found by netsim: `lazy` of netsim/tests/dishonest.rs, seed 2.
+    #[test]
+    fn the_last_votes_of_a_unit_are_kept_for_the_proven_for_a_while() {
+        let (now, mut units) = (Timestamp::default(), units(9, 2));
+        for number in 1..=3 {
+            units.report(device(number), &[vote(8, &[number])]);
+        }
+        for number in [5, 6] {
+            units.report(device(number), &[vote(0, b"right")]);
+        }
+        assert!(units.may_lease(8, device(5)), "others agree with it");
+        assert!(!units.may_lease(8, device(7)), "nobody knows it");
+        assert!(units.keeps_back(device(7)) && !units.keeps_back(device(5)));
+        for _ in 0..4 {
+            units.send_doubted_to_rest(now, device(7));
+        }
+        assert!(units.may_lease(8, device(7)), "nobody else came");
     }
 
     #[test]
