@@ -71,7 +71,7 @@ lease = "20 s"
 
 /// Runs a world with each of some seeds, and checks what has to hold of all of them.
 fn run(text: &str, seeds: std::ops::Range<u64>) -> Vec<RunReport> {
-    let scenario = Scenario::parse("dishonest", text).unwrap();
+    let scenario = Scenario::parse("dishonest", text).expect("a scenario");
     seeds
         .map(|seed| {
             let mut world = World::new(&scenario, seed, &Options::default());
@@ -98,8 +98,9 @@ fn check_results(world: &World, seed: u64) {
             continue;
         }
         let machine = machines[&task.coordinator];
-        let customer = machine.task(id).unwrap().customer;
-        let status = machine.status(Timestamp::default(), id, customer).unwrap();
+        let customer = machine.task(id).expect("it is known").customer;
+        let status = machine.status(Timestamp::default(), id, customer);
+        let status = status.expect("its customer may ask");
         assert_eq!(
             status.result,
             Some(task.result),

@@ -73,6 +73,9 @@ pub(super) struct Units {
     frontier: u32,
     #[serde(skip)]
     places: BTreeMap<NodeId, Place>,
+    /// Open units of which only the last votes are left.
+    #[serde(skip)]
+    disputed: BTreeSet<u32>,
     /// Leases that were wanted anew since somebody asked.
     #[serde(skip)]
     fresh: u32,
@@ -187,6 +190,7 @@ impl Units {
             returned: BTreeSet::new(),
             frontier: 0,
             places: BTreeMap::new(),
+            disputed: BTreeSet::new(),
             fresh: 0,
             leased: 0,
             open_wanted: 0,
@@ -259,6 +263,9 @@ impl Units {
             .map(|open| open.wanted(self.quorum))
             .sum();
         self.open_wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
+        let disputed = self.open.iter();
+        let disputed = disputed.filter(|(_, open)| open.has_last_votes_only(self.quorum));
+        self.disputed = disputed.map(|(unit, _)| *unit).collect();
     }
 
     /// Changes an open unit, or opens it. A unit that then wants more leases than before is put where pulls find it
@@ -270,6 +277,9 @@ impl Units {
         let result = change(open);
         self.leased = self.leased + narrow(open.leases.len()) - narrow(leases);
         let after = open.wanted(self.quorum);
+        if open.has_last_votes_only(self.quorum) {
+            self.disputed.insert(unit);
+        }
         self.open_wanted = self.open_wanted + narrow(after) - narrow(before.unwrap_or(0));
         let wanted = before.unwrap_or(usize::from(self.quorum.agree));
         if after > wanted {
@@ -305,10 +315,10 @@ impl Units {
     pub(super) fn keeps_back(&self, device: NodeId) -> bool {
         let is_kept = |unit: &u32| {
             let open = self.open.get(unit);
-            open.is_some_and(|open| open.has_last_votes_only(self.quorum) && !open.involves(device))
+            open.is_some_and(|open| !open.involves(device))
         };
-        let mut returned = self.returned.iter().take(RETURNED_SCAN_MAX);
-        self.is_kept_back(device) && returned.any(is_kept)
+        let mut disputed = self.disputed.iter().take(RETURNED_SCAN_MAX);
+        self.is_kept_back(device) && disputed.any(is_kept)
     }
 
     /// Returns whether `device` may lease `unit` besides those who have it, all of them for very long.
@@ -456,6 +466,7 @@ impl Units {
             open: BTreeMap::new(),
             returned: BTreeSet::new(),
             places: BTreeMap::new(),
+            disputed: BTreeSet::new(),
             leased: 0,
             open_wanted: 0,
             fresh: 0,
@@ -556,21 +567,10 @@ impl Units {
         let (agreed, outvoted): (Vec<NodeId>, Vec<NodeId>) =
             (of(true).collect(), of(false).collect());
         for device in &agreed {
-            let tally = self.devices.entry(*device).or_default();
-            tally.agreed += 1;
-            tally.fuel = tally.fuel.saturating_add(vote.fuel);
-            if let Some(place) = self.places.get_mut(device) {
-                (place.doubts, place.faults) = (0, 0);
-                place.rests_until = Timestamp::default();
-            }
+            self.count_agreed(*device, vote.fuel);
         }
         for device in &outvoted {
-            let tally = self.devices.entry(*device).or_default();
-            tally.outvoted += 1;
-            if tally.outvoted_units.len() < OUTVOTED_NAMED_MAX {
-                tally.outvoted_units.push(unit);
-            }
-            self.doubt(*device);
+            self.count_outvoted(*device, unit);
         }
         self.fuel = self.fuel.saturating_add(vote.fuel);
         if !vote.outcome.is_done() {
@@ -599,6 +599,27 @@ impl Units {
         })
     }
 
+    /// Counts a result that others agreed with for `device`, which may then have what it could not before.
+    fn count_agreed(&mut self, device: NodeId, fuel: u64) {
+        let tally = self.devices.entry(device).or_default();
+        tally.agreed += 1;
+        tally.fuel = tally.fuel.saturating_add(fuel);
+        if let Some(place) = self.places.get_mut(&device) {
+            (place.doubts, place.faults) = (0, 0);
+            place.rests_until = Timestamp::default();
+        }
+    }
+
+    /// Counts a result that a quorum contradicts against `device`.
+    fn count_outvoted(&mut self, device: NodeId, unit: u32) {
+        let tally = self.devices.entry(device).or_default();
+        tally.outvoted += 1;
+        if tally.outvoted_units.len() < OUTVOTED_NAMED_MAX {
+            tally.outvoted_units.push(unit);
+        }
+        self.doubt(device);
+    }
+
     fn fail(&mut self, unit: u32, reason: String) {
         self.close(unit);
         self.note_failure(unit, reason);
@@ -619,6 +640,7 @@ impl Units {
         let open = self.open.remove(&unit)?;
         self.open_wanted -= narrow(open.wanted(self.quorum));
         self.returned.remove(&unit);
+        self.disputed.remove(&unit);
         self.leased -= narrow(open.leases.len());
         self.settled[(unit / 64) as usize] |= 1 << (unit % 64);
         self.settled_count += 1;

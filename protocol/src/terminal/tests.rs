@@ -198,7 +198,10 @@ fn a_coordinator_cannot_end_grants_of_another_or_lease_a_unit_twice() {
     let pull = bench.found(1);
     let grant = bench.grant(1, 0..1, 60_000);
     bench.answer(&pull, Some(&grant));
+    let more = bench.pull().expect("a slot is free");
+    bench.answer(&more, None);
     let other = bench.found(2);
+    assert_eq!(other.to, node(2));
     let ended = vec![grant.id];
     let answer = Answer {
         ended,
@@ -211,7 +214,14 @@ fn a_coordinator_cannot_end_grants_of_another_or_lease_a_unit_twice() {
     let pull = bench.found(1);
     let mut twice = bench.grant(1, 0..2, 60_000).value().clone();
     twice.units[1] = twice.units[0].clone();
-    bench.answer(&pull, Some(&Verified::sign(twice, &network(), &key(1))));
+    bench.answer(
+        &pull,
+        Some(&Verified::sign(
+            twice,
+            &network(),
+            &SigningKey::from_bytes(&[1; 32]),
+        )),
+    );
     assert!(bench.out.is_empty(), "{:?}", bench.out);
 }
 

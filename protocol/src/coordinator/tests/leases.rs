@@ -418,12 +418,12 @@ fn withheld_leases_do_not_hide_one_another_and_a_spent_grant_is_worth_nothing() 
     assert!(desk.pull(21, 1).leased.is_some(), "the last one");
     let spent = (1..=12).find(|device| !renewed(&mut desk, *device).is_empty());
     let spent = spent.expect("who holds a settled unit is told to stop");
-    let mut foreign = results(&withheld[usize::from(spent) - 1], b"y");
-    foreign.extend(foreign.clone());
-    let open = (0..12).find(|unit| !desk.coordinator.units_mut(&id).unwrap().is_settled(*unit));
-    foreign[1].unit = open.unwrap();
+    let mut told = results(&withheld[usize::from(spent) - 1], b"y");
+    told.extend(told.clone());
+    let units = desk.coordinator.units_mut(&id).unwrap();
+    told[0].unit = (0..12).find(|unit| !units.is_settled(*unit)).unwrap();
     assert_eq!(
-        desk.report(spent, foreign).verdicts,
-        [ResultVerdict::Redundant, ResultVerdict::NotLeased]
+        desk.report(spent, told).verdicts,
+        [ResultVerdict::NotLeased, ResultVerdict::Redundant]
     );
 }
