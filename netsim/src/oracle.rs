@@ -138,7 +138,7 @@ impl Oracles {
             Box::new(durable::Durable::default()),
             Box::new(bounded::Bounded),
             Box::new(ends::Ends),
-            Box::new(left::Left),
+            Box::new(left::Left::default()),
         ];
         let seat = |oracle| Seat {
             oracle,
