@@ -139,8 +139,8 @@ impl TerminalNode {
     }
 
     /// Returns the grants that the driver keeps for the machine.
-    pub(crate) fn grants(&self) -> usize {
-        self.up.as_ref().map_or(0, |up| up.grants.len())
+    pub(crate) fn grants(&self) -> impl Iterator<Item = GrantId> {
+        self.up.iter().flat_map(|up| up.grants.keys().copied())
     }
 
     /// Comes.
