@@ -30,7 +30,7 @@ use crate::disk::Disk;
 use crate::happening::{Happening, Mark};
 use crate::moment::Moment;
 use crate::peer::Peer;
-use crate::stage::{Body, Clock, Envelope, Stage};
+use crate::stage::{Body, CUSTOMER_ANSWER_WITHIN, Clock, Envelope, Stage};
 use crate::wrap::Wrap;
 use watchers::Watchers;
 
@@ -145,6 +145,7 @@ struct Group {
 struct Asker {
     peer: Peer,
     ask: u64,
+    since: Moment,
     /// What a terminal reported; none of a customer.
     results: Option<Vec<(GrantId, u32)>>,
 }
@@ -179,9 +180,12 @@ impl CoordinatorNode {
         self.up.as_ref().map(|up| &up.store)
     }
 
-    /// Returns how many questions have no answer yet, watchers not counted.
-    pub(crate) fn questions(&self) -> usize {
-        self.up.as_ref().map_or(0, |up| up.questions.len())
+    /// Returns how many questions have no answer although nobody waits for it any longer, watchers not counted.
+    pub(crate) fn questions(&self, now: Moment) -> usize {
+        let askers = self.up.iter().flat_map(|up| up.questions.values());
+        askers
+            .filter(|asker| asker.since + CUSTOMER_ANSWER_WITHIN < now)
+            .count()
     }
 
     /// Starts from what the disk holds.
@@ -445,6 +449,7 @@ impl CoordinatorNode {
         let asker = Asker {
             peer,
             ask,
+            since: stage.now,
             results: Some(results.collect()),
         };
         let Some(question) = self.question(asker) else {
@@ -469,7 +474,12 @@ impl CoordinatorNode {
         }
         let by = stage.directory.id(peer);
         let results = None;
-        let asker = Asker { peer, ask, results };
+        let asker = Asker {
+            peer,
+            ask,
+            since: stage.now,
+            results,
+        };
         let refuse = |refusal| Body::CustomerAnswered(CustomerReply::Refused(refusal));
         match request {
             CustomerRequest::Submit(signed) => {

@@ -31,7 +31,7 @@ use crate::terminal;
 /// How long a node waits for an answer in a conversation of terminals.
 const WORK_ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How long a customer waits for an answer; a question for news may be held for twenty seconds.
-const CUSTOMER_ANSWER_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const CUSTOMER_ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// Bytes that every message costs beside its own: frames of yamux, noise, TCP and IP.
 pub(crate) const FRAME_BYTES: u64 = 120;
 /// What clocks show when a world begins.

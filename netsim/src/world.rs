@@ -182,11 +182,14 @@ impl World {
             .filter_map(|node| Some((node.peer, node.machine()?)))
     }
 
-    /// Returns what drivers keep that should be nothing when all is done: questions without an answer at the
-    /// coordinators, grants at the terminals, outputs that may be read.
+    /// Returns what drivers keep that should be nothing when all is done: questions at the coordinators whose answer
+    /// nobody waits for, grants at the terminals, outputs that may be read.
     #[must_use]
     pub fn left_over(&self) -> (usize, usize, usize) {
-        let questions = self.coordinators.iter().map(CoordinatorNode::questions);
+        let questions = self
+            .coordinators
+            .iter()
+            .map(|node| node.questions(self.stage.now));
         let grants = self.terminals.iter().map(TerminalNode::grants);
         (questions.sum(), grants.sum(), self.stage.readable.len())
     }

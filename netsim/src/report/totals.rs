@@ -49,10 +49,10 @@ impl RunReport {
             .count()
     }
 
-    /// Returns the units validated by the last sample.
+    /// Returns the units validated.
     #[must_use]
     pub fn units_validated(&self) -> u64 {
-        self.series.validated.last().copied().unwrap_or(0)
+        self.validated_units
     }
 
     /// Returns the units that tasks had by the last sample.
