@@ -2,11 +2,27 @@
 //!
 //! A dishonest node runs the same driver and the same role machine as an honest one. Its [`Conduct`] changes what
 //! passes between them: what a run gave, what a pull says, what is answered; and it may act on its own, with messages
-//! that no honest node sends. What it does against the rules it announces as [`Cheat`], so that oracles know what is
-//! a lie.
+//! that no honest node sends. What it does against the rules it names ([`Cheat::how`], and what the hooks return), so
+//! that the numbers show that it was done and what it met with.
+//!
+//! # A new conduct
+//! 1. A name in [`Kind`], in its table of names and in [`Kind::conduct`]; scenarios write it in kebab-case.
+//! 2. A struct in the file of its family, or in a new one, with what it remembers. All of that is bounded
+//!    ([`Latest`](crate::wire::Latest) is): a world runs for days.
+//! 3. `impl Conduct` with the hooks that differ. `answer` for lies about units, `pull` and `reply` for messages of the
+//!    machine, `hear` to learn, `pose` to play a coordinator, `acts_every` and `act` for messages of its own.
+//! 4. It draws from the [`Chance`] that it is handed, never from another, and mixes its deeds with honest work.
+//! 5. If it uses what others say, [`Kind::listens`]: then [`Me::wire`] has the latest messages of each kind.
+//! 6. A world in `tests/dishonest.rs` that asserts that each deed was done, what it met with, and that no honest node
+//!    suffers.
 
+mod coordinators;
+mod flooding;
+mod forging;
 mod honest;
+mod keeping;
 mod lies;
+mod replaying;
 
 use std::fmt;
 use std::time::Duration;
@@ -15,8 +31,8 @@ use ed25519_dalek::SigningKey;
 use serde::Deserialize;
 use tally_protocol::id::{NetworkId, NodeId};
 use tally_protocol::message::announce::Offer;
-use tally_protocol::message::customer::CustomerRequest;
-use tally_protocol::message::work::{Pull, PullReply, WorkReply, WorkRequest};
+use tally_protocol::message::customer::{CustomerReply, CustomerRequest};
+use tally_protocol::message::work::{Pull, PullReply, ResultVerdict, WorkReply, WorkRequest};
 use tally_protocol::signed::Signed;
 use tally_protocol::terminal::Ran;
 use tally_protocol::time::Timestamp;
@@ -25,6 +41,7 @@ use tally_protocol::unit::ProfileId;
 use crate::chance::Chance;
 use crate::happening::Unit;
 use crate::peer::Peer;
+use crate::wire::Wire;
 
 /// The name of a conduct in a scenario.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -35,6 +52,29 @@ pub enum Kind {
     Honest,
     /// Some of its outputs are wrong.
     WrongOutput,
+    /// Its outputs are right, the fuel is not.
+    WrongFuel,
+    /// It computes nothing and reports the same for every unit.
+    Lazy,
+    /// Many devices of one owner that tell the same lies.
+    ///
+    /// A quorum counts devices, so where only colluders are leased a unit their lie is validated. Nothing but ties of
+    /// keys to owners can prevent that; the report counts such units.
+    Colluding,
+    /// It keeps leases and never reports, or reports outputs that it does not give.
+    Withholding,
+    /// It takes as many units as it can get, and computes none.
+    Hoarding,
+    /// It says again what it and others have said before.
+    Replaying,
+    /// It forges messages of every type.
+    Forging,
+    /// It asks without end.
+    Flooding,
+    /// A coordinator that takes results and gives nothing for them.
+    Owing,
+    /// A coordinator whose answers are not what was asked for.
+    Tampering,
 }
 
 impl Kind {
@@ -44,6 +84,16 @@ impl Kind {
         match self {
             Self::Honest => "honest",
             Self::WrongOutput => "wrong-output",
+            Self::WrongFuel => "wrong-fuel",
+            Self::Lazy => "lazy",
+            Self::Colluding => "colluding",
+            Self::Withholding => "withholding",
+            Self::Hoarding => "hoarding",
+            Self::Replaying => "replaying",
+            Self::Forging => "forging",
+            Self::Flooding => "flooding",
+            Self::Owing => "owing",
+            Self::Tampering => "tampering",
         }
     }
 
@@ -53,6 +103,33 @@ impl Kind {
         match self {
             Self::Honest => Box::new(honest::Honest),
             Self::WrongOutput => Box::new(lies::WrongOutput),
+            Self::WrongFuel => Box::new(lies::WrongFuel),
+            Self::Lazy => Box::new(lies::Lazy::default()),
+            Self::Colluding => Box::new(lies::Colluding),
+            Self::Withholding => Box::new(keeping::Withholding),
+            Self::Hoarding => Box::new(keeping::Hoarding::default()),
+            Self::Replaying => Box::new(replaying::Replaying::default()),
+            Self::Forging => Box::new(forging::Forging::default()),
+            Self::Flooding => Box::new(flooding::Flooding::default()),
+            Self::Owing => Box::new(coordinators::Owing),
+            Self::Tampering => Box::new(coordinators::Tampering::default()),
+        }
+    }
+
+    /// Returns whether it uses what others say.
+    #[must_use]
+    pub const fn listens(self) -> bool {
+        match self {
+            Self::Replaying | Self::Forging | Self::Tampering => true,
+            Self::Honest
+            | Self::WrongOutput
+            | Self::WrongFuel
+            | Self::Lazy
+            | Self::Colluding
+            | Self::Withholding
+            | Self::Hoarding
+            | Self::Flooding
+            | Self::Owing => false,
         }
     }
 }
@@ -85,6 +162,8 @@ pub struct Me<'a> {
     pub now: Timestamp,
     /// The coordinators that it is connected to.
     pub coordinators: &'a [(Peer, NodeId)],
+    /// What others have said lately; nothing unless its kind [listens](Kind::listens).
+    pub wire: &'a Wire,
 }
 
 /// Something that a node does on its own.
@@ -109,6 +188,42 @@ pub enum Message {
     Offer(Signed<Offer>),
 }
 
+/// Returns a name for what an answer says, for counting.
+pub(crate) fn work_reply_name(reply: &WorkReply) -> &'static str {
+    match reply {
+        WorkReply::Role(_) => "role",
+        WorkReply::Nudged => "nudged",
+        WorkReply::Refused(refusal) => refusal.name(),
+        WorkReply::Pulled(reply) if reply.leased.is_some() => "leased",
+        // A report that counts in part counts.
+        WorkReply::Pulled(reply) => reply
+            .verdicts
+            .iter()
+            .min_by_key(|verdict| **verdict != ResultVerdict::Counted)
+            .map_or("nothing", |verdict| verdict_name(*verdict)),
+    }
+}
+
+const fn verdict_name(verdict: ResultVerdict) -> &'static str {
+    match verdict {
+        ResultVerdict::Counted => "counted",
+        ResultVerdict::Redundant => "redundant",
+        ResultVerdict::NotLeased => "not_leased",
+        ResultVerdict::ShowGrant => "show_grant",
+        ResultVerdict::OutputMissing => "output_missing",
+        ResultVerdict::TaskEnded => "task_ended",
+    }
+}
+
+/// Returns a name for what an answer to a customer says, for counting.
+pub(crate) const fn customer_reply_name(reply: &CustomerReply) -> &'static str {
+    match reply {
+        CustomerReply::Status(_) => "status",
+        CustomerReply::Tasks(_) => "tasks",
+        CustomerReply::Refused(refusal) => refusal.name(),
+    }
+}
+
 /// What a node does differently from an honest one. All by default as an honest one.
 pub trait Conduct: fmt::Debug {
     /// Decides what is said of a unit, whose right result is `right`.
@@ -117,24 +232,48 @@ pub trait Conduct: fmt::Debug {
         Answer::Reports(right)
     }
 
-    /// Changes a pull before it is sent.
-    fn pull(&mut self, pull: &mut Pull, me: &Me<'_>, chance: &mut Chance) {
+    /// Changes a pull before it is sent. Returns what is wrong with it, if anything is.
+    fn pull(&mut self, pull: &mut Pull, me: &Me<'_>, chance: &mut Chance) -> Option<&'static str> {
         let _ = (pull, me, chance);
+        None
     }
 
-    /// Changes the answer to a pull before it is sent, if this is a coordinator.
-    fn reply(&mut self, reply: &mut PullReply, me: &Me<'_>, chance: &mut Chance) {
+    /// Changes the answer to a pull before it is sent, if this is a coordinator. Returns what is wrong with it, if
+    /// anything is.
+    fn reply(
+        &mut self,
+        reply: &mut PullReply,
+        me: &Me<'_>,
+        chance: &mut Chance,
+    ) -> Option<&'static str> {
         let _ = (reply, me, chance);
+        None
     }
 
     /// Hears an answer from a coordinator, to a pull or to what it sent on its own.
-    fn hear(&mut self, from: Peer, reply: &WorkReply) {
-        let _ = (from, reply);
+    fn hear(&mut self, from: Peer, reply: &WorkReply, me: &Me<'_>) {
+        let _ = (from, reply, me);
     }
 
     /// Returns whether a large output is given to whom it was reported.
     fn serves_outputs(&self) -> bool {
         true
+    }
+
+    /// Returns whether it lets itself be found as a coordinator, though it is a terminal.
+    fn poses(&self) -> bool {
+        false
+    }
+
+    /// Answers as if it were a coordinator, and says what is wrong with that. None if it does not play one.
+    fn pose(
+        &mut self,
+        asked: &WorkRequest,
+        me: &Me<'_>,
+        chance: &mut Chance,
+    ) -> Option<(&'static str, WorkReply)> {
+        let _ = (asked, me, chance);
+        None
     }
 
     /// Returns how often it acts on its own.

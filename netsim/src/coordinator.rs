@@ -30,7 +30,7 @@ use crate::disk::Disk;
 use crate::happening::{Happening, Mark};
 use crate::moment::Moment;
 use crate::peer::Peer;
-use crate::stage::{Body, CUSTOMER_ANSWER_WITHIN, Clock, Envelope, Stage};
+use crate::stage::{Body, Clock, Envelope, Stage};
 use crate::wrap::Wrap;
 use watchers::Watchers;
 
@@ -44,7 +44,7 @@ const RETENTION: Duration = Duration::from_secs(24 * 3_600);
 const ROLE_LIFE: Duration = Duration::from_secs(3_600);
 /// After this it is looked again whether a group was written.
 const NEXT_LOOK: Duration = Duration::from_millis(1);
-/// After this a deadline is not late but forgotten.
+/// After this a deadline or an answer is not late but forgotten.
 const LATE_MAX: Duration = Duration::from_secs(5);
 /// Writes and syncs of the disk in one commit, about: a crash in the middle comes after any of them.
 const COMMIT_STEPS: u64 = 24;
@@ -180,12 +180,11 @@ impl CoordinatorNode {
         self.up.as_ref().map(|up| &up.store)
     }
 
-    /// Returns how many questions have no answer although nobody waits for it any longer, watchers not counted.
+    /// Returns how many questions should long have been answered, watchers not counted.
     pub(crate) fn questions(&self, now: Moment) -> usize {
-        let askers = self.up.iter().flat_map(|up| up.questions.values());
-        askers
-            .filter(|asker| asker.since + CUSTOMER_ANSWER_WITHIN < now)
-            .count()
+        let is_late = |asker: &&Asker| now.since(asker.since) > LATE_MAX;
+        let questions = self.up.iter().flat_map(|up| up.questions.values());
+        questions.filter(is_late).count()
     }
 
     /// Starts from what the disk holds.
@@ -473,17 +472,20 @@ impl CoordinatorNode {
             return self.plan(stage, stage.now + NEXT_LOOK, request);
         }
         let by = stage.directory.id(peer);
-        let results = None;
+        let (since, results) = (stage.now, None);
         let asker = Asker {
             peer,
             ask,
-            since: stage.now,
+            since,
             results,
         };
         let refuse = |refusal| Body::CustomerAnswered(CustomerReply::Refused(refusal));
         match request {
             CustomerRequest::Submit(signed) => {
                 match stage.signatures.verify(signed, &stage.network) {
+                    Ok(task) if task.signer() != by => {
+                        self.reply(stage, (peer, ask), refuse(Refusal::NotAdmitted));
+                    }
                     Ok(task) => {
                         if let Some(question) = self.question(asker) {
                             self.push(stage, Input::Submitted { question, task });

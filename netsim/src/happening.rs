@@ -329,6 +329,17 @@ pub enum Happening {
         /// What, in a word or two.
         how: &'static str,
     },
+    /// What a dishonest node did has met with something.
+    Met {
+        /// Who.
+        by: Peer,
+        /// From whom.
+        from: Peer,
+        /// What was done.
+        how: &'static str,
+        /// What it met with: the name of a refusal, of a verdict, or of an answer.
+        with: &'static str,
+    },
     /// A node is in a state in which none may be.
     Breached {
         /// The node.

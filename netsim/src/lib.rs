@@ -31,5 +31,6 @@ pub mod statistics;
 pub mod story;
 mod terminal;
 pub mod trace;
+pub mod wire;
 pub mod world;
 pub mod wrap;

@@ -61,6 +61,10 @@ pub struct RunReport {
     pub liars: Vec<LiarReport>,
     /// What was refused or ignored, by its reason.
     pub refusals: BTreeMap<String, u64>,
+    /// What dishonest nodes did: how often (`done`), and how often each met with what.
+    pub deeds: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Leases given, by how those behave who got them.
+    pub leases: BTreeMap<String, u64>,
     /// Units validated with a result that is wrong, because as many colluding devices as must agree were leased
     /// them.
     pub colluded_units: u64,

@@ -42,7 +42,7 @@ pub struct Scenario {
     /// honest capacity has to come to its end. Never, if it is not given.
     #[serde(default, with = "humantime_serde")]
     pub calm_after: Option<Duration>,
-    /// How long the world goes on after the last task has ended, to see that nothing is left over.
+    /// How long the world goes on after the last task has ended and faults have stopped, to see that nothing is left over.
     #[serde(default = "settle", with = "humantime_serde")]
     pub settle: Duration,
     /// Lines beside the ones that are there ([`Scenario::line`]).

@@ -27,11 +27,12 @@ use crate::peer::Peer;
 use crate::queue::Queue;
 use crate::signatures::Signatures;
 use crate::terminal;
+use crate::wire::Wire;
 
 /// How long a node waits for an answer in a conversation of terminals.
 const WORK_ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How long a customer waits for an answer; a question for news may be held for twenty seconds.
-pub(crate) const CUSTOMER_ANSWER_WITHIN: Duration = Duration::from_secs(30);
+const CUSTOMER_ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// Bytes that every message costs beside its own: frames of yamux, noise, TCP and IP.
 pub(crate) const FRAME_BYTES: u64 = 120;
 /// What clocks show when a world begins.
@@ -214,6 +215,7 @@ pub(crate) struct Stage {
     pub(crate) execution: Arc<Execution>,
     pub(crate) signatures: Signatures,
     pub(crate) onlookers: Onlookers,
+    pub(crate) wire: Wire,
     /// Who is connected to each coordinator.
     connections: BTreeMap<Peer, BTreeSet<Peer>>,
     /// Large outputs that terminals let coordinators read.
@@ -242,6 +244,7 @@ impl Stage {
             execution,
             signatures: Signatures::default(),
             onlookers,
+            wire: Wire::default(),
             connections: BTreeMap::new(),
             readable: BTreeSet::new(),
             queue: Queue::default(),
@@ -320,6 +323,7 @@ impl Stage {
 
     /// Sends a message.
     pub(crate) fn send(&mut self, envelope: Envelope) {
+        self.wire.hear(&envelope);
         let (from, to, bytes) = (envelope.from, envelope.to, envelope.body.bytes());
         let Arrivals { first, second } = self.links.send(self.now, (from, to), bytes);
         self.note(&Happening::Sent {
@@ -339,6 +343,7 @@ impl Stage {
 
     /// Gossips an offer. Returns how many nodes it reaches.
     pub(crate) fn publish(&mut self, from: Peer, offer: &Signed<Offer>) -> u32 {
+        self.wire.hear_offer(from, offer);
         let loss = self.links.gossip_loss(from);
         let deliveries = self.gossip.publish(from, loss, &mut self.chance);
         let bytes = offer.as_bytes().len() as u64 + FRAME_BYTES;

@@ -50,6 +50,8 @@ pub struct Statistics {
     series: Series,
     marks: Vec<report::Mark>,
     refusals: BTreeMap<String, u64>,
+    deeds: BTreeMap<String, BTreeMap<String, u64>>,
+    leases: BTreeMap<String, u64>,
     colluded: u64,
     messages_lost: u64,
 }
@@ -99,6 +101,8 @@ impl Statistics {
             },
             marks: Vec::new(),
             refusals: BTreeMap::new(),
+            deeds: BTreeMap::new(),
+            leases: BTreeMap::new(),
             colluded: 0,
             messages_lost: 0,
         }
@@ -184,6 +188,8 @@ impl Statistics {
             bytes_received: received.spread(1.0),
             liars: self.liars(),
             refusals: self.refusals.clone(),
+            deeds: self.deeds.clone(),
+            leases: self.leases.clone(),
             colluded_units: self.colluded,
             ..RunReport::default()
         }
@@ -223,6 +229,11 @@ impl Statistics {
     fn is_right(&self, unit: Unit, gave: &Gave) -> bool {
         let right = self.rights.right(&unit.task, unit.unit);
         right.is_some_and(|right| Gave::from(&right) == *gave)
+    }
+
+    fn deed(&mut self, how: &str, with: &str) {
+        let met = self.deeds.entry(how.to_owned()).or_default();
+        *met.entry(with.to_owned()).or_insert(0) += 1;
     }
 
     fn voted(&mut self, at: Moment, by: Peer, (unit, gave): (Unit, &Gave)) {
@@ -285,7 +296,11 @@ impl Observer for Statistics {
                     self.submitted += u64::from(task.units);
                 }
             }
-            Happening::Leased { task, leases, .. } => {
+            Happening::Leased {
+                to, task, leases, ..
+            } => {
+                let kind = self.conducts.get(to).copied().unwrap_or_default();
+                *self.leases.entry(kind.name().to_owned()).or_insert(0) += leases.len() as u64;
                 if let Some(task) = self.tasks.get_mut(task) {
                     for lease in leases {
                         task.first_lease[lease.unit as usize].get_or_insert(at);
@@ -316,6 +331,8 @@ impl Observer for Statistics {
             Happening::Refused { why, .. } => {
                 *self.refusals.entry((*why).to_owned()).or_insert(0) += 1;
             }
+            Happening::Cheated { how, .. } => self.deed(how, "done"),
+            Happening::Met { how, with, .. } => self.deed(how, with),
             Happening::Marked(mark) => self.marks.push(report::Mark {
                 at: at.as_secs_f64(),
                 what: mark.to_string(),
@@ -338,7 +355,6 @@ impl Observer for Statistics {
             | Happening::Told { .. }
             | Happening::Satisfied { .. }
             | Happening::Sent { arrives: true, .. }
-            | Happening::Cheated { .. }
             | Happening::Breached { .. } => {}
         }
     }

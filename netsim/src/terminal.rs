@@ -13,18 +13,21 @@ use ed25519_dalek::SigningKey;
 use tally_protocol::coordinator::Question;
 use tally_protocol::id::{BlobId, GrantId, NodeId};
 use tally_protocol::message::Refusal;
+use tally_protocol::message::announce::Offer;
+use tally_protocol::message::customer::CustomerReply;
 use tally_protocol::message::work::{
     Batch, Grant, Leased, Pull, PullReply, Report, WorkReply, WorkRequest,
 };
-use tally_protocol::signed::Verified;
+use tally_protocol::signed::{Signed, Verified};
 use tally_protocol::terminal::{
     Answer, Effect, Input, Job, PullOut, Run, Terminal, TerminalConfig,
 };
 
 use crate::chance::Chance;
-use crate::conduct::{Cheat, Conduct, Me, Message};
+use crate::conduct::{self, Cheat, Conduct, Me, Message};
 use crate::happening::{Gave, Happening, Unit};
 use crate::moment::Moment;
+use crate::overlay::figures::BUCKETS;
 use crate::peer::Peer;
 use crate::stage::{Body, Clock, Envelope, Stage};
 use link::Tie;
@@ -100,14 +103,14 @@ struct Up {
 enum Asked {
     Hello(Peer),
     Pull(Peer, Question),
-    /// Of its own accord.
-    Cheat(Peer),
+    /// Of its own accord: what it does with that.
+    Cheat(Peer, &'static str),
 }
 
 impl Asked {
     const fn to(self) -> Peer {
         match self {
-            Self::Hello(to) | Self::Pull(to, _) | Self::Cheat(to) => to,
+            Self::Hello(to) | Self::Pull(to, _) | Self::Cheat(to, _) => to,
         }
     }
 }
@@ -197,22 +200,17 @@ impl TerminalNode {
         } = envelope;
         match body {
             Body::WorkAnswered(reply) => self.answered(stage, ask, reply),
-            Body::WorkAsked(WorkRequest::Nudge(task)) => {
-                let by = stage.directory.id(from);
-                self.feed(stage, Input::Nudged { by, task });
+            Body::WorkAsked(request) => self.asked(stage, (from, ask), request),
+            Body::Offered(offer) => self.offered(stage, from, offer),
+            // Only what it asked of its own accord is answered so.
+            Body::CustomerAnswered(reply) => {
+                self.met(stage, ask, conduct::customer_reply_name(&reply));
             }
-            Body::Offered(offer) => {
-                if let Ok(offer) = stage.signatures.verify(offer, &stage.network) {
-                    self.feed(stage, Input::OfferHeard(Box::new(offer)));
-                }
+            Body::CustomerAsked(_) => {
+                let refusal = CustomerReply::Refused(Refusal::WrongRole);
+                self.refuse(stage, from, Refusal::WrongRole.name());
+                self.send(stage, (from, ask), Body::CustomerAnswered(refusal));
             }
-            Body::WorkAsked(WorkRequest::Hello | WorkRequest::Pull(_))
-            | Body::CustomerAsked(_)
-            | Body::CustomerAnswered(_) => stage.note(&Happening::Refused {
-                by: self.peer,
-                from,
-                why: Refusal::WrongRole.name(),
-            }),
         }
     }
 
@@ -226,6 +224,70 @@ impl TerminalNode {
         // A connection over which nothing comes is closed after some pings.
         if !stage.can_talk(self.peer, to) {
             self.lost(stage, to);
+        }
+    }
+
+    /// Answers a question, as the role that it plays.
+    fn asked(&mut self, stage: &mut Stage, (from, ask): (Peer, u64), request: WorkRequest) {
+        if let WorkRequest::Nudge(task) = request {
+            let by = stage.directory.id(from);
+            self.feed(stage, Input::Nudged { by, task });
+            // A coordinator does not wait for the answer.
+            if ask > 0 {
+                self.send(stage, (from, ask), Body::WorkAnswered(WorkReply::Nudged));
+            }
+            return;
+        }
+        let me = me(&self.setup, (self.peer, self.id), stage, &[]);
+        let posed = self.conduct.pose(&request, &me, &mut self.chance);
+        let reply = match posed {
+            Some((how, reply)) => {
+                let (by, to) = (self.peer, from);
+                stage.note(&Happening::Cheated { by, to, how });
+                reply
+            }
+            None => {
+                self.refuse(stage, from, Refusal::WrongRole.name());
+                WorkReply::Refused(Refusal::WrongRole)
+            }
+        };
+        self.send(stage, (from, ask), Body::WorkAnswered(reply));
+    }
+
+    fn offered(&mut self, stage: &mut Stage, from: Peer, offer: Signed<Offer>) {
+        match stage.signatures.verify(offer, &stage.network) {
+            Ok(offer) => self.feed(stage, Input::OfferHeard(Box::new(offer))),
+            Err(_) => self.refuse(stage, from, "offer_unverified"),
+        }
+    }
+
+    /// Notes that it does not take what somebody sent.
+    fn refuse(&self, stage: &mut Stage, from: Peer, why: &'static str) {
+        let by = self.peer;
+        stage.note(&Happening::Refused { by, from, why });
+    }
+
+    fn send(&self, stage: &mut Stage, (to, ask): (Peer, u64), body: Body) {
+        let from = self.peer;
+        stage.send(Envelope {
+            from,
+            to,
+            ask,
+            body,
+        });
+    }
+
+    /// Notes what something that it did of its own accord met with.
+    fn met(&mut self, stage: &mut Stage, ask: u64, with: &'static str) {
+        let asked = self.up.as_mut().and_then(|up| up.asks.remove(&ask));
+        if let Some(Asked::Cheat(from, how)) = asked {
+            let by = self.peer;
+            stage.note(&Happening::Met {
+                by,
+                from,
+                how,
+                with,
+            });
         }
     }
 
@@ -334,7 +396,10 @@ impl TerminalNode {
             share: out.share,
         };
         let me = me(&self.setup, (self.peer, self.id), stage, &[]);
-        self.conduct.pull(&mut pull, &me, &mut self.chance);
+        if let Some(how) = self.conduct.pull(&mut pull, &me, &mut self.chance) {
+            let by = self.peer;
+            stage.note(&Happening::Cheated { by, to, how });
+        }
         self.note_pull(stage, to, &pull);
         let body = Body::WorkAsked(WorkRequest::Pull(Box::new(pull)));
         let ask = stage.ask(self.peer, to, body);
@@ -378,15 +443,21 @@ impl TerminalNode {
     }
 
     fn answered(&mut self, stage: &mut Stage, ask: u64, reply: WorkReply) {
-        let Some(asked) = self.up.as_mut().and_then(|up| up.asks.remove(&ask)) else {
+        let Some(asked) = self.up.as_ref().and_then(|up| up.asks.get(&ask)).copied() else {
             return;
         };
-        self.conduct.hear(asked.to(), &reply);
+        let me = me(&self.setup, (self.peer, self.id), stage, &[]);
+        self.conduct.hear(asked.to(), &reply, &me);
+        if let Asked::Cheat(..) = asked {
+            return self.met(stage, ask, conduct::work_reply_name(&reply));
+        }
+        if let Some(up) = &mut self.up {
+            up.asks.remove(&ask);
+        }
         match (asked, reply) {
-            (Asked::Cheat(_), _) => {}
             (Asked::Hello(to), WorkReply::Role(role)) => self.shown(stage, to, role),
-            (Asked::Pull(_, question), WorkReply::Pulled(reply)) => {
-                self.pulled(stage, question, *reply);
+            (Asked::Pull(from, question), WorkReply::Pulled(reply)) => {
+                self.pulled(stage, (from, question), *reply);
             }
             (_, WorkReply::Refused(refusal)) => self.failed(stage, asked, Some(refusal)),
             (_, WorkReply::Role(_) | WorkReply::Pulled(_) | WorkReply::Nudged) => {
@@ -399,33 +470,43 @@ impl TerminalNode {
         match asked {
             Asked::Pull(_, question) => self.feed(stage, Input::Failed { question, refusal }),
             Asked::Hello(to) => self.fail_tie(stage, to),
-            Asked::Cheat(_) => {}
+            Asked::Cheat(..) => {}
         }
     }
 
-    fn pulled(&mut self, stage: &mut Stage, question: Question, mut reply: PullReply) {
+    fn pulled(
+        &mut self,
+        stage: &mut Stage,
+        (from, question): (Peer, Question),
+        mut reply: PullReply,
+    ) {
         let leased = reply.leased.take();
         self.mesh(stage, &reply.peers);
         let mut answer = Answer::from(reply);
         if let Some(leased) = leased {
             let Some(grant) = checked(stage, leased) else {
+                self.refuse(stage, from, "grant_unverified");
                 let refusal = None;
                 return self.feed(stage, Input::Failed { question, refusal });
             };
             if let Some(up) = &mut self.up {
-                up.grants.insert(grant.id, Held::new(grant.clone()));
+                // One that is sent again must not undo what was prepared for it.
+                let held = up.grants.entry(grant.id);
+                held.or_insert_with(|| Held::new(grant.clone()));
             }
             answer.grant = Some(grant);
         }
         self.feed(stage, Input::Answered { question, answer });
-        self.forget_unused_grants();
+        if self.forget_unused_grants() > 0 {
+            self.refuse(stage, from, "grant_unusable");
+        }
     }
 
-    /// Drops what came with a grant that the machine did not take.
-    fn forget_unused_grants(&mut self) {
-        if let Some(up) = &mut self.up {
-            up.grants.retain(|_, held| !held.is_unused());
-        }
+    /// Drops what came with grants that the machine did not take. Returns how many there were.
+    fn forget_unused_grants(&mut self) -> usize {
+        let unused = |_: &GrantId, held: &mut Held| held.is_unused();
+        let up = self.up.as_mut();
+        up.map_or(0, |up| up.grants.extract_if(.., unused).count())
     }
 
     /// Connects to other terminals, so that gossip has more than one way.
@@ -454,6 +535,10 @@ impl TerminalNode {
         let coordinators: Vec<(Peer, NodeId)> = tied
             .map(|(peer, _)| (*peer, stage.directory.id(*peer)))
             .collect();
+        if self.conduct.poses() {
+            let bucket = u8::try_from(self.peer.0 % u32::from(BUCKETS)).unwrap_or(0);
+            stage.kademlia.provide(stage.now, bucket, self.peer);
+        }
         let me = me(&self.setup, (self.peer, self.id), stage, &coordinators);
         let cheats = self.conduct.act(&me, &mut self.chance);
         for Cheat { how, to, message } in cheats {
@@ -469,7 +554,7 @@ impl TerminalNode {
             };
             let ask = stage.ask(by, to, body);
             if let Some(up) = &mut self.up {
-                up.asks.insert(ask, Asked::Cheat(to));
+                up.asks.insert(ask, Asked::Cheat(to, how));
             }
         }
         if let Some(every) = self.conduct.acts_every() {
@@ -498,6 +583,7 @@ fn me<'a>(
         profile: &stage.profile,
         now: setup.clock.read(stage.now),
         coordinators,
+        wire: &stage.wire,
     }
 }
 

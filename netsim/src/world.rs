@@ -65,8 +65,8 @@ pub struct World {
     first_customer: u32,
     first_terminal: u32,
     steps: u64,
-    /// When the last task had ended for its customer.
-    satisfied: Option<Moment>,
+    /// When the last task had ended for its customer, and faults had stopped if they do.
+    quiet: Option<Moment>,
     calm: bool,
     done: bool,
 }
@@ -130,7 +130,7 @@ impl World {
         self.take(event);
         let until = Moment::START + self.scenario.until;
         let settled = self
-            .satisfied
+            .quiet
             .is_some_and(|at| self.stage.now >= at + self.scenario.settle);
         self.done = self.stage.now >= until || settled || self.finding().is_some();
         !self.done
@@ -182,24 +182,21 @@ impl World {
             .filter_map(|node| Some((node.peer, node.machine()?)))
     }
 
-    /// Returns what drivers keep that should be nothing when all is done: questions at the coordinators whose answer
-    /// nobody waits for, grants at the terminals, outputs that may be read.
+    /// Returns what drivers keep that should be nothing when all is done: questions without an answer at the
+    /// coordinators, grants at the terminals, outputs that may be read.
     #[must_use]
     pub fn left_over(&self) -> (usize, usize, usize) {
-        let questions = self
-            .coordinators
-            .iter()
-            .map(|node| node.questions(self.stage.now));
+        let now = self.stage.now;
+        let questions = self.coordinators.iter().map(|node| node.questions(now));
         let grants = self.terminals.iter().map(TerminalNode::grants);
         (questions.sum(), grants.sum(), self.stage.readable.len())
     }
 
-    /// Returns whether everything has had the time to settle after the last task had ended for its customer.
+    /// Returns whether everything has had the time to settle after the last task had ended and faults had stopped.
     #[must_use]
     pub fn has_settled(&self) -> bool {
         let settled = |at| self.stage.now >= at + self.scenario.settle;
-        let is_calm = self.scenario.calm_after.is_none() || self.calm;
-        is_calm && self.scenario.settle >= SETTLE_MIN && self.satisfied.is_some_and(settled)
+        self.scenario.settle >= SETTLE_MIN && self.quiet.is_some_and(settled)
     }
 
     /// Returns what the run was, `wall` being what it took.
@@ -271,7 +268,7 @@ impl World {
             }
             Event::World(fate) => self.befall(fate),
         }
-        self.look_for_satisfaction();
+        self.look_for_quiet();
     }
 
     fn within(&mut self, node: Peer, what: Within) {
@@ -415,9 +412,11 @@ impl World {
         self.stage.plan(back, Event::World(Fate::Starts(node)));
     }
 
-    fn look_for_satisfaction(&mut self) {
-        if self.satisfied.is_none() && self.customers.iter().all(CustomerNode::is_satisfied) {
-            self.satisfied = Some(self.stage.now);
+    fn look_for_quiet(&mut self) {
+        let faults_go_on = self.scenario.calm_after.is_some() && !self.calm;
+        let is_quiet = || !faults_go_on && self.customers.iter().all(CustomerNode::is_satisfied);
+        if self.quiet.is_none() && is_quiet() {
+            self.quiet = Some(self.stage.now);
         }
     }
 

@@ -211,8 +211,10 @@ impl Shell {
                 } = *pulled;
                 self.mesh(peers);
                 if let (Some(grant), Some(leased)) = (&answer.grant, leased) {
-                    let held = Held::Preparing(Box::new((grant.clone(), leased)), VecDeque::new());
-                    self.grants.insert(grant.id, held);
+                    // One that is sent again must not undo what was prepared for it.
+                    self.grants.entry(grant.id).or_insert_with(|| {
+                        Held::Preparing(Box::new((grant.clone(), leased)), VecDeque::new())
+                    });
                 }
                 Input::Answered { question, answer }
             }

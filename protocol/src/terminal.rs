@@ -21,7 +21,7 @@ mod link;
 mod tests;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::coordinator::Question;
@@ -461,7 +461,14 @@ impl Terminal {
             }
         };
         let settled = link.answered(now, pause, &answer.verdicts);
-        for grant in answer.ended {
+        // A coordinator ends its own grants, nobody else's.
+        let is_foreign = |grant: &GrantId| {
+            let held = self.work.grant(grant);
+            held.is_some_and(|held| held.signer() != from)
+        };
+        let mut ended = answer.ended;
+        ended.retain(|grant| !is_foreign(grant));
+        for grant in ended {
             discard(link.forget(grant), out);
             self.work.end(grant, out);
         }
@@ -576,13 +583,16 @@ impl Ran {
     }
 }
 
-/// Returns whether a grant is by whom was asked, for this terminal, and not more than it wants.
+/// Returns whether a grant is by whom was asked, for this terminal, not more than it wants, and of each unit once.
 fn is_usable(grant: &Verified<Grant>, config: &TerminalConfig, from: NodeId, want: u32) -> bool {
-    grant.signer() == from
+    let units = grant.units.iter().map(|leased| leased.unit);
+    let is_short = grant.units.len() <= want as usize;
+    is_short
+        && units.collect::<BTreeSet<u32>>().len() == grant.units.len()
+        && grant.signer() == from
         && grant.device == config.me
         && grant.profile == config.profile
         && grant.limits.memory_bytes <= config.memory_bytes
-        && grant.units.len() <= want as usize
 }
 
 fn discard(outputs: Vec<BlobId>, out: &mut Vec<Effect>) {

@@ -107,8 +107,12 @@ impl CoordinatorNode {
             profile: &stage.profile,
             now: self.setup.clock.read(stage.now),
             coordinators: &[],
+            wire: &stage.wire,
         };
-        self.conduct.reply(&mut reply, &me, &mut self.chance);
+        if let Some(how) = self.conduct.reply(&mut reply, &me, &mut self.chance) {
+            let by = self.peer;
+            stage.note(&Happening::Cheated { by, to, how });
+        }
         let results = asker.results.unwrap_or_default();
         for ((grant, unit), verdict) in results.into_iter().zip(&reply.verdicts) {
             stage.note(&Happening::Judged {

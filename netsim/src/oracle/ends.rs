@@ -4,7 +4,7 @@ use super::{Check, Oracle};
 use crate::reference::Reference;
 use crate::world::World;
 
-/// After faults have stopped every task comes to its end, and its customer hears of it.
+/// After faults have stopped every task of an honest coordinator comes to its end, and its customer hears of it.
 #[derive(Debug)]
 pub(super) struct Ends;
 
@@ -14,14 +14,16 @@ impl Oracle for Ends {
     }
 
     fn claim(&self) -> &'static str {
-        "Every task for which there are enough honest terminals comes to its end once faults have stopped, and its \
+        "Every task of an honest coordinator with enough honest terminals comes to its end once faults have stopped, and its \
          customer has what it asked for."
     }
 
     fn at_end(&mut self, reference: &Reference, world: &World) -> Check {
         let mut tasks = reference.tasks().iter();
         let left = tasks.find(|(_, task)| {
-            let may_end = reference.is_honest(task.customer) && reference.has_capacity(task);
+            let are_honest =
+                reference.is_honest(task.customer) && reference.is_honest(task.coordinator);
+            let may_end = are_honest && reference.has_capacity(task);
             may_end && !world.is_satisfied(task.customer)
         });
         Check::that(left.is_none(), || {

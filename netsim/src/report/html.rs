@@ -145,7 +145,7 @@ fn numbers(run: &RunReport) -> String {
         ),
         (
             "units done",
-            part_of(run.units_validated(), run.units_submitted()),
+            part_of(run.validated_units, run.units_submitted()),
         ),
         (
             "of the slots busy on average",

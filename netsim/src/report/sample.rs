@@ -54,6 +54,11 @@ pub(super) fn run(seed: u64) -> RunReport {
         leases_per_unit: BTreeMap::from([(2, 36_000), (3, 2_800)]),
         validated_units: 39_120,
         messages_lost: 1_204,
+        deeds: BTreeMap::from([(
+            "replay a pull".to_owned(),
+            BTreeMap::from([("done".to_owned(), 40), ("stale".to_owned(), 40)]),
+        )]),
+        leases: BTreeMap::from([("honest".to_owned(), 80_000)]),
     }
 }
 

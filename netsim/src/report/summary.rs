@@ -62,7 +62,7 @@ fn ran(run: &RunReport) -> String {
 fn units(run: &RunReport) -> String {
     let mut text = format!(
         "{} of {} validated",
-        grouped(run.units_validated()),
+        grouped(run.validated_units),
         grouped(run.units_submitted())
     );
     if let Some(replicas) = run.replicas_mean() {

@@ -49,16 +49,10 @@ impl RunReport {
             .count()
     }
 
-    /// Returns the units validated.
-    #[must_use]
-    pub fn units_validated(&self) -> u64 {
-        self.validated_units
-    }
-
-    /// Returns the units that tasks had by the last sample.
+    /// Returns the units of all tasks.
     #[must_use]
     pub fn units_submitted(&self) -> u64 {
-        self.series.submitted.last().copied().unwrap_or(0)
+        self.tasks.iter().map(|task| u64::from(task.units)).sum()
     }
 
     /// Returns the share of the slots online that ran a unit, over the whole run, if there were any.

@@ -153,7 +153,11 @@ impl TerminalNode {
         let Some(tie @ Tie::Strange(_)) = tie else {
             return;
         };
-        if !is_coordinator || !stage.can_talk(self.peer, to) {
+        if !is_coordinator {
+            self.refuse(stage, to, "role_unverified");
+            return self.fail_tie(stage, to);
+        }
+        if !stage.can_talk(self.peer, to) {
             return self.fail_tie(stage, to);
         }
         *tie = Tie::Connected;

@@ -73,6 +73,7 @@ pub(super) fn world(scenario: &Scenario, seed: u64, wrap: fn() -> Box<dyn Wrap>)
     let reference = Reference::new(Arc::clone(&execution), tasks, conducts);
     let cuts = scenario.cuts.iter();
     let cuts = cuts.map(|cut| builder.cut(cut, &terminals)).collect();
+    let listened = builder.conducts.iter().any(|kind| kind.listens());
     let onlookers = Onlookers {
         trace: Trace::default(),
         statistics: Statistics::new(&reference),
@@ -80,7 +81,10 @@ pub(super) fn world(scenario: &Scenario, seed: u64, wrap: fn() -> Box<dyn Wrap>)
         story: None,
     };
     let links = Links::new(builder.lines, Chance::new(seed, "links", 0));
-    let stage = Stage::new(seed, builder.directory, (links, execution), onlookers);
+    let mut stage = Stage::new(seed, builder.directory, (links, execution), onlookers);
+    if listened {
+        stage.wire.tap();
+    }
     let groups = scenario.coordinators.iter();
     let crashes = groups.flat_map(|group| {
         std::iter::repeat_n((group.crash_every, group.down), group.count as usize)
@@ -97,7 +101,7 @@ pub(super) fn world(scenario: &Scenario, seed: u64, wrap: fn() -> Box<dyn Wrap>)
         first_customer,
         first_terminal,
         steps: 0,
-        satisfied: None,
+        quiet: None,
         calm: false,
         done: false,
     };

@@ -185,15 +185,42 @@ impl Grants {
         ended
     }
 
+    /// Ends live grants of the task that were made before `before` and whose units are all settled, as far as they
+    /// are among the oldest: whoever holds them may stop, and they do not hide younger ones that take long as well.
+    /// Returns them.
+    pub(super) fn end_spent(
+        &mut self,
+        now: Timestamp,
+        (task, before): (&TaskId, Timestamp),
+        is_settled: impl Fn(u32) -> bool,
+    ) -> Vec<GrantId> {
+        let is_spent = |id: &GrantId| self.held[id].units.iter().all(|unit| is_settled(*unit));
+        let spent: Vec<GrantId> = self.slow(task, before).filter(is_spent).collect();
+        for id in &spent {
+            self.leave_live(*id);
+            self.make_over(now, *id, State::Ended(now + OVER_KEPT));
+        }
+        spent
+    }
+
+    /// Returns some live grants of the task that were made before `before`, the oldest first.
+    fn slow(&self, task: &TaskId, before: Timestamp) -> impl Iterator<Item = GrantId> {
+        let live = self.live.get(task).into_iter().flatten();
+        let slow = live.take_while(move |(issued, _)| *issued < before);
+        slow.take(SLOW_GRANTS_MAX).map(|(_, id)| *id)
+    }
+
     /// Returns some units of live grants of the task that were made before `before`, the oldest grants first.
     /// `turn` decides at which of them it starts.
-    pub(super) fn slow_units(&self, task: &TaskId, before: Timestamp, turn: usize) -> Vec<u32> {
-        let Some(live) = self.live.get(task) else {
-            return Vec::new();
-        };
-        let slow = live.iter().take_while(|(issued, _)| *issued < before);
-        let grants = slow.take(SLOW_GRANTS_MAX).map(|(_, id)| &self.held[id]);
-        let units: Vec<u32> = grants.flat_map(|held| held.units.iter().copied()).collect();
+    pub(super) fn slow_units(
+        &self,
+        (task, before): (&TaskId, Timestamp),
+        is_settled: impl Fn(u32) -> bool,
+        turn: usize,
+    ) -> Vec<u32> {
+        let grants = self.slow(task, before).map(|id| &self.held[&id]);
+        let units = grants.flat_map(|held| held.units.iter().copied());
+        let units: Vec<u32> = units.filter(|unit| !is_settled(*unit)).collect();
         let start = turn.checked_rem(units.len()).unwrap_or(0);
         let ring = units[start..].iter().chain(&units[..start]);
         ring.copied().take(SLOW_UNITS_MAX).collect()

@@ -201,10 +201,14 @@ impl Coordinator {
         let mut chosen = units.choose(device, want.min(share), |unit| parcel.add(place(unit)));
         if chosen.is_empty() {
             // Nobody is wanted: back up somebody who takes very long.
-            let grants = &self.devices.grants;
             let turn = usize::try_from(self.devices.grants_made()).unwrap_or(0);
             let made_before = now - lease * 2;
-            let slow = grants.slow_units(&id, made_before, turn);
+            let is_settled = |unit| units.is_settled(unit);
+            let grants = &mut self.devices.grants;
+            for spent in grants.end_spent(now, (&id, made_before), is_settled) {
+                self.timers.clear(Timer::Expire(spent));
+            }
+            let slow = grants.slow_units((&id, made_before), is_settled, turn);
             let is_slow = |grant| grants.is_slow(grant, made_before);
             let unit = slow
                 .into_iter()

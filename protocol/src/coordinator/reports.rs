@@ -82,10 +82,10 @@ impl Coordinator {
     ) -> Result<TaskId, ResultVerdict> {
         let held = self.devices.grants.get(result.grant);
         let shown = shown.iter().find(|grant| grant.id == result.grant);
+        let is_over = held.is_some_and(|held| matches!(held.state, State::Ended(_)));
         let (task, device, leased) = match (held, shown) {
             (Some(held), _) => {
-                let is_over = matches!(held.state, State::Ended(_));
-                let leased = is_over || held.units.contains(&result.unit);
+                let leased = held.units.contains(&result.unit);
                 (held.task, held.device, leased)
             }
             (None, Some(grant)) => {
@@ -98,9 +98,13 @@ impl Coordinator {
         let Some(run) = self.tasks.get(&task).filter(|run| !run.is_ended()) else {
             return Err(ResultVerdict::TaskEnded);
         };
-        let Some(units) = run.units().filter(|_| leased && device == from) else {
+        let Some(units) = run.units().filter(|_| device == from) else {
             return Err(ResultVerdict::NotLeased);
         };
+        // What a grant held is not known any more once it has ended; it was for settled units only.
+        if !leased && !(is_over && units.is_settled(result.unit)) {
+            return Err(ResultVerdict::NotLeased);
+        }
         if units.is_settled(result.unit) || units.has_vote(result.unit, from) {
             return Err(ResultVerdict::Redundant);
         }
@@ -152,7 +156,11 @@ impl Coordinator {
             }));
         }
         if let Some(units) = self.units_mut(&task) {
-            units.trust(device);
+            if units.is_doubted(device) {
+                units.send_doubted_to_rest(now, device);
+            } else {
+                units.trust(device);
+            }
         }
         self.after_units(now, task, out);
         self.nudge_for_fresh(task, out);

@@ -35,8 +35,13 @@ const UNIT_LEASES_MAX: usize = 32;
 const SAME_DEVICE_FAULTS: usize = 4;
 /// How long a device that could not run a unit gets none of this task; doubled with each further time in a row.
 const REST_MIN: Duration = Duration::from_millis(250);
+/// The first rest of a device that is doubted, as a power of two of [`REST_MIN`]: four seconds, in which others report.
+const DOUBTED_REST: u32 = 4;
 /// The longest such rest.
 const REST_MAX: Duration = Duration::from_secs(30);
+/// Contradicted results in a row, with none that was agreed on, after which a device rests: one that reports nonsense
+/// at once for every unit must not use up the votes of all units before others have computed them.
+const DOUBTS_MAX: u32 = 4;
 /// The most outvoted units that a tally names.
 const OUTVOTED_NAMED_MAX: usize = 20;
 /// The most failed units whose reason is kept.
@@ -82,8 +87,10 @@ struct Place {
     next: u32,
     /// The returned unit to be looked at first.
     returned: u32,
-    /// Pulls in a row with units that it could not run.
+    /// Pulls in a row with units that it could not run, or with results while it was doubted.
     faults: u32,
+    /// Its results that others contradicted, since one of its results was agreed on.
+    doubts: u32,
     /// It gets nothing before this.
     rests_until: Timestamp,
 }
@@ -350,10 +357,42 @@ impl Units {
         place.faults = place.faults.saturating_add(1);
     }
 
+    /// Lets a device rest that reports what others contradict.
+    pub(super) fn send_doubted_to_rest(&mut self, now: Timestamp, device: NodeId) {
+        let place = self.place_mut(device);
+        place.faults = place.faults.max(DOUBTED_REST);
+        self.send_to_rest(now, device);
+    }
+
     /// Notes that a device could run a unit.
     pub(super) fn trust(&mut self, device: NodeId) {
         if let Some(place) = self.places.get_mut(&device) {
             (place.faults, place.rests_until) = (0, Timestamp::default());
+        }
+    }
+
+    /// Returns whether others contradict whatever the device reports.
+    pub(super) fn is_doubted(&self, device: NodeId) -> bool {
+        let place = self.places.get(&device);
+        place.is_some_and(|place| place.doubts >= DOUBTS_MAX)
+    }
+
+    /// Counts a result that others contradict against whoever reported it, whoever may be right.
+    fn doubt(&mut self, device: NodeId) {
+        let place = self.place_mut(device);
+        place.doubts = place.doubts.saturating_add(1);
+    }
+
+    /// Doubts all who reported a unit of which the reports differ.
+    fn doubt_if_contested(&mut self, unit: u32) {
+        let Some(open) = self.open.get(&unit) else {
+            return;
+        };
+        if open.best() < open.votes.len() {
+            let voters: Vec<NodeId> = open.votes.iter().map(|(device, _)| *device).collect();
+            for device in voters {
+                self.doubt(device);
+            }
         }
     }
 
@@ -435,6 +474,8 @@ impl Units {
             });
             if let Some(unit) = self.settle(vote.unit) {
                 settled.validated.push(unit);
+            } else {
+                self.doubt_if_contested(vote.unit);
             }
         }
         settled
@@ -492,6 +533,10 @@ impl Units {
             let tally = self.devices.entry(*device).or_default();
             tally.agreed += 1;
             tally.fuel = tally.fuel.saturating_add(vote.fuel);
+            if let Some(place) = self.places.get_mut(device) {
+                (place.doubts, place.faults) = (0, 0);
+                place.rests_until = Timestamp::default();
+            }
         }
         for device in &outvoted {
             let tally = self.devices.entry(*device).or_default();
@@ -499,6 +544,7 @@ impl Units {
             if tally.outvoted_units.len() < OUTVOTED_NAMED_MAX {
                 tally.outvoted_units.push(unit);
             }
+            self.doubt(*device);
         }
         self.fuel = self.fuel.saturating_add(vote.fuel);
         if !vote.outcome.is_done() {

@@ -1,0 +1,203 @@
+//! Planted bugs: mistakes that a coordinator's author could make, each found by the oracle whose matter it is, within
+//! a few fixed seeds. The same worlds without a bug are clean. So no oracle is silent because it is blind.
+
+#[path = "planted/bugs.rs"]
+mod bugs;
+
+use std::ops::Range;
+
+use tally_netsim::scenario::Scenario;
+use tally_netsim::world::{Options, World};
+use tally_netsim::wrap::{Plain, Wrap};
+
+use bugs::{
+    CountsAll, Credits, EditsTwice, EndsEarly, ForgetsAnswer, ForgetsRow, IgnoresMismatch, Leases,
+    Mistake, NeverWakes, OldSnapshot, TellsFirst, Twists,
+};
+
+/// Everything goes wrong that may: crashes, churn, loss, doubles, liars, failing units, outputs read as blobs.
+const WORLD: &str = r#"
+    about = "a small world in which much goes wrong"
+    until = "30 min"
+    calm_after = "90 s"
+    [lines.bad]
+    latency = "20 ms"
+    up = "2 MiB"
+    down = "8 MiB"
+    loss = 0.05
+    duplicate = 0.2
+    reorder = 0.1
+    [[coordinators]]
+    crash_every = "25 s"
+    down = "4 s"
+    commit = "20 ms"
+    snapshot_every = 25
+    [[terminals]]
+    count = 6
+    slots = [1, 2]
+    speed = [0.5, 2.0]
+    line = "bad"
+    [[terminals]]
+    count = 4
+    line = "bad"
+    presence.exponential = { up = "30 s", down = "15 s" }
+    [[terminals]]
+    count = 2
+    conduct = "wrong-output"
+    [[tasks]]
+    units = 60
+    unit_time = "3 s"
+    spread = 0.5
+    lease = "10 s"
+    failing = 0.05
+    [[tasks]]
+    at = "5 s"
+    units = 20
+    unit_time = "2 s"
+    output = "6 KiB"
+    edited = true
+    customer_leaves = true
+"#;
+
+/// The seeds of all worlds here.
+const SEEDS: Range<u64> = 0..8;
+
+#[test]
+fn worlds_without_a_bug_are_clean() {
+    for seed in SEEDS {
+        assert_eq!(run(seed, || Box::new(Plain)), None, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_result_that_comes_twice_is_credited_twice() {
+    finds("credited once", || Box::new(Credits::twice()));
+}
+
+#[test]
+fn a_result_is_credited_to_the_device_that_reported_before() {
+    finds("credited once", || Box::new(Credits::to_the_last()));
+}
+
+#[test]
+fn a_mismatch_is_ignored() {
+    // A truth taken for an earlier lie is not right; a lie taken for an earlier truth was never reported.
+    finds_any(&["right", "credited once"], || {
+        Box::new(IgnoresMismatch::default())
+    });
+}
+
+#[test]
+fn a_grant_has_the_name_of_an_earlier_one() {
+    finds("fenced", || Box::new(Leases::with(Mistake::SameName)));
+}
+
+#[test]
+fn attempts_are_not_counted() {
+    finds("fenced", || Box::new(Leases::with(Mistake::FirstAttempt)));
+}
+
+#[test]
+fn a_lease_is_given_to_the_next_device_too() {
+    finds("fenced", || Box::new(Leases::with(Mistake::Shared)));
+}
+
+#[test]
+fn a_device_is_given_what_it_holds() {
+    finds("fenced", || Box::new(Leases::with(Mistake::Again)));
+}
+
+#[test]
+fn every_result_is_said_to_count() {
+    finds_any(&["durable", "fenced"], || Box::new(CountsAll));
+}
+
+#[test]
+fn answers_leave_before_they_are_recorded() {
+    finds("durable", || Box::new(TellsFirst));
+}
+
+#[test]
+fn a_snapshot_lacks_what_came_last() {
+    finds("durable", || Box::new(OldSnapshot::default()));
+}
+
+#[test]
+fn verdicts_are_in_the_wrong_order() {
+    finds_any(&["durable", "fenced"], || {
+        Box::new(Twists(bugs::reverse_verdicts))
+    });
+}
+
+#[test]
+fn the_log_lacks_an_acceptance() {
+    finds("durable", || Box::new(Twists(bugs::forget_acceptance)));
+}
+
+#[test]
+fn a_task_ends_with_its_last_unit_open() {
+    finds("done means done", || Box::new(EndsEarly::default()));
+}
+
+#[test]
+fn a_task_ends_twice() {
+    finds("done means done", || Box::new(Twists(bugs::end_twice)));
+}
+
+#[test]
+fn a_validated_unit_is_not_kept() {
+    finds("right", || Box::new(ForgetsRow::default()));
+}
+
+#[test]
+fn a_result_is_edited_twice() {
+    finds("right", || Box::new(EditsTwice::default()));
+}
+
+#[test]
+fn a_deadline_is_never_armed() {
+    finds("bounded", || Box::new(NeverWakes));
+}
+
+#[test]
+fn outputs_are_not_kept() {
+    finds("bounded", || Box::new(Twists(bugs::forget_outputs)));
+}
+
+#[test]
+fn a_merge_is_never_begun() {
+    finds("ends", || Box::new(Twists(bugs::forget_merge)));
+}
+
+#[test]
+fn a_pull_is_not_answered() {
+    finds("nothing left", || Box::new(ForgetsAnswer::default()));
+}
+
+/// Runs a world. Returns the oracle that found something first, with its words.
+fn run(seed: u64, wrap: fn() -> Box<dyn Wrap>) -> Option<(&'static str, String)> {
+    let scenario = Scenario::parse("planted", WORLD).unwrap();
+    let options = Options {
+        wrap: Some(wrap),
+        ..Options::default()
+    };
+    let mut world = World::new(&scenario, seed, &options);
+    world.run();
+    let finding = world.finding()?;
+    Some((finding.oracle, finding.what.clone()))
+}
+
+fn finds(oracle: &str, wrap: fn() -> Box<dyn Wrap>) {
+    finds_any(&[oracle], wrap);
+}
+
+/// Expects that the bug is found, and in each world first by one of these oracles.
+fn finds_any(oracles: &[&str], wrap: fn() -> Box<dyn Wrap>) {
+    let findings = SEEDS.filter_map(|seed| Some((seed, run(seed, wrap)?)));
+    let findings: Vec<(u64, (&str, String))> = findings.collect();
+    println!("{findings:#?}");
+    assert!(!findings.is_empty(), "no oracle finds it");
+    for (seed, (oracle, what)) in findings {
+        assert!(oracles.contains(&oracle), "seed {seed}: {oracle}: {what}");
+    }
+}
