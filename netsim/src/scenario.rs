@@ -3,6 +3,8 @@
 //! A scenario says nothing of chance: the seed does. Durations are texts such as "20 min", "1h 30m" or "250 ms", sizes
 //! such as "64 KiB". A key that is not known is an error, as is a value that makes no sense together with others.
 
+#[cfg(test)]
+mod documented;
 pub mod shipped;
 
 use std::collections::BTreeMap;

@@ -116,11 +116,11 @@ fn a_file_is_run_like_a_scenario_of_the_program() {
 #[test]
 fn a_finding_names_the_run_and_the_story() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("nobody.toml");
-    // Nobody is there to compute, so no task can end.
-    let nobody = "about = \"x\"\nuntil = \"1 min\"\nsettle = \"1 s\"\n[[coordinators]]\n\
-        [[terminals]]\n[[tasks]]\nunits = 1\nunit_time = \"1 s\"";
-    std::fs::write(&file, nobody).unwrap();
+    let file = folder.path().join("late.toml");
+    // Who could compute it is there, but the world ends before.
+    let late = "about = \"x\"\nuntil = \"1 min\"\nsettle = \"1 s\"\n[[coordinators]]\n\
+        [[terminals]]\ncount = 3\n[[tasks]]\nunits = 1\nunit_time = \"1 h\"";
+    std::fs::write(&file, late).unwrap();
     let file = file.to_str().unwrap();
     let output = netsim(&["run", file, "--seeds", "1..3"]);
     assert_eq!(output.status.code(), Some(1));

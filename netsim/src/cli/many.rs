@@ -79,7 +79,7 @@ fn print(output: Output, scenario: &Scenario, run: &Run) -> Result<(), Failure> 
                 if run.failed { "FAILED" } else { "holds" },
                 (Moment::START + at).to_string(),
                 report.wall_seconds,
-                report.units_validated(),
+                report.validated_units,
                 &report.trace_hash[..8],
             )
         })?,

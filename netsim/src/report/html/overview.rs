@@ -90,7 +90,7 @@ fn overview(runs: &[&RunReport]) -> String {
             seed,
             Cell::verdict(run.holds(), if run.holds() { "holds" } else { "fails" }),
             Cell::text(&part_of(run.tasks_ended() as u64, run.tasks.len() as u64)),
-            Cell::text(&part_of(run.units_validated(), run.units_submitted())),
+            Cell::text(&part_of(run.validated_units, run.units_submitted())),
             Cell::text(&optional(run.utilisation(), Quantity::Share)),
             Cell::text(&optional(run.replicas_mean(), Quantity::Count)),
             Cell::text(&part_of(

@@ -62,10 +62,7 @@ fn work(run: &RunReport) -> String {
         plot.line(&validated, Ink::Main, "done");
         plot
     });
-    let (done, all) = (
-        grouped(run.units_validated()),
-        grouped(run.units_submitted()),
-    );
+    let (done, all) = (grouped(run.validated_units), grouped(run.units_submitted()));
     let caption = format!(
         "Units of work that customers handed in, and those with a result that enough devices agree on: {done} of {all} at the end."
     );
