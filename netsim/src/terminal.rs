@@ -19,6 +19,7 @@ use tally_protocol::message::customer::CustomerReply;
 use tally_protocol::message::work::{
     Batch, Grant, Leased, Pull, PullReply, Report, WorkReply, WorkRequest,
 };
+use tally_protocol::offer_gate::OfferGate;
 use tally_protocol::signed::{Signed, Verified};
 use tally_protocol::terminal::{
     Answer, Effect, Input, Job, PullOut, Run, Terminal, TerminalConfig,
@@ -95,6 +96,7 @@ struct Up {
     grants: BTreeMap<GrantId, Held>,
     jobs: BTreeMap<Job, GrantId>,
     meshed: BTreeSet<Peer>,
+    offers: OfferGate,
     sweeps: u32,
 }
 
@@ -160,6 +162,7 @@ impl TerminalNode {
             grants: BTreeMap::new(),
             jobs: BTreeMap::new(),
             meshed: BTreeSet::new(),
+            offers: OfferGate::default(),
             sweeps: 0,
         });
         // Half of the owners let other terminals reach theirs, for the gossip.
@@ -228,9 +231,15 @@ impl TerminalNode {
     }
 
     fn offered(&mut self, stage: &mut Stage, from: Peer, offer: Signed<Offer>) {
-        match stage.signatures.verify(offer, &stage.network) {
-            Ok(offer) => self.feed(stage, Input::OfferHeard(Box::new(offer))),
-            Err(_) => self.refuse(stage, from, "offer_unverified"),
+        let Ok(offer) = stage.signatures.verify(offer, &stage.network) else {
+            return self.refuse(stage, from, "rejected_unverified");
+        };
+        let now = self.setup.clock.read(stage.now);
+        let admitted = self.up.as_mut().map(|up| up.offers.admit(&offer, now));
+        match admitted {
+            Some(Ok(())) => self.feed(stage, Input::OfferHeard(Box::new(offer))),
+            Some(Err(fault)) => self.refuse(stage, from, fault.name()),
+            None => {}
         }
     }
 

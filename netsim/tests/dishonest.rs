@@ -330,7 +330,11 @@ fn forging() {
     );
     for report in &reports {
         for why in [
-            "offer_unverified",
+            "rejected_unverified",
+            "rejected_bounds",
+            "ignored_expired",
+            "ignored_clock",
+            "ignored_old_epoch",
             "role_unverified",
             "grant_unverified",
             "grant_unusable",

@@ -16,6 +16,7 @@ pub mod entry;
 pub mod id;
 pub mod merkle;
 pub mod message;
+pub mod offer_gate;
 pub mod points;
 pub mod signed;
 pub mod task;

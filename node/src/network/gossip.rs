@@ -2,11 +2,10 @@
 //!
 //! Messages carry no author at the level of gossipsub: the offer inside is signed. Its id is the hash of its
 //! bytes, so gossipsub drops a copy before anything is checked, and a signature is checked once. A message is first
-//! measured, then its signature is checked on another thread, then [`OfferGate::admit`] compares it with the clock
+//! measured, then its signature is checked on another thread, then the [gate](tally_protocol::offer_gate) compares it with the clock
 //! and with what its signer said before. What no honest node would have sent or passed on is rejected, which costs
 //! the peer that passed it on its standing; what an honest node may have passed on is ignored.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -15,10 +14,10 @@ use libp2p::gossipsub::{
     MessageId, PeerScoreParams, PeerScoreThresholds, RawMessage, TopicHash, TopicScoreParams,
     ValidationMode,
 };
-use tally_protocol::id::{NetworkId, NodeId, TaskId};
-use tally_protocol::message::announce::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, Offer};
+use tally_protocol::id::NetworkId;
+use tally_protocol::message::announce::Offer;
+use tally_protocol::offer_gate::OfferFault;
 use tally_protocol::signed::{Signed, Statement, Verified};
-use tally_protocol::time::Timestamp;
 
 use super::StartError;
 use super::counters::Counters;
@@ -27,18 +26,6 @@ use super::counters::Counters;
 const TRANSMIT_BYTES_MAX: usize = 4 << 10;
 /// The largest signed offer: the payload and its envelope (header, key, network, signature).
 pub(super) const OFFER_BYTES_MAX: usize = Offer::BYTES_MAX + 256;
-/// How far the clock of a signer may be off.
-const CLOCK_SKEW_MAX: Duration = Duration::from_secs(600);
-/// How long an offer may be valid.
-const VALIDITY_MAX: Duration = Duration::from_secs(3_600);
-/// Offers that a signer may send at once, and how long it takes to earn another.
-const BURST: u32 = 20;
-/// See [`BURST`].
-const OFFER_INTERVAL: Duration = Duration::from_millis(500);
-/// Signers and (signer, task) pairs that are remembered.
-const SIGNERS_MAX: usize = 1_024;
-/// See [`SIGNERS_MAX`].
-const TASKS_MAX: usize = 8_192;
 /// Messages that wait to be sent to one peer.
 const PEER_QUEUE_MAX: usize = 256;
 
@@ -149,16 +136,8 @@ pub(super) enum Fault {
     UnknownTopic,
     /// The signature, network, type or payload is wrong.
     Unverified,
-    /// It breaks a bound: number or length of addresses, length of validity.
-    Bounds,
-    /// It has expired.
-    Expired,
-    /// Its time is too far from this node's clock.
-    ClockSkew,
-    /// The signer has said something newer about the task.
-    OldEpoch,
-    /// The signer sends too many.
-    TooMany,
+    /// The gate keeps it out.
+    Kept(OfferFault),
     /// This node has too many to check.
     Overloaded,
 }
@@ -170,11 +149,7 @@ impl Fault {
             Self::TooLong => "rejected_too_long",
             Self::UnknownTopic => "rejected_topic",
             Self::Unverified => "rejected_unverified",
-            Self::Bounds => "rejected_bounds",
-            Self::Expired => "ignored_expired",
-            Self::ClockSkew => "ignored_clock",
-            Self::OldEpoch => "ignored_old_epoch",
-            Self::TooMany => "ignored_too_many",
+            Self::Kept(fault) => fault.name(),
             Self::Overloaded => "ignored_overload",
         }
     }
@@ -182,12 +157,17 @@ impl Fault {
     /// Returns what gossipsub is told: whether the peer that passed it on is to blame.
     pub(super) const fn acceptance(self) -> gossipsub::MessageAcceptance {
         match self {
-            Self::TooLong | Self::UnknownTopic | Self::Unverified | Self::Bounds => {
-                gossipsub::MessageAcceptance::Reject
-            }
-            Self::Expired | Self::ClockSkew | Self::OldEpoch | Self::TooMany | Self::Overloaded => {
-                gossipsub::MessageAcceptance::Ignore
-            }
+            Self::TooLong
+            | Self::UnknownTopic
+            | Self::Unverified
+            | Self::Kept(OfferFault::Bounds) => gossipsub::MessageAcceptance::Reject,
+            Self::Kept(
+                OfferFault::Expired
+                | OfferFault::ClockSkew
+                | OfferFault::OldEpoch
+                | OfferFault::TooMany,
+            )
+            | Self::Overloaded => gossipsub::MessageAcceptance::Ignore,
         }
     }
 }
@@ -200,218 +180,4 @@ pub(super) fn verify(bytes: Vec<u8>, network: &NetworkId) -> Result<Verified<Off
             tracing::debug!(%error, "rejected an offer");
             Fault::Unverified
         })
-}
-
-/// What the signers of offers have said, as far as it bounds what they may say next.
-#[derive(Debug, Default)]
-pub(super) struct OfferGate {
-    signers: BTreeMap<NodeId, Allowance>,
-    epochs: BTreeMap<(NodeId, TaskId), Heard>,
-}
-
-/// Offers that a signer may still send.
-#[derive(Debug, Clone, Copy)]
-struct Allowance {
-    tokens: u32,
-    refilled: Timestamp,
-}
-
-/// The newest offer of a task.
-#[derive(Debug, Clone, Copy)]
-struct Heard {
-    epoch: u64,
-    at: Timestamp,
-}
-
-impl OfferGate {
-    /// Decides on an offer whose signature holds.
-    pub(super) fn admit(&mut self, offer: &Verified<Offer>, now: Timestamp) -> Result<(), Fault> {
-        let addresses_fit = offer.addresses.len() <= ADDRESSES_MAX
-            && offer
-                .addresses
-                .iter()
-                .all(|address| address.len() <= ADDRESS_BYTES_MAX);
-        if !addresses_fit || offer.expires.since(offer.issued) > VALIDITY_MAX {
-            return Err(Fault::Bounds);
-        }
-        if offer.expires <= now {
-            return Err(Fault::Expired);
-        }
-        let skew = offer.issued.since(now).max(now.since(offer.issued));
-        if skew > CLOCK_SKEW_MAX {
-            return Err(Fault::ClockSkew);
-        }
-        let key = (offer.signer(), offer.task);
-        if self
-            .epochs
-            .get(&key)
-            .is_some_and(|heard| offer.epoch <= heard.epoch)
-        {
-            return Err(Fault::OldEpoch);
-        }
-        self.spend(offer.signer(), now)?;
-        let heard = Heard {
-            epoch: offer.epoch,
-            at: now,
-        };
-        insert_bounded(&mut self.epochs, key, heard, TASKS_MAX, |heard| heard.at);
-        Ok(())
-    }
-
-    /// Takes one token of the signer.
-    fn spend(&mut self, signer: NodeId, now: Timestamp) -> Result<(), Fault> {
-        let mut allowance = self.signers.get(&signer).copied().unwrap_or(Allowance {
-            tokens: BURST,
-            refilled: now,
-        });
-        let earned = now.since(allowance.refilled).as_millis() / OFFER_INTERVAL.as_millis();
-        if earned > 0 {
-            let earned = u32::try_from(earned).unwrap_or(BURST);
-            allowance.tokens = allowance.tokens.saturating_add(earned).min(BURST);
-            allowance.refilled = now;
-        }
-        let left = allowance.tokens.checked_sub(1).ok_or(Fault::TooMany)?;
-        allowance.tokens = left;
-        insert_bounded(
-            &mut self.signers,
-            signer,
-            allowance,
-            SIGNERS_MAX,
-            |allowance| allowance.refilled,
-        );
-        Ok(())
-    }
-}
-
-/// Inserts into a map that forgets its oldest entries when it is full. They are dropped by the eighth, so that the
-/// search for them is paid once in many inserts.
-fn insert_bounded<K: Ord + Copy, V>(
-    map: &mut BTreeMap<K, V>,
-    key: K,
-    value: V,
-    max: usize,
-    age: impl Fn(&V) -> Timestamp,
-) {
-    if map.len() >= max && !map.contains_key(&key) {
-        let mut ages: Vec<Timestamp> = map.values().map(&age).collect();
-        let (_, limit, _) = ages.select_nth_unstable(max / 8);
-        let limit = *limit;
-        map.retain(|_, value| age(value) > limit);
-    }
-    map.insert(key, value);
-}
-
-#[cfg(test)]
-mod tests {
-    use ed25519_dalek::SigningKey;
-    use tally_protocol::id::BlobId;
-    use tally_protocol::unit::Limits;
-
-    use super::*;
-
-    const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
-
-    fn network() -> NetworkId {
-        "test".parse().unwrap()
-    }
-
-    fn offer(task: u8, epoch: u64) -> Offer {
-        Offer {
-            task: TaskId::from_bytes([task; 32]),
-            epoch,
-            program: BlobId::of(b"program"),
-            program_bytes: 7,
-            profile: "0".repeat(64).parse().unwrap(),
-            limits: Limits {
-                fuel: 1,
-                memory_bytes: 1,
-                output_bytes: 1,
-            },
-            open_units: 1,
-            spread_millis: 0,
-            sortition: u16::MAX,
-            addresses: vec!["/ip4/127.0.0.1/tcp/1".to_owned()],
-            issued: NOW,
-            expires: NOW + Duration::from_secs(60),
-        }
-    }
-
-    fn sign(offer: Offer, key: u8) -> Verified<Offer> {
-        Verified::sign(offer, &network(), &SigningKey::from_bytes(&[key; 32]))
-    }
-
-    #[test]
-    fn an_epoch_counts_once_and_never_goes_back() {
-        let mut gate = OfferGate::default();
-        assert_eq!(gate.admit(&sign(offer(1, 5), 1), NOW), Ok(()));
-        for epoch in [5, 4] {
-            let again = sign(offer(1, epoch), 1);
-            assert_eq!(gate.admit(&again, NOW), Err(Fault::OldEpoch));
-        }
-        assert_eq!(gate.admit(&sign(offer(1, 6), 1), NOW), Ok(()));
-        assert_eq!(
-            gate.admit(&sign(offer(1, 5), 2), NOW),
-            Ok(()),
-            "another signer"
-        );
-    }
-
-    #[test]
-    fn offers_out_of_time_or_bounds_are_refused() {
-        let mut gate = OfferGate::default();
-        let mut admit = |change: fn(&mut Offer)| {
-            let mut offer = offer(1, 1);
-            change(&mut offer);
-            gate.admit(&sign(offer, 1), NOW)
-        };
-        assert_eq!(admit(|offer| offer.expires = NOW), Err(Fault::Expired));
-        let skewed = admit(|offer| {
-            offer.issued = NOW + Duration::from_secs(601);
-            offer.expires = NOW + Duration::from_secs(700);
-        });
-        assert_eq!(skewed, Err(Fault::ClockSkew));
-        let eternal = admit(|offer| offer.expires = NOW + Duration::from_secs(3_601));
-        assert_eq!(eternal, Err(Fault::Bounds));
-        let talkative = admit(|offer| offer.addresses = vec![String::new(); 5]);
-        assert_eq!(talkative, Err(Fault::Bounds));
-    }
-
-    #[test]
-    fn a_signer_that_floods_is_ignored_until_it_slows_down() {
-        let mut gate = OfferGate::default();
-        for epoch in 0..u64::from(BURST) {
-            assert_eq!(gate.admit(&sign(offer(1, epoch), 1), NOW), Ok(()));
-        }
-        let next = sign(offer(1, 100), 1);
-        assert_eq!(gate.admit(&next, NOW), Err(Fault::TooMany));
-        assert_eq!(gate.admit(&next, NOW + OFFER_INTERVAL), Ok(()));
-        assert_eq!(
-            gate.admit(&sign(offer(1, 1), 2), NOW),
-            Ok(()),
-            "another signer"
-        );
-    }
-
-    #[test]
-    fn what_is_remembered_is_bounded() {
-        let mut map = BTreeMap::new();
-        for n in 0..1_000_u64 {
-            insert_bounded(&mut map, n, Timestamp::from_millis(n), 64, |at| *at);
-            assert!(map.len() <= 64);
-            assert!(map.contains_key(&n));
-        }
-        assert!(!map.contains_key(&0));
-    }
-
-    #[test]
-    fn an_offer_of_another_network_or_with_a_flipped_bit_is_not_verified() {
-        let bytes = sign(offer(1, 1), 1).signed().as_bytes().to_vec();
-        assert!(verify(bytes.clone(), &network()).is_ok());
-        let other = "other".parse().unwrap();
-        assert_eq!(verify(bytes.clone(), &other), Err(Fault::Unverified));
-        let mut forged = bytes;
-        let last = forged.len() - 1;
-        forged[last] ^= 1;
-        assert_eq!(verify(forged, &network()), Err(Fault::Unverified));
-    }
 }

@@ -24,6 +24,7 @@ use tally_protocol::message::announce::{Offer, Role, RoleStatement};
 use tally_protocol::message::customer::{CustomerReply, CustomerRequest};
 use tally_protocol::message::work::{WorkReply, WorkRequest};
 use tally_protocol::message::{PROTOCOL_VERSION, Refusal};
+use tally_protocol::offer_gate::OfferGate;
 use tally_protocol::signed::{Signed, Verified};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
@@ -35,7 +36,7 @@ use super::conversation::Questions;
 use super::counters::Counters;
 use super::customer::Customer;
 use super::discovery::{Action, Discovery, FoundCoordinator, ShownRoles};
-use super::gossip::{self, Fault, OFFER_BYTES_MAX, OfferGate};
+use super::gossip::{self, Fault, OFFER_BYTES_MAX};
 use super::peer::{PeerInfo, Peers, node_of, peer_of};
 use super::work::Work;
 use super::{

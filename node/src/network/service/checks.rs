@@ -90,7 +90,10 @@ impl Service {
         source: &PeerId,
         result: Result<Verified<Offer>, Fault>,
     ) {
-        let admitted = result.and_then(|offer| self.offers.admit(&offer, now()).map(|()| offer));
+        let admitted = result.and_then(|offer| {
+            let admitted = self.offers.admit(&offer, now());
+            admitted.map(|()| offer).map_err(Fault::Kept)
+        });
         let fault = admitted.as_ref().err().copied();
         self.judge(id, source, fault);
         let (Ok(offer), Some(from)) = (admitted, node_of(source)) else {
