@@ -176,7 +176,7 @@ fn a_pull_is_not_answered() {
 
 /// Runs a world. Returns the oracle that found something first, with its words.
 fn run(seed: u64, wrap: fn() -> Box<dyn Wrap>) -> Option<(&'static str, String)> {
-    let scenario = Scenario::parse("planted", WORLD).unwrap();
+    let scenario = Scenario::parse("planted", WORLD).expect("a scenario");
     let options = Options {
         wrap: Some(wrap),
         ..Options::default()
@@ -195,7 +195,6 @@ fn finds(oracle: &str, wrap: fn() -> Box<dyn Wrap>) {
 fn finds_any(oracles: &[&str], wrap: fn() -> Box<dyn Wrap>) {
     let findings = SEEDS.filter_map(|seed| Some((seed, run(seed, wrap)?)));
     let findings: Vec<(u64, (&str, String))> = findings.collect();
-    println!("{findings:#?}");
     assert!(!findings.is_empty(), "no oracle finds it");
     for (seed, (oracle, what)) in findings {
         assert!(oracles.contains(&oracle), "seed {seed}: {oracle}: {what}");

@@ -84,7 +84,7 @@ fn a_terminal_may_finish_what_was_granted_before_a_crash() {
 }
 
 fn world(text: &str) -> Scenario {
-    Scenario::parse("regression", text).unwrap()
+    Scenario::parse("regression", text).expect("a scenario")
 }
 
 fn clean(scenario: &Scenario, seed: u64) {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tally_protocol::entry::Ending;
 use tally_protocol::id::TaskId;
 
+use super::table::UnitTable;
 use super::{Check, Oracle};
 use crate::happening::{Gave, Happening, Unit};
 use crate::moment::Moment;
@@ -14,6 +15,8 @@ use crate::reference::Reference;
 /// A result that is validated is the right one, unless as many devices as must agree told the same lie.
 #[derive(Debug, Default)]
 pub(super) struct Right {
+    /// What was asked of the reference, which takes its time to answer.
+    truths: UnitTable<Option<Gave>>,
     /// Lies that count, of units that are not validated.
     lies: BTreeMap<(Peer, Unit), Vec<(Peer, Gave)>>,
     /// Units validated of each task.
@@ -37,7 +40,7 @@ impl Oracle for Right {
     fn see(&mut self, reference: &Reference, _: Moment, what: &Happening) -> Check {
         match what {
             Happening::Voted { at, by, unit, gave } => {
-                if reference.right(*unit) == Some(*gave) {
+                if self.is_true(reference, *at, *unit, *gave) {
                     return Check::Holds;
                 }
                 let lies = self.lies.entry((*at, *unit)).or_default();
@@ -87,6 +90,16 @@ impl Oracle for Right {
 }
 
 impl Right {
+    fn is_true(&mut self, reference: &Reference, at: Peer, unit: Unit, gave: Gave) -> bool {
+        let Some(truth) = self.truths.get(reference, at, unit) else {
+            return false;
+        };
+        if truth.is_none() {
+            *truth = reference.right(unit);
+        }
+        *truth == Some(gave)
+    }
+
     fn validate(
         &mut self,
         reference: &Reference,
@@ -98,7 +111,7 @@ impl Right {
             return Check::Nothing;
         };
         *self.validated.entry(unit.task).or_default() += 1;
-        if reference.right(unit) == Some(gave) {
+        if self.is_true(reference, at, unit, gave) {
             let lied = |peer: &&Peer| lies.iter().any(|(liar, _)| liar == *peer);
             if let Some(liar) = agreed.iter().find(lied) {
                 return Check::Breaks(format!("{liar} lied about {unit}, and is said to agree"));
