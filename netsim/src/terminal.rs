@@ -343,7 +343,8 @@ impl TerminalNode {
             let readable = large.map(|result| (self.peer, result.output.id));
             stage.readable.extend(readable);
         }
-        let report = (!out.results.is_empty()).then(|| {
+        let reports = !out.results.is_empty() || !out.grants.is_empty();
+        let report = reports.then(|| {
             let batch = Batch::of(&out.results, out.to, now);
             let batch = stage
                 .signatures

@@ -291,7 +291,8 @@ impl Shell {
             (key.clone(), network.clone(), peers.clone(), mailbox.clone());
         let (profile, memory_bytes) = (profile.clone(), *memory_bytes);
         tokio::spawn(async move {
-            let report = (!out.results.is_empty()).then(|| {
+            let reports = !out.results.is_empty() || !out.grants.is_empty();
+            let report = reports.then(|| {
                 let batch = Batch::of(&out.results, to, clock::now());
                 let batch = Verified::sign(batch, &network, &key).signed().clone();
                 WorkReport {
@@ -455,6 +456,7 @@ fn checked(reply: PullReply, network: &NetworkId) -> Option<Box<Pulled>> {
         leased,
         verdicts,
         ended,
+        unknown,
         retry_millis,
         peers,
     } = reply;
@@ -466,6 +468,7 @@ fn checked(reply: PullReply, network: &NetworkId) -> Option<Box<Pulled>> {
         grant,
         verdicts,
         ended,
+        unknown,
         retry_millis,
     };
     Some(Box::new(Pulled {

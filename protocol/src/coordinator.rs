@@ -3,7 +3,8 @@
 //! A state machine without I/O. The shell feeds it one [`Input`] after another with the time, and carries out the
 //! [`Effect`]s in their order, after everything that is to be recorded is durable. What must survive a crash
 //! changes only by [`Fact`]s: [`Coordinator::restore`] folds them again and [`Coordinator::resume`] asks anew for
-//! whatever was under way. Leases are not facts: a restarted coordinator knows its grants by its own signature.
+//! whatever was under way. Leases are not facts: a restarted coordinator knows its grants by its own signature, when
+//! their terminals show them.
 //!
 //! The life of a task: accepted (uploading) -> dividing -> running -> merging -> editing -> ended. A unit is leased to
 //! as many different devices as must agree; their votes are facts; the vote that completes a quorum validates
@@ -255,6 +256,8 @@ pub struct Pulled {
     pub verdicts: Vec<ResultVerdict>,
     /// See [`crate::message::work::PullReply::ended`].
     pub ended: Vec<GrantId>,
+    /// See [`crate::message::work::PullReply::unknown`].
+    pub unknown: Vec<GrantId>,
     /// See [`crate::message::work::PullReply::retry_millis`].
     pub retry_millis: u64,
     /// See [`crate::message::work::PullReply::peers`].

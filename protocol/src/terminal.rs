@@ -127,6 +127,8 @@ pub struct Answer {
     pub verdicts: Vec<ResultVerdict>,
     /// See [`PullReply::ended`].
     pub ended: Vec<GrantId>,
+    /// See [`PullReply::unknown`].
+    pub unknown: Vec<GrantId>,
     /// See [`PullReply::retry_millis`].
     pub retry_millis: u64,
 }
@@ -468,6 +470,11 @@ impl Terminal {
         };
         let mut ended = answer.ended;
         ended.retain(|grant| !is_foreign(grant));
+        let is_ours = |grant: &GrantId| {
+            let held = self.work.grant(grant);
+            held.is_some_and(|held| held.signer() == from)
+        };
+        link.show_unknown(now, answer.unknown.into_iter().filter(is_ours));
         for grant in ended {
             discard(link.forget(grant), out);
             self.work.end(grant, out);
@@ -607,6 +614,7 @@ impl From<PullReply> for Answer {
             grant: None,
             verdicts: reply.verdicts,
             ended: reply.ended,
+            unknown: reply.unknown,
             retry_millis: reply.retry_millis,
         }
     }

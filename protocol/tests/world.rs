@@ -472,7 +472,8 @@ impl World {
     fn pulled(&mut self, index: usize, pull: PullOut) {
         let key = &self.members[index].key;
         let (from, me) = (node(key), node(&self.key));
-        let report = (!pull.results.is_empty()).then(|| {
+        let reports = !pull.results.is_empty() || !pull.grants.is_empty();
+        let report = reports.then(|| {
             let batch = Batch::of(&pull.results, me, self.now);
             let batch = Verified::sign(batch, &network(), key).signed().clone();
             let report = Report {
@@ -526,6 +527,7 @@ impl World {
             grant,
             verdicts: pulled.verdicts,
             ended: pulled.ended,
+            unknown: pulled.unknown,
             retry_millis: pulled.retry_millis,
         };
         self.work(index, terminal::Input::Answered { question, answer });

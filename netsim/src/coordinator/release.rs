@@ -81,6 +81,7 @@ impl CoordinatorNode {
             leased,
             verdicts,
             ended,
+            unknown,
             retry_millis,
             peers,
         } = pulled;
@@ -96,6 +97,7 @@ impl CoordinatorNode {
             leased,
             verdicts,
             ended,
+            unknown,
             retry_millis,
             peers,
         };

@@ -132,6 +132,7 @@ impl Shell {
                 leased,
                 verdicts,
                 ended,
+                unknown,
                 retry_millis,
                 peers,
             } = pulled;
@@ -147,6 +148,7 @@ impl Shell {
                 leased,
                 verdicts,
                 ended,
+                unknown,
                 retry_millis,
                 peers,
             })));

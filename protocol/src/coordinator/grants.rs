@@ -110,6 +110,26 @@ impl Grants {
         self.held.insert(grant.id, held);
     }
 
+    /// Holds a grant of before a restart, as one that was not renewed, for those of its units that are not over.
+    pub(super) fn adopt(
+        &mut self,
+        now: Timestamp,
+        grant: &Grant,
+        (units, lease): (BTreeSet<u32>, Duration),
+    ) {
+        let state = State::Expired(now + OVER_KEPT);
+        let held = HeldGrant {
+            task: grant.task,
+            device: grant.device,
+            units,
+            lease,
+            issued: grant.issued,
+            state,
+        };
+        self.held.insert(grant.id, held);
+        self.make_over(now, grant.id, state);
+    }
+
     /// Lets a live grant end one lease time from now. Returns whether it was live.
     pub(super) fn renew(&mut self, now: Timestamp, id: GrantId) -> bool {
         match self.held.get_mut(&id) {

@@ -19,6 +19,7 @@ use crate::id::{GrantId, NodeId, TaskId};
 use crate::message::Refusal;
 use crate::message::announce::Offer;
 use crate::message::work::{GRANT_UNITS_MAX, Grant, LeasedUnit, Pull, RENEWALS_MAX};
+use crate::signed::Verified;
 use crate::time::Timestamp;
 
 /// The most units leased to one device at a time: a batch at work and one in wait on each of some cores.
@@ -50,7 +51,11 @@ impl Coordinator {
         if !self.devices.note(now, from, &pull.share) {
             return Answer::Refused(Refusal::Busy);
         }
-        let ended = self.renew(now, from, &pull.renew);
+        let shown = reported.as_ref().map_or(&[][..], Reported::grants);
+        for grant in shown {
+            self.adopt(now, grant);
+        }
+        let (ended, unknown) = self.renew(now, from, (&pull.renew, shown));
         self.take_back(now, from, pull, out);
         let verdicts =
             reported.map_or_else(Vec::new, |reported| self.count(now, from, reported, out));
@@ -72,6 +77,7 @@ impl Coordinator {
             leased,
             verdicts,
             ended,
+            unknown,
             retry_millis,
             peers,
         }))
@@ -89,15 +95,42 @@ impl Coordinator {
         least.max(crowd).min(RETRY_MILLIS_MAX)
     }
 
-    /// Renews the grants that the terminal still works on. Returns those that are over.
-    fn renew(&mut self, now: Timestamp, from: NodeId, grants: &[GrantId]) -> Vec<GrantId> {
-        let mut ended = Vec::new();
+    /// Holds a grant of before a restart again, as far as anything of it is open.
+    fn adopt(&mut self, now: Timestamp, grant: &Grant) {
+        let run = self.tasks.get(&grant.task).filter(|run| !run.is_ended());
+        let Some((run, units)) = run.and_then(|run| Some((run, run.units()?))) else {
+            return;
+        };
+        let is_open = |unit: &u32| !units.is_settled(*unit) && !units.has_vote(*unit, grant.device);
+        let open = grant.units.iter().map(|leased| leased.unit);
+        let open: BTreeSet<u32> = open.filter(is_open).collect();
+        let lease = Duration::from_millis(run.task.lease_millis);
+        let room = DEVICE_LEASES_MAX.saturating_sub(self.devices.grants.leases(grant.device));
+        let is_known = self.devices.grants.get(grant.id).is_some();
+        if !is_known && !open.is_empty() && open.len() <= room {
+            self.devices.grants.adopt(now, grant, (open, lease));
+        }
+    }
+
+    /// Renews the grants that the terminal still works on. Returns those that are over, and those that it has to show.
+    fn renew(
+        &mut self,
+        now: Timestamp,
+        from: NodeId,
+        (grants, shown): (&[GrantId], &[Verified<Grant>]),
+    ) -> (Vec<GrantId>, Vec<GrantId>) {
+        let (mut ended, mut unknown) = (Vec::new(), Vec::new());
         for id in grants.iter().take(RENEWALS_MAX).copied() {
-            let held = self.devices.grants.get(id);
-            // None of an earlier start, or of somebody else: nothing to renew, and no reason to stop it.
-            let Some(held) = held.filter(|held| held.device == from) else {
+            let Some(held) = self.devices.grants.get(id) else {
+                // What was shown and is not held now has nothing that is still wanted.
+                let was_shown = shown.iter().any(|grant| grant.id == id);
+                let told = if was_shown { &mut ended } else { &mut unknown };
+                told.push(id);
                 continue;
             };
+            if held.device != from {
+                continue;
+            }
             let goes_on = match held.state {
                 State::Live(_) => self.devices.grants.renew(now, id),
                 State::Expired(_) => self.revive(now, from, id),
@@ -107,7 +140,7 @@ impl Coordinator {
                 ended.push(id);
             }
         }
-        ended
+        (ended, unknown)
     }
 
     /// Leases the units of an expired grant again, as far as nobody else was given them. Returns whether any was.

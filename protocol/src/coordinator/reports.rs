@@ -25,6 +25,13 @@ pub(super) struct Reported {
     pub(super) missing: BTreeSet<(GrantId, u32)>,
 }
 
+impl Reported {
+    /// Returns the grants shown with it.
+    pub(super) fn grants(&self) -> &[Verified<Grant>] {
+        &self.report.grants
+    }
+}
+
 impl Coordinator {
     /// Counts the results of a report. Returns a verdict on each.
     pub(super) fn count(

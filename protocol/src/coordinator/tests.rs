@@ -126,7 +126,8 @@ impl Desk {
     }
 
     fn ask(&mut self, device: u8, want: u32, say: Say) -> Answer {
-        let report = (!say.results.is_empty()).then(|| VerifiedReport {
+        let reports = !say.results.is_empty() || !say.shown.is_empty();
+        let report = reports.then(|| VerifiedReport {
             batch: Verified::sign(
                 Batch::of(&say.results, me(), self.now),
                 &network(),

@@ -7,7 +7,8 @@
 //! A lease is named by (grant, unit). It is renewed by naming its grant in a pull and expires by the
 //! coordinator's clock. Leases are not written down by the coordinator: one that was restarted recognises its own
 //! grants by its signature, so it answers results of a grant it has forgotten with
-//! [`ResultVerdict::ShowGrant`] and gets them again with the grant.
+//! [`ResultVerdict::ShowGrant`] and gets them again with the grant, and asks to see grants that are renewed and that
+//! it does not know ([`PullReply::unknown`]).
 
 use serde::{Deserialize, Serialize};
 
@@ -99,7 +100,7 @@ pub struct Report {
     pub batch: Signed<Batch>,
     /// The results, in the order of the leaves.
     pub results: Vec<UnitResult>,
-    /// Grants that the coordinator asked to see again.
+    /// Grants that the coordinator asked to see again; there may be no results beside them.
     pub grants: Vec<Signed<Grant>>,
 }
 
@@ -298,6 +299,9 @@ pub struct PullReply {
     pub verdicts: Vec<ResultVerdict>,
     /// Grants whose leases are no longer wanted (task cancelled or ended, lease expired): stop them.
     pub ended: Vec<GrantId>,
+    /// Renewed grants that are not known, because the coordinator was restarted: they are to be shown, so that they
+    /// can be renewed, or ended.
+    pub unknown: Vec<GrantId>,
     /// The terminal should not ask again before this has passed, unless it has something to report, in milliseconds.
     pub retry_millis: u64,
     /// Other terminals on the same task that let themselves be reached: multiaddresses with peer id.

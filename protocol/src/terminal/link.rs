@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::id::{BlobId, GrantId};
 use crate::message::Refusal;
 use crate::message::work::{
-    Abandoned, GRANT_UNITS_MAX, INLINE_BYTES_MAX, ResultVerdict, SHOWN_MAX, UnitResult,
+    Abandoned, GRANT_UNITS_MAX, INLINE_BYTES_MAX, RENEWALS_MAX, ResultVerdict, SHOWN_MAX,
+    UnitResult,
 };
 use crate::time::Timestamp;
 
@@ -38,8 +39,12 @@ pub(super) struct Link {
     given_back: Vec<Abandoned>,
     /// When the oldest of both must be reported.
     report_at: Option<Timestamp>,
-    /// Grants that the coordinator wants to see.
+    /// Grants that the coordinator wants to see with their results.
     show: BTreeSet<GrantId>,
+    /// Grants that it does not know, to be shown as soon as possible.
+    unknown: BTreeSet<GrantId>,
+    /// Those of them that were shown over this connection: never twice, whatever it says.
+    shown: BTreeSet<GrantId>,
 }
 
 #[derive(Debug)]
@@ -87,12 +92,15 @@ impl Link {
             given_back: Vec::new(),
             report_at: None,
             show: BTreeSet::new(),
+            unknown: BTreeSet::new(),
+            shown: BTreeSet::new(),
         }
     }
 
     pub(super) fn connect(&mut self, now: Timestamp) {
         self.lost = None;
         self.failures = 0;
+        self.shown.clear();
         if let State::Ready(at) | State::Paused(at) = self.state {
             self.state = State::Ready(at.min(now));
         }
@@ -207,12 +215,18 @@ impl Link {
         };
         let most = GRANT_UNITS_MAX as usize;
         let count = self.results.iter().take(most).take_while(fits).count();
+        while show.len() < SHOWN_MAX
+            && let Some(grant) = self.unknown.pop_first()
+        {
+            show.insert(grant);
+        }
         let results: Vec<Kept> = self.results.drain(..count).collect();
         let given_back: Vec<Abandoned> = self
             .given_back
             .drain(..self.given_back.len().min(most))
             .collect();
-        let more = !self.results.is_empty() || !self.given_back.is_empty();
+        let more =
+            !self.results.is_empty() || !self.given_back.is_empty() || !self.unknown.is_empty();
         self.report_at = more.then_some(now);
         let sent = results.iter().map(|kept| kept.result.clone()).collect();
         self.state = State::Asked {
@@ -221,6 +235,18 @@ impl Link {
             nudged: None,
         };
         (sent, given_back, show.into_iter().collect())
+    }
+
+    /// Notes grants that the coordinator does not know and wants to see.
+    pub(super) fn show_unknown(&mut self, now: Timestamp, grants: impl Iterator<Item = GrantId>) {
+        if self.shown.len() > RENEWALS_MAX {
+            self.shown.clear();
+        }
+        let new = grants.filter(|grant| self.shown.insert(*grant));
+        self.unknown.extend(new);
+        if !self.unknown.is_empty() {
+            self.report_at = Some(now);
+        }
     }
 
     /// Takes the verdicts on the results that the question carried.
@@ -288,6 +314,7 @@ impl Link {
             Some(_) => REFUSED_PAUSE,
         };
         self.failures += 1;
+        self.shown.clear();
         let paused = State::Paused(now + jitter(pause));
         if let State::Asked {
             results,
@@ -325,6 +352,7 @@ impl Link {
     /// Drops what belongs to a grant that is over. Returns its outputs.
     pub(super) fn forget(&mut self, grant: GrantId) -> Vec<BlobId> {
         self.show.remove(&grant);
+        self.unknown.remove(&grant);
         self.given_back.retain(|abandoned| abandoned.grant != grant);
         let gone = self
             .results

@@ -347,6 +347,7 @@ pub(crate) fn work_replies() -> Vec<(&'static str, WorkReply)> {
         leased: Some(leased),
         verdicts: vec![ResultVerdict::Counted, ResultVerdict::ShowGrant],
         ended: vec![GrantId::from_bytes([3; 16])],
+        unknown: vec![GrantId::from_bytes([4; 16])],
         retry_millis: 0,
         peers: vec!["/ip4/192.0.2.3/tcp/4700".to_owned()],
     };
