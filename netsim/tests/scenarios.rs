@@ -4,12 +4,17 @@
 use std::time::Duration;
 
 use tally_netsim::report::RunReport;
-use tally_netsim::scenario::shipped;
+use tally_netsim::scenario::{Scenario, shipped};
 use tally_netsim::world::{Options, World};
 
 /// Runs a scenario, and holds what every run must be.
 fn run(name: &str, seed: u64) -> RunReport {
-    let scenario = shipped::find(name).unwrap().scenario().unwrap();
+    run_changed(name, seed, |_| {})
+}
+
+fn run_changed(name: &str, seed: u64, change: impl Fn(&mut Scenario)) -> RunReport {
+    let mut scenario = shipped::find(name).unwrap().scenario().unwrap();
+    change(&mut scenario);
     let mut world = World::new(&scenario, seed, &Options::default());
     world.run();
     let report = world.report(Duration::ZERO);
@@ -56,7 +61,14 @@ fn hello_leases_every_unit_to_two_computers_and_no_more() {
 
 #[test]
 fn office_computes_at_night_what_was_asked_for_by_day() {
-    let report = run("office", 0);
+    let fifth = |scenario: &mut Scenario| {
+        scenario
+            .terminals
+            .iter_mut()
+            .for_each(|group| group.count /= 5);
+        scenario.tasks.iter_mut().for_each(|group| group.units /= 5);
+    };
+    let report = run_changed("office", 0, fifth);
     let day = 24.0 * 3_600.0;
     let at_night = |ended: f64| !(8.0..18.0).contains(&(ended % day / 3_600.0));
     let ended = report.tasks.iter().filter_map(|task| task.ended);
