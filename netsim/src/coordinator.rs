@@ -235,6 +235,7 @@ impl CoordinatorNode {
             journal_end,
         });
         self.write(stage, effects, 0);
+        self.plan_wake(stage);
         stage.kademlia.server_up(self.peer);
         self.plan(stage, stage.now, Within::Provide);
     }

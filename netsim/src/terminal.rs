@@ -4,6 +4,7 @@
 //! wants, and lets units take their time. Nothing of it survives: a terminal that comes back starts anew, but for the
 //! programs, which a real one keeps on its disk.
 
+mod deeds;
 mod link;
 mod runs;
 
@@ -24,10 +25,9 @@ use tally_protocol::terminal::{
 };
 
 use crate::chance::Chance;
-use crate::conduct::{self, Cheat, Conduct, Me, Message};
+use crate::conduct::{self, Conduct, Me};
 use crate::happening::{Gave, Happening, Unit};
 use crate::moment::Moment;
-use crate::overlay::figures::BUCKETS;
 use crate::peer::Peer;
 use crate::stage::{Body, Clock, Envelope, Stage};
 use link::Tie;
@@ -139,8 +139,8 @@ impl TerminalNode {
     }
 
     /// Returns the grants that the driver keeps for the machine.
-    pub(crate) fn grants(&self) -> usize {
-        self.up.as_ref().map_or(0, |up| up.grants.len())
+    pub(crate) fn grants(&self) -> impl Iterator<Item = GrantId> {
+        self.up.iter().flat_map(|up| up.grants.keys().copied())
     }
 
     /// Comes.
@@ -227,33 +227,6 @@ impl TerminalNode {
         }
     }
 
-    /// Answers a question, as the role that it plays.
-    fn asked(&mut self, stage: &mut Stage, (from, ask): (Peer, u64), request: WorkRequest) {
-        if let WorkRequest::Nudge(task) = request {
-            let by = stage.directory.id(from);
-            self.feed(stage, Input::Nudged { by, task });
-            // A coordinator does not wait for the answer.
-            if ask > 0 {
-                self.send(stage, (from, ask), Body::WorkAnswered(WorkReply::Nudged));
-            }
-            return;
-        }
-        let me = me(&self.setup, (self.peer, self.id), stage, &[]);
-        let posed = self.conduct.pose(&request, &me, &mut self.chance);
-        let reply = match posed {
-            Some((how, reply)) => {
-                let (by, to) = (self.peer, from);
-                stage.note(&Happening::Cheated { by, to, how });
-                reply
-            }
-            None => {
-                self.refuse(stage, from, Refusal::WrongRole.name());
-                WorkReply::Refused(Refusal::WrongRole)
-            }
-        };
-        self.send(stage, (from, ask), Body::WorkAnswered(reply));
-    }
-
     fn offered(&mut self, stage: &mut Stage, from: Peer, offer: Signed<Offer>) {
         match stage.signatures.verify(offer, &stage.network) {
             Ok(offer) => self.feed(stage, Input::OfferHeard(Box::new(offer))),
@@ -275,20 +248,6 @@ impl TerminalNode {
             ask,
             body,
         });
-    }
-
-    /// Notes what something that it did of its own accord met with.
-    fn met(&mut self, stage: &mut Stage, ask: u64, with: &'static str) {
-        let asked = self.up.as_mut().and_then(|up| up.asks.remove(&ask));
-        if let Some(Asked::Cheat(from, how)) = asked {
-            let by = self.peer;
-            stage.note(&Happening::Met {
-                by,
-                from,
-                how,
-                with,
-            });
-        }
     }
 
     fn plan(&self, stage: &mut Stage, at: Moment, what: Within) {
@@ -521,45 +480,6 @@ impl TerminalNode {
             if stage.can_talk(self.peer, other) {
                 stage.gossip.connect(self.peer, other);
             }
-        }
-    }
-
-    fn act(&mut self, stage: &mut Stage) {
-        let Some(up) = &self.up else {
-            return;
-        };
-        let tied = up
-            .ties
-            .iter()
-            .filter(|(_, tie)| matches!(tie, Tie::Connected));
-        let coordinators: Vec<(Peer, NodeId)> = tied
-            .map(|(peer, _)| (*peer, stage.directory.id(*peer)))
-            .collect();
-        if self.conduct.poses() {
-            let bucket = u8::try_from(self.peer.0 % u32::from(BUCKETS)).unwrap_or(0);
-            stage.kademlia.provide(stage.now, bucket, self.peer);
-        }
-        let me = me(&self.setup, (self.peer, self.id), stage, &coordinators);
-        let cheats = self.conduct.act(&me, &mut self.chance);
-        for Cheat { how, to, message } in cheats {
-            let by = self.peer;
-            stage.note(&Happening::Cheated { by, to, how });
-            let body = match message {
-                Message::Work(request) => Body::WorkAsked(request),
-                Message::Customer(request) => Body::CustomerAsked(request),
-                Message::Offer(offer) => {
-                    stage.publish(by, &offer);
-                    continue;
-                }
-            };
-            let ask = stage.ask(by, to, body);
-            if let Some(up) = &mut self.up {
-                up.asks.insert(ask, Asked::Cheat(to, how));
-            }
-        }
-        if let Some(every) = self.conduct.acts_every() {
-            let pause = every.mul_f64(0.5 + self.chance.part());
-            self.plan(stage, stage.now + pause, Within::Act);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tally_ledger::store::Store;
 use tally_protocol::coordinator::Coordinator;
+use tally_protocol::id::GrantId;
 use tally_protocol::terminal::Terminal;
 
 use crate::coordinator::CoordinatorNode;
@@ -182,14 +183,24 @@ impl World {
             .filter_map(|node| Some((node.peer, node.machine()?)))
     }
 
-    /// Returns what drivers keep that should be nothing when all is done: questions without an answer at the
-    /// coordinators, grants at the terminals, outputs that may be read.
+    /// Returns the grants that terminals hold.
+    pub fn held_grants(&self) -> impl Iterator<Item = (Peer, GrantId)> {
+        let grants = |node: &TerminalNode| {
+            let peer = node.peer;
+            node.grants()
+                .map(move |grant| (peer, grant))
+                .collect::<Vec<_>>()
+        };
+        self.terminals.iter().flat_map(grants)
+    }
+
+    /// Returns what should be nothing when all is done: questions without an answer at the coordinators, and
+    /// outputs that may be read.
     #[must_use]
-    pub fn left_over(&self) -> (usize, usize, usize) {
+    pub fn left_over(&self) -> (usize, usize) {
         let now = self.stage.now;
         let questions = self.coordinators.iter().map(|node| node.questions(now));
-        let grants = self.terminals.iter().map(TerminalNode::grants);
-        (questions.sum(), grants.sum(), self.stage.readable.len())
+        (questions.sum(), self.stage.readable.len())
     }
 
     /// Returns whether everything has had the time to settle after the last task had ended and faults had stopped.

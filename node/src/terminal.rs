@@ -198,6 +198,7 @@ impl Shell {
     }
 
     fn take(&mut self, message: Message, effects: &mut Vec<Effect>) -> Result<(), Broken> {
+        let mut brought = None;
         let input = match message {
             Message::Input(input) => *input,
             Message::Worker(Report::Ran(job, runs)) => Input::Ran { job, runs },
@@ -213,6 +214,7 @@ impl Shell {
                 if let (Some(grant), Some(leased)) = (&answer.grant, leased) {
                     // One that is sent again must not undo what was prepared for it.
                     self.grants.entry(grant.id).or_insert_with(|| {
+                        brought = Some(grant.id);
                         Held::Preparing(Box::new((grant.clone(), leased)), VecDeque::new())
                     });
                 }
@@ -233,6 +235,10 @@ impl Shell {
             }
         };
         self.machine.handle(clock::now(), input, effects);
+        // What came with a grant that the machine does not take is not kept.
+        if let Some(grant) = brought.filter(|grant| !effects.contains(&Effect::Prepare(*grant))) {
+            self.grants.remove(&grant);
+        }
         Ok(())
     }
 

@@ -11,8 +11,8 @@ use super::keeping::empty_pull;
 use super::{Cheat, Conduct, Me, Message};
 use crate::chance::Chance;
 
-/// How often a burst is sent, and how many messages it has: two hundred a second.
-const BURST: (Duration, usize) = (Duration::from_millis(100), 20);
+/// How often a burst is sent, and how many messages it has: forty a second, where an honest terminal sends one or two.
+const BURST: (Duration, usize) = (Duration::from_millis(250), 10);
 
 /// Sends bursts of questions and offers of all kinds, each of which would be in order if it came alone.
 #[derive(Debug, Default)]
@@ -35,7 +35,7 @@ impl Flooding {
     fn one(&mut self, me: &Me<'_>, chance: &mut Chance) -> Option<Cheat> {
         let (to, _) = *chance.choose(me.coordinators)?;
         let work = |request| Message::Work(request);
-        let (how, message) = match chance.below(40) {
+        let (how, message) = match chance.below(100) {
             // Gossip goes to all: a few of them are a flood already.
             0 => {
                 self.offers += 1;
@@ -44,20 +44,20 @@ impl Flooding {
                     Message::Offer(offers::own(me, self.offers)),
                 )
             }
-            1..10 => ("floods with hellos", work(WorkRequest::Hello)),
-            10..25 => {
+            1..25 => ("floods with hellos", work(WorkRequest::Hello)),
+            25..60 => {
                 let pull = Pull {
-                    want: u32::try_from(chance.below(2)).unwrap_or(0),
+                    want: u32::from(chance.happens(0.05)),
                     ..empty_pull(me)
                 };
                 let pull = WorkRequest::Pull(Box::new(pull));
                 ("floods with pulls", work(pull))
             }
-            25..30 => {
+            60..75 => {
                 let submit = CustomerRequest::Submit(tasks::of_old(me));
                 ("floods with tasks", Message::Customer(submit))
             }
-            30..35 => {
+            75..90 => {
                 let task = TaskId::from_bytes(chance.bytes());
                 let watch = CustomerRequest::Watch { task, seen: 0 };
                 ("floods with watches", Message::Customer(watch))

@@ -1,6 +1,7 @@
 //! Leases are fenced.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use tally_protocol::id::{GrantId, TaskId};
 use tally_protocol::message::work::ResultVerdict;
@@ -11,6 +12,9 @@ use crate::happening::{Gave, Happening, Lease, Unit};
 use crate::moment::Moment;
 use crate::peer::Peer;
 use crate::reference::{Reference, TaskReference};
+
+/// A lease begins when it is decided, and is seen when what was decided with it is written, within this.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
 
 /// Follows leases. Renewals cannot be seen from outside, but within half of its time a lease that was not reported
 /// nor given back is certainly alive.
@@ -166,7 +170,8 @@ impl Fenced {
                 held.leases.len()
             ));
         }
-        held.leases.push((to, now + known.lease / 2));
+        let certain = (known.lease / 2).saturating_sub(WRITTEN_WITHIN);
+        held.leases.push((to, now + certain));
         Check::Holds
     }
 

@@ -210,9 +210,13 @@ impl Coordinator {
             }
             let slow = grants.slow_units((&id, made_before), is_settled, turn);
             let is_slow = |grant| grants.is_slow(grant, made_before);
-            let unit = slow
-                .into_iter()
-                .find(|unit| units.may_back_up(*unit, device, is_slow))?;
+            let mut slow = slow.into_iter();
+            let Some(unit) = slow.find(|unit| units.may_back_up(*unit, device, is_slow)) else {
+                if units.keeps_back(device) {
+                    units.send_doubted_to_rest(now, device);
+                }
+                return None;
+            };
             parcel.add(place(unit));
             chosen.push(unit);
         }

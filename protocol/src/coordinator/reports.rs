@@ -102,7 +102,7 @@ impl Coordinator {
             return Err(ResultVerdict::NotLeased);
         };
         // What a grant held is not known any more once it has ended; it was for settled units only.
-        if !leased && !(is_over && units.is_settled(result.unit)) {
+        if !(leased || is_over && units.is_settled(result.unit)) {
             return Err(ResultVerdict::NotLeased);
         }
         if units.is_settled(result.unit) || units.has_vote(result.unit, from) {

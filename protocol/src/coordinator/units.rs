@@ -37,6 +37,9 @@ const SAME_DEVICE_FAULTS: usize = 4;
 const REST_MIN: Duration = Duration::from_millis(250);
 /// The first rest of a device that is doubted, as a power of two of [`REST_MIN`]: four seconds, in which others report.
 const DOUBTED_REST: u32 = 4;
+/// Rests of a device with which nobody agrees, about a minute, after which it may give the last votes of a unit on which
+/// others disagree: by then those who are known to be right had their chance, and the unit must come to an end.
+const DOUBTED_RESTS: u32 = DOUBTED_REST + 4;
 /// The longest such rest.
 const REST_MAX: Duration = Duration::from_secs(30);
 /// Contradicted results in a row, with none that was agreed on, after which a device rests: one that reports nonsense
@@ -70,6 +73,9 @@ pub(super) struct Units {
     frontier: u32,
     #[serde(skip)]
     places: BTreeMap<NodeId, Place>,
+    /// Open units of which only the last votes are left.
+    #[serde(skip)]
+    disputed: BTreeSet<u32>,
     /// Leases that were wanted anew since somebody asked.
     #[serde(skip)]
     fresh: u32,
@@ -134,6 +140,13 @@ impl OpenUnit {
         missing.min(allowed)
     }
 
+    /// Returns whether some disagree, and no more votes are left than must agree.
+    fn has_last_votes_only(&self, quorum: Quorum) -> bool {
+        let open_to_all = quorum.total_max.saturating_sub(quorum.agree);
+        let open_to_all = usize::from(open_to_all.max(quorum.agree.saturating_add(1)));
+        self.votes.len() >= open_to_all && self.best() < self.votes.len()
+    }
+
     /// Returns whether nobody is likely to be able to run it: too many devices could not, or too often.
     fn is_hopeless(&self, quorum: Quorum) -> bool {
         let error_max = usize::from(quorum.error_max);
@@ -177,6 +190,7 @@ impl Units {
             returned: BTreeSet::new(),
             frontier: 0,
             places: BTreeMap::new(),
+            disputed: BTreeSet::new(),
             fresh: 0,
             leased: 0,
             open_wanted: 0,
@@ -254,6 +268,9 @@ impl Units {
             .map(|open| open.wanted(self.quorum))
             .sum();
         self.open_wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
+        let disputed = self.open.iter();
+        let disputed = disputed.filter(|(_, open)| open.has_last_votes_only(self.quorum));
+        self.disputed = disputed.map(|(unit, _)| *unit).collect();
     }
 
     /// Changes an open unit, or opens it. A unit that then wants more leases than before is put where pulls find it
@@ -265,6 +282,9 @@ impl Units {
         let result = change(open);
         self.leased = self.leased + narrow(open.leases.len()) - narrow(leases);
         let after = open.wanted(self.quorum);
+        if open.has_last_votes_only(self.quorum) {
+            self.disputed.insert(unit);
+        }
         self.open_wanted = self.open_wanted + narrow(after) - narrow(before.unwrap_or(0));
         let wanted = before.unwrap_or(usize::from(self.quorum.agree));
         if after > wanted {
@@ -277,12 +297,33 @@ impl Units {
     }
 
     /// Returns whether a lease of `unit` by `device` could complete its quorum.
+    ///
+    /// The last votes of a unit on which all disagree are kept for devices with which others have agreed before.
     pub(super) fn may_lease(&self, unit: u32, device: NodeId) -> bool {
         !self.is_settled(unit)
-            && self
-                .open
-                .get(&unit)
-                .is_none_or(|open| !open.involves(device) && open.wanted(self.quorum) > 0)
+            && self.open.get(&unit).is_none_or(|open| {
+                !open.involves(device)
+                    && open.wanted(self.quorum) > 0
+                    && (!open.has_last_votes_only(self.quorum) || !self.is_kept_back(device))
+            })
+    }
+
+    /// Returns whether nobody has agreed with the device lately, and it has not rested for long enough.
+    fn is_kept_back(&self, device: NodeId) -> bool {
+        let is_new = |tally: &DeviceTally| tally.agreed == 0;
+        let is_new = self.devices.get(&device).is_none_or(is_new);
+        let rests = self.places.get(&device).map_or(0, |place| place.faults);
+        (is_new || self.is_doubted(device)) && rests < DOUBTED_RESTS
+    }
+
+    /// Returns whether units are kept from the device that it could lease otherwise.
+    pub(super) fn keeps_back(&self, device: NodeId) -> bool {
+        let is_kept = |unit: &u32| {
+            let open = self.open.get(unit);
+            open.is_some_and(|open| !open.involves(device))
+        };
+        let mut disputed = self.disputed.iter().take(RETURNED_SCAN_MAX);
+        self.is_kept_back(device) && disputed.any(is_kept)
     }
 
     /// Returns whether `device` may lease `unit` besides those who have it, all of them for very long.
@@ -430,6 +471,7 @@ impl Units {
             open: BTreeMap::new(),
             returned: BTreeSet::new(),
             places: BTreeMap::new(),
+            disputed: BTreeSet::new(),
             leased: 0,
             open_wanted: 0,
             fresh: 0,
@@ -530,21 +572,10 @@ impl Units {
         let (agreed, outvoted): (Vec<NodeId>, Vec<NodeId>) =
             (of(true).collect(), of(false).collect());
         for device in &agreed {
-            let tally = self.devices.entry(*device).or_default();
-            tally.agreed += 1;
-            tally.fuel = tally.fuel.saturating_add(vote.fuel);
-            if let Some(place) = self.places.get_mut(device) {
-                (place.doubts, place.faults) = (0, 0);
-                place.rests_until = Timestamp::default();
-            }
+            self.count_agreed(*device, vote.fuel);
         }
         for device in &outvoted {
-            let tally = self.devices.entry(*device).or_default();
-            tally.outvoted += 1;
-            if tally.outvoted_units.len() < OUTVOTED_NAMED_MAX {
-                tally.outvoted_units.push(unit);
-            }
-            self.doubt(*device);
+            self.count_outvoted(*device, unit);
         }
         self.fuel = self.fuel.saturating_add(vote.fuel);
         if !vote.outcome.is_done() {
@@ -573,6 +604,27 @@ impl Units {
         })
     }
 
+    /// Counts a result that others agreed with for `device`, which may then have what it could not before.
+    fn count_agreed(&mut self, device: NodeId, fuel: u64) {
+        let tally = self.devices.entry(device).or_default();
+        tally.agreed += 1;
+        tally.fuel = tally.fuel.saturating_add(fuel);
+        if let Some(place) = self.places.get_mut(&device) {
+            (place.doubts, place.faults) = (0, 0);
+            place.rests_until = Timestamp::default();
+        }
+    }
+
+    /// Counts a result that a quorum contradicts against `device`.
+    fn count_outvoted(&mut self, device: NodeId, unit: u32) {
+        let tally = self.devices.entry(device).or_default();
+        tally.outvoted += 1;
+        if tally.outvoted_units.len() < OUTVOTED_NAMED_MAX {
+            tally.outvoted_units.push(unit);
+        }
+        self.doubt(device);
+    }
+
     fn fail(&mut self, unit: u32, reason: String) {
         self.close(unit);
         self.note_failure(unit, reason);
@@ -593,6 +645,7 @@ impl Units {
         let open = self.open.remove(&unit)?;
         self.open_wanted -= narrow(open.wanted(self.quorum));
         self.returned.remove(&unit);
+        self.disputed.remove(&unit);
         self.leased -= narrow(open.leases.len());
         self.settled[(unit / 64) as usize] |= 1 << (unit % 64);
         self.settled_count += 1;
@@ -679,6 +732,43 @@ mod tests {
         assert_eq!(units.devices()[&device(2)].outvoted_units, [0]);
         assert!(units.all_settled());
         assert_eq!(units.leased(), 0);
+    }
+
+    /// Found by netsim: `lazy` of netsim/tests/dishonest.rs, seed 0.
+    #[test]
+    fn who_is_always_contradicted_rests_until_somebody_agrees() {
+        let (now, mut units) = (Timestamp::default(), units(9, 2));
+        for unit in 0..4 {
+            units.report(device(1), &[vote(unit, b"nonsense")]);
+            units.report(device(2), &[vote(unit, b"right")]);
+        }
+        assert!(units.is_doubted(device(1)) && units.is_doubted(device(2)));
+        for number in [1, 2] {
+            units.send_doubted_to_rest(now, device(number));
+        }
+        units.report(device(3), &[vote(0, b"right")]);
+        assert!(units.rests(now, device(1)) && units.is_doubted(device(1)));
+        assert!(!units.rests(now, device(2)) && !units.is_doubted(device(2)));
+        assert!(!units.rests(now + REST_MAX, device(1)), "not for ever");
+    }
+
+    /// Found by netsim: `lazy` of netsim/tests/dishonest.rs, seed 2.
+    #[test]
+    fn the_last_votes_of_a_unit_are_kept_for_the_proven_for_a_while() {
+        let (now, mut units) = (Timestamp::default(), units(9, 2));
+        for number in 1..=3 {
+            units.report(device(number), &[vote(8, &[number])]);
+        }
+        for number in [5, 6] {
+            units.report(device(number), &[vote(0, b"right")]);
+        }
+        assert!(units.may_lease(8, device(5)), "others agree with it");
+        assert!(!units.may_lease(8, device(7)), "nobody knows it");
+        assert!(units.keeps_back(device(7)) && !units.keeps_back(device(5)));
+        for _ in 0..4 {
+            units.send_doubted_to_rest(now, device(7));
+        }
+        assert!(units.may_lease(8, device(7)), "nobody else came");
     }
 
     #[test]

@@ -191,6 +191,40 @@ fn unusable_grants_and_empty_answers_are_not_asked_for_in_a_loop() {
     assert!(bench.pull().is_some());
 }
 
+/// Found by reading, then done by `tampering` of netsim/tests/dishonest.rs.
+#[test]
+fn a_coordinator_cannot_end_grants_of_another_or_lease_a_unit_twice() {
+    let mut bench = Bench::new(2);
+    let pull = bench.found(1);
+    let grant = bench.grant(1, 0..1, 60_000);
+    bench.answer(&pull, Some(&grant));
+    let more = bench.pull().expect("a slot is free");
+    bench.answer(&more, None);
+    let other = bench.found(2);
+    assert_eq!(other.to, node(2));
+    let ended = vec![grant.id];
+    let answer = Answer {
+        ended,
+        ..Answer::default()
+    };
+    bench.answer_with(&other, answer);
+    assert!(!bench.out.contains(&Effect::Release(grant.id)));
+    assert!(!bench.out.contains(&Effect::Stop(Job(1))));
+    let mut bench = Bench::new(2);
+    let pull = bench.found(1);
+    let mut twice = bench.grant(1, 0..2, 60_000).value().clone();
+    twice.units[1] = twice.units[0].clone();
+    bench.answer(
+        &pull,
+        Some(&Verified::sign(
+            twice,
+            &network(),
+            &SigningKey::from_bytes(&[1; 32]),
+        )),
+    );
+    assert!(bench.out.is_empty(), "{:?}", bench.out);
+}
+
 #[test]
 fn failures_are_followed_by_longer_and_longer_pauses_until_it_connects_anew() {
     let mut bench = Bench::new(1);

@@ -389,3 +389,41 @@ fn give_back(desk: &mut Desk, device: u8, grant: &Grant) {
         },
     );
 }
+
+/// Found by netsim: `withholding` of netsim/tests/dishonest.rs, seed 0.
+#[test]
+fn withheld_leases_do_not_hide_one_another_and_a_spent_grant_is_worth_nothing() {
+    let mut desk = Desk::new();
+    let id = desk.run(task("withheld", 1), 12);
+    let withheld: Vec<Grant> = (1..=12).map(|device| desk.lease(device, 1)).collect();
+    let renewed = |desk: &mut Desk, device: u8| {
+        let renew = vec![withheld[usize::from(device) - 1].id];
+        let say = Say {
+            renew,
+            ..Say::default()
+        };
+        desk.pull_with(device, 0, say).ended
+    };
+    for _ in 0..4 {
+        desk.pass(40);
+        for device in 1..=12 {
+            assert!(renewed(&mut desk, device).is_empty());
+        }
+    }
+    for done in 0..11 {
+        let backup = desk.lease(20, 1);
+        desk.report(20, results(&backup, b"x"));
+        assert_eq!(desk.status(id).summary.done, done + 1);
+    }
+    assert!(desk.pull(21, 1).leased.is_some(), "the last one");
+    let spent = (1..=12).find(|device| !renewed(&mut desk, *device).is_empty());
+    let spent = spent.expect("who holds a settled unit is told to stop");
+    let mut told = results(&withheld[usize::from(spent) - 1], b"y");
+    told.extend(told.clone());
+    let units = desk.coordinator.units_mut(&id).unwrap();
+    told[0].unit = (0..12).find(|unit| !units.is_settled(*unit)).unwrap();
+    assert_eq!(
+        desk.report(spent, told).verdicts,
+        [ResultVerdict::NotLeased, ResultVerdict::Redundant]
+    );
+}
