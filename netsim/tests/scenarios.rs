@@ -143,7 +143,7 @@ fn what_the_radio_loses_is_said_again() {
 #[test]
 fn everything_at_once_ends_well() {
     let mut crashes = 0;
-    for seed in 0..12 {
+    for seed in 0..6 {
         let report = run("everything", seed);
         let cancelled = report
             .tasks
@@ -155,5 +155,5 @@ fn everything_at_once_ends_well() {
         assert!(!report.liars.is_empty() && report.messages_lost > 0);
         crashes += marks(&report, "crashes");
     }
-    assert!(crashes > 20);
+    assert!(crashes > 10);
 }
