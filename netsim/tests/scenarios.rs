@@ -13,7 +13,8 @@ fn run(name: &str, seed: u64) -> RunReport {
 }
 
 fn run_changed(name: &str, seed: u64, change: impl Fn(&mut Scenario)) -> RunReport {
-    let mut scenario = shipped::find(name).unwrap().scenario().unwrap();
+    let shipped = shipped::find(name).expect("a scenario of this name is shipped");
+    let mut scenario = shipped.scenario().expect("what is shipped can be read");
     change(&mut scenario);
     let mut world = World::new(&scenario, seed, &Options::default());
     world.run();
