@@ -7,15 +7,18 @@ use serde_json::Value;
 
 fn netsim(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_netsim"));
-    command.args(args).output().unwrap()
+    command
+        .args(args)
+        .output()
+        .expect("the program can be started")
 }
 
 fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
+    String::from_utf8(output.stdout.clone()).expect("the program writes text")
 }
 
 fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
+    String::from_utf8(output.stderr.clone()).expect("the program writes text")
 }
 
 /// Runs what must succeed, and returns its standard output.
@@ -40,7 +43,7 @@ fn refused(args: &[&str]) -> String {
 
 fn runs(json: &str) -> Vec<Value> {
     json.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
+        .map(|line| serde_json::from_str(line).expect("a line is JSON"))
         .collect()
 }
 

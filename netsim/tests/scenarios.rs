@@ -4,12 +4,18 @@
 use std::time::Duration;
 
 use tally_netsim::report::RunReport;
-use tally_netsim::scenario::shipped;
+use tally_netsim::scenario::{Scenario, shipped};
 use tally_netsim::world::{Options, World};
 
 /// Runs a scenario, and holds what every run must be.
 fn run(name: &str, seed: u64) -> RunReport {
-    let scenario = shipped::find(name).unwrap().scenario().unwrap();
+    run_changed(name, seed, |_| {})
+}
+
+fn run_changed(name: &str, seed: u64, change: impl Fn(&mut Scenario)) -> RunReport {
+    let shipped = shipped::find(name).expect("a scenario of this name is shipped");
+    let mut scenario = shipped.scenario().expect("what is shipped can be read");
+    change(&mut scenario);
     let mut world = World::new(&scenario, seed, &Options::default());
     world.run();
     let report = world.report(Duration::ZERO);
@@ -56,7 +62,14 @@ fn hello_leases_every_unit_to_two_computers_and_no_more() {
 
 #[test]
 fn office_computes_at_night_what_was_asked_for_by_day() {
-    let report = run("office", 0);
+    let fifth = |scenario: &mut Scenario| {
+        scenario
+            .terminals
+            .iter_mut()
+            .for_each(|group| group.count /= 5);
+        scenario.tasks.iter_mut().for_each(|group| group.units /= 5);
+    };
+    let report = run_changed("office", 0, fifth);
     let day = 24.0 * 3_600.0;
     let at_night = |ended: f64| !(8.0..18.0).contains(&(ended % day / 3_600.0));
     let ended = report.tasks.iter().filter_map(|task| task.ended);
@@ -131,7 +144,7 @@ fn what_the_radio_loses_is_said_again() {
 #[test]
 fn everything_at_once_ends_well() {
     let mut crashes = 0;
-    for seed in 0..12 {
+    for seed in 0..6 {
         let report = run("everything", seed);
         let cancelled = report
             .tasks
@@ -143,5 +156,5 @@ fn everything_at_once_ends_well() {
         assert!(!report.liars.is_empty() && report.messages_lost > 0);
         crashes += marks(&report, "crashes");
     }
-    assert!(crashes > 20);
+    assert!(crashes > 10);
 }

@@ -27,7 +27,7 @@ fn documented(table: &str) -> BTreeSet<String> {
     let key = |name: &str| {
         if table.is_empty() {
             let head = name.trim_matches(['[', ']']);
-            let is_key = name.starts_with('[') || !head.contains(['.', ' ']);
+            let is_key = name.starts_with('[') || !head.contains(['.', ' ', '-']);
             return is_key.then(|| head.trim_end_matches(".NAME").to_owned());
         }
         Some(name.strip_prefix(table)?.strip_prefix('.')?.to_owned())

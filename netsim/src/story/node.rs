@@ -105,12 +105,16 @@ impl NodeTeller {
         Some(match (want, results) {
             (0, 0) => Telling::many(format!("asks {to} to renew its leases"), "renewals"),
             (want, 0) => {
-                let text = format!("asks {to} for work, up to {want} units");
+                let text = format!("asks {to} for work, up to {}", counted(*want, "unit"));
                 Telling::many(text, "pulls without work")
             }
-            (0, results) => Telling::new(format!("reports {results} results to {to}")),
+            (0, results) => {
+                Telling::new(format!("reports {} to {to}", counted(*results, "result")))
+            }
             (want, results) => Telling::new(format!(
-                "reports {results} results to {to} and asks for up to {want} units"
+                "reports {} to {to} and asks for up to {}",
+                counted(*results, "result"),
+                counted(*want, "unit")
             )),
         })
     }
@@ -298,4 +302,10 @@ impl NodeTeller {
         };
         concerns.then(|| Telling::new(mark.to_string()))
     }
+}
+
+/// Returns a number of things.
+fn counted(number: u32, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{plural}")
 }
