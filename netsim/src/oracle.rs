@@ -143,7 +143,7 @@ impl Oracles {
             Box::new(durable::Durable::default()),
             Box::new(bounded::Bounded),
             Box::new(ends::Ends),
-            Box::new(left::Left::default()),
+            Box::new(left::Left),
         ];
         let seat = |oracle| Seat {
             oracle,

@@ -329,6 +329,34 @@ fn a_restarted_coordinator_is_shown_the_grants_a_few_at_a_time() {
 }
 
 #[test]
+fn a_grant_that_the_coordinator_does_not_know_is_shown_at_once_and_not_in_a_loop() {
+    let mut bench = Bench::new(1);
+    let pull = bench.found(1);
+    let (grant, foreign) = (bench.grant(1, 0..1, 60_000), bench.grant(2, 0..1, 60_000));
+    bench.answer(&pull, Some(&grant));
+    let asks = |bench: &mut Bench| {
+        bench.pass(20_000);
+        let pull = bench.pull().unwrap();
+        let unknown = vec![grant.id, foreign.id];
+        let answer = Answer {
+            unknown,
+            ..Answer::default()
+        };
+        bench.answer_with(&pull, answer);
+        bench.pull()
+    };
+    let shown = asks(&mut bench).unwrap();
+    assert_eq!(shown.grants, [grant.signed().clone()]);
+    assert!(shown.results.is_empty());
+    bench.answer(&shown, None);
+    assert_eq!(asks(&mut bench), None, "it was shown");
+    // A new connection may be to one that was restarted again.
+    bench.step(Input::Lost(node(1)));
+    bench.step(Input::Found(node(1)));
+    assert_eq!(asks(&mut bench).unwrap().grants, [grant.signed().clone()]);
+}
+
+#[test]
 fn a_coordinator_that_stays_away_is_given_up_with_all_that_was_for_it() {
     let mut bench = Bench::new(1);
     let pull = bench.found(1);

@@ -180,6 +180,45 @@ fn results_of_a_grant_from_before_a_restart_count_once_it_is_shown() {
 }
 
 #[test]
+fn a_grant_from_before_a_restart_is_renewed_once_it_is_shown() {
+    let mut desk = Desk::new();
+    let id = desk.run(task("restart", 1), 3);
+    let (grant, other) = (desk.lease(1, 1), desk.lease(2, 1));
+    desk.restart();
+    assert_eq!(desk.status(id).leased, 0);
+    let renew = |grant: &Grant, shown| Say {
+        renew: vec![grant.id],
+        shown,
+        ..Say::default()
+    };
+    let heard = desk.pull_with(1, 0, renew(&grant, Vec::new()));
+    assert_eq!((heard.unknown, heard.ended), (vec![grant.id], vec![]));
+    let signed = |grant: &Grant| vec![Verified::sign(grant.clone(), &network(), &key(ME))];
+    let heard = desk.pull_with(1, 0, renew(&grant, signed(&grant)));
+    assert_eq!((heard.unknown, heard.ended), (vec![], vec![]));
+    assert_eq!(desk.status(id).leased, 1);
+    // Nobody else is given the unit, and it is renewed as any other.
+    let left: Vec<u32> = units_of(&desk.lease(3, 3));
+    assert!(!left.contains(&grant.units[0].unit), "{left:?}");
+    desk.pass(40);
+    let heard = desk.pull_with(1, 0, renew(&grant, Vec::new()));
+    assert_eq!((heard.unknown, heard.ended), (vec![], vec![]));
+    assert_eq!(
+        desk.report(1, results(&grant, b"x")).verdicts,
+        [ResultVerdict::Counted]
+    );
+    // Of a task that has ended meanwhile nothing is wanted.
+    desk.step(Input::Cancelled {
+        question: Question(0),
+        task: id,
+        by: me(),
+    });
+    desk.restart();
+    let heard = desk.pull_with(2, 0, renew(&other, signed(&other)));
+    assert_eq!((heard.unknown, heard.ended), (vec![], vec![other.id]));
+}
+
+#[test]
 fn a_result_beyond_the_limits_or_of_a_foreign_grant_does_not_count() {
     let mut desk = Desk::new();
     desk.run(task("limits", 1), 4);

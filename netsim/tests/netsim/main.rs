@@ -1,0 +1,7 @@
+//! Whole worlds: the scenarios that are shipped, dishonest nodes, planted bugs, and the program as its users see it.
+
+mod cli;
+mod dishonest;
+mod planted;
+mod regressions;
+mod scenarios;
