@@ -191,7 +191,7 @@ fn unusable_grants_and_empty_answers_are_not_asked_for_in_a_loop() {
     assert!(bench.pull().is_some());
 }
 
-/// Found by reading, then done by `tampering` of netsim/tests/dishonest.rs.
+/// Found by reading, then done by `tampering` of netsim/tests/netsim/dishonest.rs.
 #[test]
 fn a_coordinator_cannot_end_grants_of_another_or_lease_a_unit_twice() {
     let mut bench = Bench::new(2);

@@ -429,7 +429,7 @@ fn give_back(desk: &mut Desk, device: u8, grant: &Grant) {
     );
 }
 
-/// Found by netsim: `withholding` of netsim/tests/dishonest.rs, seed 0.
+/// Found by netsim: `withholding` of netsim/tests/netsim/dishonest.rs, seed 0.
 #[test]
 fn withheld_leases_do_not_hide_one_another_and_a_spent_grant_is_worth_nothing() {
     let mut desk = Desk::new();
