@@ -229,6 +229,9 @@ impl Coordinator {
         // Guided self-scheduling: half of a fair share, so that the last grants are small.
         let share = (units.wanted() as usize).div_ceil(2 * active).max(1);
         let share = share.min(units.entrusted(device));
+        if share == 0 {
+            return None;
+        }
         let lease = Duration::from_millis(task.lease_millis);
         let mut parcel = Parcel::default();
         let place = |unit: u32| table.range(unit).unwrap_or_default();

@@ -45,6 +45,10 @@ const REST_MAX: Duration = Duration::from_secs(30);
 /// Contradicted results in a row, with none that was agreed on, after which a device rests: one that reports nonsense
 /// at once for every unit must not use up the votes of all units before others have computed them.
 const DOUBTS_MAX: u32 = 4;
+/// Units that a device may report before others have confirmed any, and for each that they have.
+const AHEAD_MIN: u64 = 64;
+/// See [`AHEAD_MIN`].
+const AHEAD_EACH: u64 = 4;
 /// The most outvoted units that a tally names.
 const OUTVOTED_NAMED_MAX: usize = 20;
 /// The most failed units whose reason is kept.
@@ -84,6 +88,9 @@ pub(super) struct Units {
     /// Leases that open units still want.
     #[serde(skip)]
     open_wanted: u32,
+    /// Votes of each device on units that are not settled.
+    #[serde(skip)]
+    unconfirmed: BTreeMap<NodeId, u32>,
 }
 
 /// Where the scan for a device goes on, and whether there is one at the moment.
@@ -194,6 +201,7 @@ impl Units {
             fresh: 0,
             leased: 0,
             open_wanted: 0,
+            unconfirmed: BTreeMap::new(),
         }
     }
 
@@ -271,6 +279,9 @@ impl Units {
         let disputed = self.open.iter();
         let disputed = disputed.filter(|(_, open)| open.has_last_votes_only(self.quorum));
         self.disputed = disputed.map(|(unit, _)| *unit).collect();
+        for (voter, _) in self.open.values().flat_map(|open| &open.votes) {
+            *self.unconfirmed.entry(*voter).or_default() += 1;
+        }
     }
 
     /// Changes an open unit, or opens it. A unit that then wants more leases than before is put where pulls find it
@@ -308,14 +319,24 @@ impl Units {
             })
     }
 
-    /// Returns how many units a device may be given at a time. One that was contradicted gets twice as many as
-    /// others have agreed with for each contradiction, and at least one: who answers at once and wrongly looks very
-    /// fast, and would be given most of the task.
+    /// Returns how many units a device may be given at a time: who answers at once and wrongly looks very fast, and
+    /// would be given most of the task before anybody contradicts it. So nobody may be far ahead of those who
+    /// confirm its results; and one that was contradicted gets twice as many as others have agreed with for each
+    /// contradiction, and at least one.
     pub(super) fn entrusted(&self, device: NodeId) -> usize {
-        let tally = self.devices.get(&device);
-        tally
-            .and_then(|tally| (2 * tally.agreed).checked_div(tally.outvoted))
-            .map_or(usize::MAX, |units| units.max(1) as usize)
+        let (agreed, outvoted) = self.devices.get(&device).map_or((0, 0), |tally| {
+            (u64::from(tally.agreed), u64::from(tally.outvoted))
+        });
+        let unconfirmed = self.unconfirmed.get(&device).copied().unwrap_or(0);
+        let ahead = if self.quorum.agree == 1 {
+            // Nobody else confirms anything.
+            u64::MAX
+        } else {
+            (AHEAD_MIN + AHEAD_EACH * agreed).saturating_sub(u64::from(unconfirmed))
+        };
+        let after_doubt = (2 * agreed).checked_div(outvoted);
+        let most = after_doubt.map_or(ahead, |units| ahead.min(units.max(1)));
+        usize::try_from(most).unwrap_or(usize::MAX)
     }
 
     /// Returns whether nobody has agreed with the device lately, and it has not rested for long enough.
@@ -484,6 +505,7 @@ impl Units {
             disputed: BTreeSet::new(),
             leased: 0,
             open_wanted: 0,
+            unconfirmed: BTreeMap::new(),
             fresh: 0,
             ..self
         }
@@ -524,6 +546,7 @@ impl Units {
                 open.end_lease(device);
                 open.votes.push((device, *vote));
             });
+            *self.unconfirmed.entry(device).or_default() += 1;
             if let Some(unit) = self.settle(vote.unit) {
                 settled.validated.push(unit);
             } else {
@@ -659,6 +682,14 @@ impl Units {
         self.leased -= narrow(open.leases.len());
         self.settled[(unit / 64) as usize] |= 1 << (unit % 64);
         self.settled_count += 1;
+        for (voter, _) in &open.votes {
+            if let Some(count) = self.unconfirmed.get_mut(voter) {
+                *count -= 1;
+                if *count == 0 {
+                    self.unconfirmed.remove(voter);
+                }
+            }
+        }
         Some(open)
     }
 }
@@ -785,12 +816,14 @@ mod tests {
     #[test]
     fn who_was_contradicted_is_given_few_units_at_a_time() {
         let mut units = units(9, 2);
-        assert_eq!(units.entrusted(device(1)), usize::MAX);
+        assert_eq!(units.entrusted(device(1)), 64);
+        units.report(device(1), &[vote(8, b"right")]);
+        assert_eq!(units.entrusted(device(1)), 63, "one is not confirmed");
         for unit in 0..5 {
             units.report(device(2), &[vote(unit, b"right")]);
             units.report(device(3), &[vote(unit, b"right")]);
         }
-        assert_eq!(units.entrusted(device(2)), usize::MAX);
+        assert_eq!(units.entrusted(device(2)), 64 + 4 * 5);
         for (unit, output) in [(5, b"nonsense"), (6, b"the same")] {
             units.report(device(1), &[vote(unit, output)]);
             units.report(device(2), &[vote(unit, b"the same")]);
@@ -801,7 +834,7 @@ mod tests {
         units.report(device(2), &[vote(7, b"right")]);
         units.report(device(3), &[vote(7, b"right")]);
         assert_eq!(units.entrusted(device(1)), 1);
-        assert_eq!(units.entrusted(device(2)), usize::MAX);
+        assert_eq!(units.entrusted(device(2)), 64 + 4 * 8);
     }
 
     #[test]
