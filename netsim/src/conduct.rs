@@ -13,7 +13,7 @@
 //!    machine, `hear` to learn, `pose` to play a coordinator, `acts_every` and `act` for messages of its own.
 //! 4. It draws from the [`Chance`] that it is handed, never from another, and mixes its deeds with honest work.
 //! 5. If it uses what others say, [`Kind::listens`]: then [`Me::wire`] has the latest messages of each kind.
-//! 6. A world in `tests/dishonest.rs` that asserts that each deed was done, what it met with, and that no honest node
+//! 6. A world in `tests/netsim/dishonest.rs` that asserts that each deed was done, what it met with, and that no honest node
 //!    suffers.
 
 mod coordinators;
@@ -78,6 +78,22 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Honest,
+        Self::WrongOutput,
+        Self::WrongFuel,
+        Self::Lazy,
+        Self::Colluding,
+        Self::Withholding,
+        Self::Hoarding,
+        Self::Replaying,
+        Self::Forging,
+        Self::Flooding,
+        Self::Owing,
+        Self::Tampering,
+    ];
+
     /// Returns the name, as scenarios write it.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -114,6 +130,18 @@ impl Kind {
             Self::Owing => Box::new(coordinators::Owing),
             Self::Tampering => Box::new(coordinators::Tampering::default()),
         }
+    }
+
+    /// Returns whether a terminal can behave so.
+    #[must_use]
+    pub const fn is_for_terminals(self) -> bool {
+        !matches!(self, Self::Owing | Self::Tampering)
+    }
+
+    /// Returns whether a coordinator can behave so.
+    #[must_use]
+    pub const fn is_for_coordinators(self) -> bool {
+        matches!(self, Self::Honest | Self::Owing | Self::Tampering)
     }
 
     /// Returns whether it uses what others say.

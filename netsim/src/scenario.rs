@@ -416,9 +416,15 @@ impl Scenario {
         }
         for group in &self.coordinators {
             self.check_line(&group.line)?;
+            fitting(
+                "coordinators.conduct",
+                group.conduct,
+                Kind::is_for_coordinators,
+            )?;
         }
         for group in &self.terminals {
             self.check_line(&group.line)?;
+            fitting("terminals.conduct", group.conduct, Kind::is_for_terminals)?;
             group.check()?;
         }
         for group in &self.tasks {
@@ -519,6 +525,20 @@ const KNOWN_LINES: [(&str, (u64, u64, u64)); 4] = [
     ("mobile", (40, 625_000, 2_500_000)),
 ];
 
+/// Checks that a node of a role can behave so.
+fn fitting(key: &'static str, conduct: Kind, fits: fn(Kind) -> bool) -> Result<(), ScenarioError> {
+    if fits(conduct) {
+        return Ok(());
+    }
+    let fitting = Kind::ALL.into_iter().filter(|kind| fits(*kind));
+    let names: Vec<&str> = fitting.map(Kind::name).collect();
+    Err(ScenarioError::Bounds {
+        key,
+        value: conduct.name().to_owned(),
+        bounds: format!("one of {}", names.join(", ")),
+    })
+}
+
 fn bounded<T: PartialOrd + std::fmt::Debug>(
     key: &'static str,
     value: T,
@@ -584,5 +604,9 @@ mod tests {
         assert!(refused("units = 10", "units = 10\nagree = 20").contains("quorum.agree is 20"));
         assert!(refused("\"2 s\"", "\"2 parsecs\"").contains("parsecs"));
         assert!(refused("count = 3", "conduct = \"nice\"").contains("nice"));
+        assert!(
+            refused("count = 3", "conduct = \"owing\"")
+                .contains("terminals.conduct is owing, it must be one of honest, wrong-output")
+        );
     }
 }

@@ -26,9 +26,14 @@ impl Oracle for Ends {
             let may_end = are_honest && reference.has_capacity(task);
             may_end && !world.is_satisfied(task.customer)
         });
-        Check::that(left.is_none(), || {
-            let named = left.map(|(id, task)| (id.short(), &task.name, task.units));
-            format!("a task has not ended for its customer: {named:?}")
-        })
+        let Some((id, task)) = left else {
+            return Check::Holds;
+        };
+        Check::Breaks(format!(
+            "{} ({}, {} units) has not ended for its customer",
+            task.name,
+            id.short(),
+            task.units
+        ))
     }
 }
