@@ -144,6 +144,12 @@ impl Kind {
         matches!(self, Self::Honest | Self::Owing | Self::Tampering)
     }
 
+    /// Returns whether it answers terminals as a coordinator, and not as it should.
+    #[must_use]
+    pub const fn answers_terminals(self) -> bool {
+        matches!(self, Self::Forging | Self::Owing | Self::Tampering)
+    }
+
     /// Returns whether it uses what others say.
     #[must_use]
     pub const fn listens(self) -> bool {

@@ -1,6 +1,7 @@
 //! Nothing is left.
 
 use super::{Check, Oracle};
+use crate::peer::Peer;
 use crate::reference::Reference;
 use crate::world::World;
 
@@ -14,11 +15,11 @@ impl Oracle for Left {
     }
 
     fn claim(&self) -> &'static str {
-        "When all tasks have ended nobody holds a lease, a grant, a job or an output of them, and nobody waits for \
-         an answer."
+        "When all tasks have ended no honest node holds a lease, a grant, a job or an output of them, and nobody \
+         waits for an answer."
     }
 
-    fn at_end(&mut self, _: &Reference, world: &World) -> Check {
+    fn at_end(&mut self, reference: &Reference, world: &World) -> Check {
         if !world.has_settled() {
             return Check::Nothing;
         }
@@ -34,17 +35,22 @@ impl Oracle for Left {
                 return Check::Breaks(format!("{peer} still has {gauges:?}"));
             }
         }
-        if let Some((peer, grant)) = world.held_grants().next() {
+        let is_honest = |peer: Peer| reference.is_honest(peer);
+        let mut held = world.held_grants();
+        if let Some((peer, grant)) = held.find(|(peer, _)| is_honest(*peer)) {
             return Check::Breaks(format!("{peer} still holds grant {grant}"));
         }
-        for (peer, machine) in world.terminals() {
+        // What is for a coordinator that gives no honest answers is kept until its connection is gone.
+        let mut dishonest = reference.dishonest();
+        let is_deceived = dishonest.any(|(_, kind)| kind.answers_terminals());
+        for (peer, machine) in world.terminals().filter(|(peer, _)| is_honest(*peer)) {
             let gauges = machine.gauges();
+            let unanswered = gauges.results + gauges.given_back;
             let at_work = [
                 gauges.grants,
                 gauges.stored,
                 gauges.jobs,
-                gauges.results,
-                gauges.given_back,
+                if is_deceived { 0 } else { unanswered },
             ];
             if at_work.iter().any(|left| *left > 0) {
                 return Check::Breaks(format!("{peer} still has {gauges:?}"));
