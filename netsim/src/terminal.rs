@@ -16,9 +16,7 @@ use tally_protocol::id::{BlobId, GrantId, NodeId};
 use tally_protocol::message::Refusal;
 use tally_protocol::message::announce::Offer;
 use tally_protocol::message::customer::CustomerReply;
-use tally_protocol::message::work::{
-    Batch, Grant, Leased, Pull, PullReply, Report, WorkReply, WorkRequest,
-};
+use tally_protocol::message::work::{Grant, Leased, Pull, PullReply, WorkReply, WorkRequest};
 use tally_protocol::offer_gate::OfferGate;
 use tally_protocol::signed::{Signed, Verified};
 use tally_protocol::terminal::{
@@ -343,27 +341,13 @@ impl TerminalNode {
             let readable = large.map(|result| (self.peer, result.output.id));
             stage.readable.extend(readable);
         }
-        let reports = !out.results.is_empty() || !out.grants.is_empty();
-        let report = reports.then(|| {
-            let batch = Batch::of(&out.results, out.to, now);
-            let batch = stage
-                .signatures
-                .sign(batch, &stage.network, &self.setup.key);
-            Report {
-                batch: batch.signed().clone(),
-                results: out.results,
-                grants: out.grants,
-            }
+        let question = out.question;
+        let profile = stage.profile.clone();
+        let mut pull = out.into_pull(now, (profile, MEMORY_BYTES), |batch| {
+            let key = &self.setup.key;
+            let batch = stage.signatures.sign(batch, &stage.network, key);
+            batch.signed().clone()
         });
-        let mut pull = Pull {
-            want: out.want,
-            profile: stage.profile.clone(),
-            memory_bytes: MEMORY_BYTES,
-            renew: out.renew,
-            abandoned: out.abandoned,
-            report,
-            share: out.share,
-        };
         let me = me(&self.setup, (self.peer, self.id), stage, &[]);
         if let Some(how) = self.conduct.pull(&mut pull, &me, &mut self.chance) {
             let by = self.peer;
@@ -373,7 +357,7 @@ impl TerminalNode {
         let body = Body::WorkAsked(WorkRequest::Pull(Box::new(pull)));
         let ask = stage.ask(self.peer, to, body);
         if let Some(up) = &mut self.up {
-            up.asks.insert(ask, Asked::Pull(to, out.question));
+            up.asks.insert(ask, Asked::Pull(to, question));
         }
     }
 

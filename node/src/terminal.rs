@@ -15,9 +15,7 @@ use tally_protocol::coordinator::Question;
 use tally_protocol::id::{BlobId, GrantId, NetworkId, NodeId, TaskId};
 use tally_protocol::message::Refusal;
 use tally_protocol::message::announce::Offer;
-use tally_protocol::message::work::{
-    Batch, Leased, Pull, PullReply, Report as WorkReport, WorkReply, WorkRequest,
-};
+use tally_protocol::message::work::{Leased, PullReply, WorkReply, WorkRequest};
 use tally_protocol::signed::Verified;
 use tally_protocol::terminal::{
     Answer, Effect, Input, Job, PullOut, Run, Terminal, TerminalConfig,
@@ -291,25 +289,9 @@ impl Shell {
             (key.clone(), network.clone(), peers.clone(), mailbox.clone());
         let (profile, memory_bytes) = (profile.clone(), *memory_bytes);
         tokio::spawn(async move {
-            let reports = !out.results.is_empty() || !out.grants.is_empty();
-            let report = reports.then(|| {
-                let batch = Batch::of(&out.results, to, clock::now());
-                let batch = Verified::sign(batch, &network, &key).signed().clone();
-                WorkReport {
-                    batch,
-                    results: out.results,
-                    grants: out.grants,
-                }
+            let pull = out.into_pull(clock::now(), (profile, memory_bytes), |batch| {
+                Verified::sign(batch, &network, &key).signed().clone()
             });
-            let pull = Pull {
-                want: out.want,
-                profile,
-                memory_bytes,
-                renew: out.renew,
-                abandoned: out.abandoned,
-                report,
-                share: out.share,
-            };
             let result = match peers.ask_work(to, WorkRequest::Pull(Box::new(pull))).await {
                 Ok(WorkReply::Pulled(reply)) => checked(*reply, &network).ok_or(None),
                 Ok(WorkReply::Refused(refusal)) => {
@@ -451,25 +433,16 @@ impl Shell {
 }
 
 /// Checks the signature of a new grant and that the inline inputs have the length it says.
-fn checked(reply: PullReply, network: &NetworkId) -> Option<Box<Pulled>> {
-    let PullReply {
-        leased,
-        verdicts,
-        ended,
-        unknown,
-        retry_millis,
-        peers,
-    } = reply;
+fn checked(mut reply: PullReply, network: &NetworkId) -> Option<Box<Pulled>> {
+    let leased = reply.leased.take();
+    let peers = std::mem::take(&mut reply.peers);
     let grant = match &leased {
         Some(leased) => Some(leased.grant.clone().verify(network).ok()?),
         None => None,
     };
     let answer = Answer {
         grant,
-        verdicts,
-        ended,
-        unknown,
-        retry_millis,
+        ..Answer::from(reply)
     };
     Some(Box::new(Pulled {
         answer,

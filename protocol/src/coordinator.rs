@@ -44,7 +44,7 @@ use crate::message::Refusal;
 use crate::message::announce::Offer;
 use crate::message::blob::BlobGrant;
 use crate::message::customer::TaskStatus;
-use crate::message::work::{Grant, Pull, ResultVerdict, VerifiedReport};
+use crate::message::work::{Grant, Leased, Pull, PullReply, ResultVerdict, VerifiedReport};
 use crate::signed::{Signed, Verified, VerifyError};
 use crate::task::split::UnitTable;
 use crate::task::{BlobRef, Task};
@@ -262,6 +262,21 @@ pub struct Pulled {
     pub retry_millis: u64,
     /// See [`crate::message::work::PullReply::peers`].
     pub peers: Vec<String>,
+}
+
+impl Pulled {
+    /// Makes the message. `sign` signs the new leases, or fails to, and then there are none.
+    #[must_use]
+    pub fn into_reply(self, sign: impl FnOnce(NewLeases) -> Option<Leased>) -> PullReply {
+        PullReply {
+            leased: self.leased.and_then(sign),
+            verdicts: self.verdicts,
+            ended: self.ended,
+            unknown: self.unknown,
+            retry_millis: self.retry_millis,
+            peers: self.peers,
+        }
+    }
 }
 
 /// New leases to be signed.

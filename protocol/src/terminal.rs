@@ -28,8 +28,10 @@ use crate::coordinator::Question;
 use crate::id::{BlobId, GrantId, NodeId, TaskId};
 use crate::message::Refusal;
 use crate::message::announce::Offer;
-use crate::message::work::{Abandoned, Grant, PullReply, RENEWALS_MAX, ResultVerdict, UnitResult};
-use crate::signed::Verified;
+use crate::message::work::{
+    Abandoned, Batch, Grant, Pull, PullReply, RENEWALS_MAX, Report, ResultVerdict, UnitResult,
+};
+use crate::signed::{Signed, Verified};
 use crate::task::BlobRef;
 use crate::time::Timestamp;
 use crate::unit::{Fault, Outcome, ProfileId};
@@ -199,9 +201,36 @@ pub struct PullOut {
     /// What was computed, to be signed as one batch.
     pub results: Vec<UnitResult>,
     /// Grants that the coordinator wants to see, as it signed them.
-    pub grants: Vec<crate::signed::Signed<Grant>>,
+    pub grants: Vec<Signed<Grant>>,
     /// See [`Input::Shared`].
     pub share: Vec<String>,
+}
+
+impl PullOut {
+    /// Makes the message, with a report if there is something to tell or to show. `sign` signs its batch.
+    #[must_use]
+    pub fn into_pull(
+        self,
+        now: Timestamp,
+        (profile, memory_bytes): (ProfileId, u64),
+        sign: impl FnOnce(Batch) -> Signed<Batch>,
+    ) -> Pull {
+        let reports = !self.results.is_empty() || !self.grants.is_empty();
+        let report = reports.then(|| Report {
+            batch: sign(Batch::of(&self.results, self.to, now)),
+            results: self.results,
+            grants: self.grants,
+        });
+        Pull {
+            want: self.want,
+            profile,
+            memory_bytes,
+            renew: self.renew,
+            abandoned: self.abandoned,
+            report,
+            share: self.share,
+        }
+    }
 }
 
 /// What a terminal has done since its start.

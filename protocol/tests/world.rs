@@ -13,7 +13,7 @@ use tally_protocol::coordinator::{self, Coordinator, CoordinatorConfig, Customer
 use tally_protocol::coordinator::{Question, Row};
 use tally_protocol::entry::{Ending, Event};
 use tally_protocol::id::{GrantId, NetworkId, NodeId, TaskId};
-use tally_protocol::message::work::{Batch, Grant, Pull, Report};
+use tally_protocol::message::work::Grant;
 use tally_protocol::signed::Verified;
 use tally_protocol::task::split::UnitTable;
 use tally_protocol::task::{BlobRef, Merge, OnFailure, Quorum, Split, Task};
@@ -472,31 +472,18 @@ impl World {
     fn pulled(&mut self, index: usize, pull: PullOut) {
         let key = &self.members[index].key;
         let (from, me) = (node(key), node(&self.key));
-        let reports = !pull.results.is_empty() || !pull.grants.is_empty();
-        let report = reports.then(|| {
-            let batch = Batch::of(&pull.results, me, self.now);
-            let batch = Verified::sign(batch, &network(), key).signed().clone();
-            let report = Report {
-                batch,
-                results: pull.results,
-                grants: pull.grants,
-            };
+        let asked = pull.question;
+        let mut pull = pull.into_pull(self.now, (profile(), 1 << 30), |batch| {
+            Verified::sign(batch, &network(), key).signed().clone()
+        });
+        let report = pull.report.take().map(|report| {
             report
                 .verify(&network(), me, from)
                 .expect("an honest report")
         });
         self.asked += 1;
         let question = Question(self.asked);
-        self.questions.insert(question, (index, pull.question));
-        let pull = Pull {
-            want: pull.want,
-            profile: profile(),
-            memory_bytes: 1 << 30,
-            renew: pull.renew,
-            abandoned: pull.abandoned,
-            report: None,
-            share: pull.share,
-        };
+        self.questions.insert(question, (index, asked));
         let missing = BTreeSet::new();
         self.coordinate(coordinator::Input::Pulled {
             question,

@@ -6,7 +6,7 @@ use tally_protocol::id::NodeId;
 use tally_protocol::message::Refusal;
 use tally_protocol::message::announce::Offer;
 use tally_protocol::message::customer::CustomerReply;
-use tally_protocol::message::work::{Leased, PullReply, WorkReply, WorkRequest};
+use tally_protocol::message::work::{Leased, WorkReply, WorkRequest};
 use tally_protocol::signed::Signed;
 
 use super::{Asker, CoordinatorNode};
@@ -77,30 +77,14 @@ impl CoordinatorNode {
 
     fn answer_pull(&mut self, stage: &mut Stage, asker: Asker, pulled: Pulled) {
         let (to, ask) = (asker.peer, asker.ask);
-        let Pulled {
-            leased,
-            verdicts,
-            ended,
-            unknown,
-            retry_millis,
-            peers,
-        } = pulled;
-        let leased = leased.map(|new| self.sign(stage, to, new));
-        for grant in &ended {
+        let mut reply = pulled.into_reply(|new| Some(self.sign(stage, to, new)));
+        for grant in &reply.ended {
             stage.note(&Happening::LeaseEnded {
                 by: self.peer,
                 of: to,
                 grant: *grant,
             });
         }
-        let mut reply = PullReply {
-            leased,
-            verdicts,
-            ended,
-            unknown,
-            retry_millis,
-            peers,
-        };
         let me = Me {
             peer: self.peer,
             id: self.id,

@@ -5,11 +5,11 @@
 
 use std::collections::BTreeSet;
 
-use tally_protocol::coordinator::{Answer as RoleAnswer, Effect, Input, NewLeases, Pulled};
+use tally_protocol::coordinator::{Answer as RoleAnswer, Effect, Input, NewLeases};
 use tally_protocol::id::{GrantId, NodeId, TaskId};
 use tally_protocol::message::Refusal;
 use tally_protocol::message::blob::BlobRange;
-use tally_protocol::message::work::{Grant, Leased, Pull, PullReply, WorkReply};
+use tally_protocol::message::work::{Grant, Leased, Pull, WorkReply};
 use tally_protocol::signed::Verified;
 use tally_protocol::task::BlobRef;
 use tally_protocol::time::Timestamp;
@@ -128,15 +128,7 @@ impl Shell {
         };
         let parts = self.parts.clone();
         spawn_blocking(move || {
-            let Pulled {
-                leased,
-                verdicts,
-                ended,
-                unknown,
-                retry_millis,
-                peers,
-            } = pulled;
-            let leased = leased.and_then(|new| match sign(new, &parts) {
+            let pulled = pulled.into_reply(|new| match sign(new, &parts) {
                 Ok(leased) => Some(leased),
                 Err(error) => {
                     tracing::error!("cannot read inputs: {}", chain(&error));
@@ -144,14 +136,7 @@ impl Shell {
                 }
             });
             fault::pass(Point::GrantSigned);
-            reply.send(WorkReply::Pulled(Box::new(PullReply {
-                leased,
-                verdicts,
-                ended,
-                unknown,
-                retry_millis,
-                peers,
-            })));
+            reply.send(WorkReply::Pulled(Box::new(pulled)));
             fault::pass(Point::PullAnswered);
         });
     }
