@@ -275,6 +275,8 @@ impl Pulled {
             unknown: self.unknown,
             retry_millis: self.retry_millis,
             peers: self.peers,
+            receipts: Vec::new(),
+            unpaid: Vec::new(),
         }
     }
 }

@@ -209,7 +209,9 @@ impl Customer {
             CustomerReply::Refused(Refusal::Busy) => self.pause(now),
             CustomerReply::Refused(refusal) => self.end(Ending::Refused(refusal), out),
             // An answer to another question than was asked: as good as none.
-            CustomerReply::Status(_) | CustomerReply::Tasks(_) => self.pause(now),
+            CustomerReply::Status(_) | CustomerReply::Tasks(_) | CustomerReply::Terms(_) => {
+                self.pause(now)
+            }
         }
     }
 

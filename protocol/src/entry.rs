@@ -4,8 +4,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Hash, NodeId, TaskId};
-
+use crate::account::Money;
+use crate::books::Posting;
+use crate::certificate::DeviceCertificate;
+use crate::id::{Hash, NodeId, ReceiptId, TaskId};
+use crate::message::work::Batch;
+use crate::rate_card::RateCard;
+use crate::receipt::Receipt;
 use crate::signed::Signed;
 use crate::task::{BlobRef, Task};
 use crate::time::Timestamp;
@@ -23,6 +28,8 @@ pub struct Entry {
     pub at: Timestamp,
     /// What happened.
     pub event: Event,
+    /// What that did to the books, by the rules of [`crate::posting`].
+    pub posting: Option<Posting>,
 }
 
 /// What an entry says.
@@ -54,6 +61,94 @@ pub enum Event {
         /// How.
         ending: Ending,
     },
+    /// Nothing more will be paid for a task: what is left of its hold is free.
+    TaskSettled {
+        /// The task.
+        task: TaskId,
+    },
+    /// The coordinator published a rate card.
+    RateCardPublished {
+        /// The card.
+        card: Signed<RateCard>,
+    },
+    /// A device has shown that it belongs to an owner; from here on it earns for it.
+    DeviceCertified {
+        /// As the owner signed it.
+        certificate: Signed<DeviceCertificate>,
+    },
+    /// A receipt was issued.
+    Receipted {
+        /// As the coordinator signed it.
+        receipt: Signed<Receipt>,
+        /// The batches of which it pays results, as the device signed them.
+        batches: Vec<Signed<Batch>>,
+    },
+    /// Money came in.
+    Deposited {
+        /// For whom.
+        to: Fund,
+        /// How much.
+        money: Money,
+        /// What the payment is called outside.
+        reference: String,
+    },
+    /// Money went out.
+    PaidOut {
+        /// To whom.
+        to: Payee,
+        /// How much.
+        money: Money,
+        /// What the payment is called outside.
+        reference: String,
+    },
+    /// A customer got money back.
+    Refunded {
+        /// Who.
+        customer: NodeId,
+        /// How much.
+        money: Money,
+        /// What the refund is called.
+        reference: String,
+    },
+    /// A receipt was taken back.
+    ClawedBack {
+        /// Which.
+        receipt: ReceiptId,
+        /// Why.
+        reason: String,
+    },
+    /// Points left escrow.
+    Released,
+    /// Points expired under the rates of this version of the card.
+    Expired {
+        /// The version.
+        card: u32,
+    },
+}
+
+/// The longest outside reference, and the longest reason, in bytes.
+pub const REFERENCE_BYTES_MAX: usize = 140;
+
+/// What a deposit is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fund {
+    /// For the tasks of a customer.
+    Customer(NodeId),
+    /// For points that no customer pays.
+    Subsidy,
+}
+
+/// Who is paid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Payee {
+    /// A customer gets back what is not used.
+    Customer(NodeId),
+    /// An owner gets money for points.
+    Owner(NodeId),
+    /// The coordinator takes what it has earned.
+    Operator,
 }
 
 /// A unit whose result is agreed.
@@ -65,6 +160,10 @@ pub struct ValidatedUnit {
     pub outcome: Outcome,
     /// What it used.
     pub fuel: u64,
+    /// Length of its input in bytes.
+    pub input_bytes: u64,
+    /// Core pixels of its tile; 0 if it is none.
+    pub pixels: u64,
     /// What it wrote.
     pub output: BlobRef,
     /// Devices that reported this.

@@ -106,6 +106,19 @@ define_id!(
 );
 
 define_id!(
+    /// A rate card: SHA-256 of the signed statement.
+    RateCardId, 32, "a rate card id (64 hex digits)", hex, parse_hex
+);
+define_id!(
+    /// A receipt: SHA-256 of the signed statement.
+    ReceiptId, 32, "a receipt id (64 hex digits)", hex, parse_hex
+);
+define_id!(
+    /// A posting of the books, and the hold that it may make: derived from what it is posted for.
+    PostingId, 16, "a posting id (32 hex digits)", hex, parse_hex
+);
+
+define_id!(
     /// A SHA-256 hash in a Merkle tree.
     Hash, 32, "a hash (64 hex digits)", hex, parse_hex
 );
@@ -143,7 +156,9 @@ macro_rules! short_hex {
         }
     )*};
 }
-short_hex!(TaskId, BlobId, GrantId, Hash);
+short_hex!(
+    TaskId, BlobId, GrantId, RateCardId, ReceiptId, PostingId, Hash
+);
 
 impl BlobId {
     /// Returns the id of `content`.

@@ -5,10 +5,15 @@
 //! 1. [`id`], [`time`], [`points`], [`unit`](mod@unit): the words. [`codec`] and [`signed`]: how they are written and signed.
 //! 2. [`task`]: what a customer asks for, how it is cut and put together.
 //! 3. [`message`]: what nodes say to each other. [`entry`] and [`merkle`]: what stays for ever.
-//! 4. [`coordinator`], [`terminal`], [`customer`]: the roles, as state machines. Each takes one input at a time with
+//! 4. [`rate_card`], [`receipt`], [`certificate`]: what work is worth, and to whom. [`account`], [`books`], [`posting`]:
+//!    what that does to the books.
+//! 5. [`coordinator`], [`terminal`], [`customer`]: the roles, as state machines. Each takes one input at a time with
 //!    the time of day and answers with effects; a shell (the node, or the simulator) carries them out.
 #![forbid(unsafe_code)]
 
+pub mod account;
+pub mod books;
+pub mod certificate;
 pub mod codec;
 pub mod coordinator;
 pub mod customer;
@@ -18,6 +23,9 @@ pub mod merkle;
 pub mod message;
 pub mod offer_gate;
 pub mod points;
+pub mod posting;
+pub mod rate_card;
+pub mod receipt;
 pub mod signed;
 pub mod task;
 pub mod terminal;

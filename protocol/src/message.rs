@@ -13,6 +13,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::account::Money;
+
 /// The version of all message formats. A node of another version is refused with both numbers.
 pub const PROTOCOL_VERSION: u16 = 1;
 
@@ -38,6 +40,15 @@ pub enum Refusal {
     UnknownBlob,
     /// The task breaks a bound; the text names it.
     InvalidTask(String),
+    /// The customer has not the funds that the task may cost.
+    InsufficientFunds {
+        /// The highest price of the task.
+        needed: Money,
+        /// What the customer can spend.
+        available: Money,
+    },
+    /// The task names a rate card that is not the one in force.
+    OtherRateCard,
     /// A bound of this node is reached: ask again later.
     Busy,
 }
@@ -56,6 +67,8 @@ impl Refusal {
             Self::UnknownTask => "unknown_task",
             Self::UnknownBlob => "unknown_blob",
             Self::InvalidTask(_) => "invalid_task",
+            Self::InsufficientFunds { .. } => "insufficient_funds",
+            Self::OtherRateCard => "other_rate_card",
             Self::Busy => "busy",
         }
     }
@@ -73,6 +86,11 @@ impl fmt::Display for Refusal {
             Self::UnknownTask => "the node does not know this task",
             Self::UnknownBlob => "the node does not have this content",
             Self::InvalidTask(reason) => reason,
+            Self::InsufficientFunds { needed, available } => {
+                let text = format!("up to {needed} are needed, {available} are there to be spent");
+                return f.pad(&text);
+            }
+            Self::OtherRateCard => "the coordinator has another rate card by now",
             Self::Busy => "the node is at a limit, try again later",
         })
     }

@@ -14,7 +14,7 @@ pub mod tiles;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{BlobId, NodeId, TaskId};
+use crate::id::{BlobId, NodeId, RateCardId, TaskId};
 use crate::signed::{Statement, Verified};
 use crate::time::Timestamp;
 use crate::unit::Limits;
@@ -29,6 +29,9 @@ pub const ARGS_BYTES_MAX: usize = 16 << 10;
 pub const QUORUM_TOTAL_MAX: u8 = 64;
 /// The longest name of a task, in bytes.
 pub const NAME_BYTES_MAX: usize = 100;
+
+/// The longest time that a task may take: 90 days, in milliseconds.
+pub const DEADLINE_MILLIS_MAX: u64 = 90 * 86_400_000;
 
 /// Content with its length, so that a reader knows what it will get before it asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -81,6 +84,12 @@ pub struct Task {
     pub edit: Option<Edit>,
     /// What happens to the task when a unit cannot be had.
     pub on_failure: OnFailure,
+    /// The rate card by which its units are paid.
+    pub rate_card: RateCardId,
+    /// The most that the customer pays, in minor units of the card's currency.
+    pub max_price: u64,
+    /// How long after it was accepted it must have ended, in milliseconds.
+    pub deadline_millis: u64,
 }
 
 impl Statement for Task {
@@ -224,6 +233,10 @@ impl Task {
                 format!("{} ms", self.lease_millis),
                 "1 second to 1 day",
             ));
+        }
+        if !(1_000..=DEADLINE_MILLIS_MAX).contains(&self.deadline_millis) {
+            let value = format!("{} ms", self.deadline_millis);
+            return Err(bounds("deadline", value, "1 second to 90 days"));
         }
         self.check_split()?;
         match (self.split, self.merge) {

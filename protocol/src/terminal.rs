@@ -229,6 +229,8 @@ impl PullOut {
             abandoned: self.abandoned,
             report,
             share: self.share,
+            certificate: None,
+            kept: Vec::new(),
         }
     }
 }

@@ -279,6 +279,7 @@ impl Coordinator {
             profile: self.config.profile.clone(),
             input: *packed,
             units: leased.collect(),
+            rate_card: task.rate_card,
             issued: now,
             deadline: now + lease,
         };

@@ -631,6 +631,8 @@ impl Units {
             unit,
             outcome,
             fuel,
+            input_bytes: 0,
+            pixels: 0,
             output,
             agreed,
             outvoted,

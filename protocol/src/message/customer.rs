@@ -8,8 +8,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::account::Money;
 use crate::id::{NodeId, TaskId};
 use crate::message::Refusal;
+use crate::points::Points;
+use crate::rate_card::RateCard;
 use crate::signed::Signed;
 use crate::task::{BlobRef, Task};
 use crate::time::Timestamp;
@@ -38,6 +41,8 @@ pub enum CustomerRequest {
     List,
     /// Stop it.
     Cancel(TaskId),
+    /// What does work cost here, and what funds have I?
+    Terms,
 }
 
 /// The answers.
@@ -48,8 +53,32 @@ pub enum CustomerReply {
     Status(Box<TaskStatus>),
     /// To list, newest first.
     Tasks(Vec<TaskSummary>),
+    /// To terms.
+    Terms(Box<Terms>),
     /// No.
     Refused(Refusal),
+}
+
+/// What work costs, and what the asker has to pay it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// The rate card for tasks that are submitted now.
+    pub rate_card: Signed<RateCard>,
+    /// What the customer can spend, in the currency of the card.
+    pub available: Money,
+    /// What is held for tasks.
+    pub held: Money,
+}
+
+/// What a task costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskCost {
+    /// Points of all results that were paid.
+    pub points: Points,
+    /// What the customer has paid for them.
+    pub paid: Money,
+    /// What is still held; nothing once the task is settled.
+    pub held: Money,
 }
 
 /// One line of a list.
@@ -86,6 +115,8 @@ pub struct TaskStatus {
     pub failed_count: u32,
     /// Fuel of the agreed result of every done unit.
     pub fuel: u64,
+    /// What it costs.
+    pub cost: TaskCost,
     /// Who did what; of more than [`DEVICES_TOLD_MAX`] devices those that were outvoted, then those that did most.
     pub devices: BTreeMap<NodeId, DeviceTally>,
     /// Why nothing moves, if so.

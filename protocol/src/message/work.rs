@@ -12,12 +12,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::certificate::DeviceCertificate;
 use crate::codec;
-use crate::id::{GrantId, Hash, NetworkId, NodeId, TaskId};
+use crate::id::{GrantId, Hash, NetworkId, NodeId, RateCardId, ReceiptId, TaskId};
 use crate::merkle;
 use crate::message::Refusal;
 use crate::message::announce::RoleStatement;
 use crate::message::blob::BlobGrant;
+use crate::rate_card::RateCard;
+use crate::receipt::Receipt;
 use crate::signed::{SignatureClaim, Signed, Statement, Verified};
 use crate::task::BlobRef;
 use crate::time::Timestamp;
@@ -35,6 +38,12 @@ pub const WORK_BYTES_MAX: usize = 2 << 20;
 pub const RENEWALS_MAX: usize = 1_024;
 /// The most grants shown in one report: each has up to 128 KiB.
 pub const SHOWN_MAX: usize = 8;
+/// The most receipts in one answer, and acknowledged in one pull.
+pub const RECEIPTS_MAX: usize = 64;
+/// The most bytes of all receipts in one answer: a full one has less than 20 KiB.
+pub const RECEIPTS_BYTES_MAX: usize = 256 << 10;
+/// The most unpaid results in one answer.
+pub const UNPAID_MAX: usize = 1_024;
 
 /// What is asked in this conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +89,10 @@ pub struct Pull {
     /// Where other terminals may reach it, if its owner lets them: at most
     /// [`crate::message::announce::ADDRESSES_MAX`] multiaddresses.
     pub share: Vec<String>,
+    /// Whose the device is; its own if nobody has certified it.
+    pub certificate: Option<Signed<DeviceCertificate>>,
+    /// Receipts that it has kept, at most [`RECEIPTS_MAX`]: they are not sent again.
+    pub kept: Vec<ReceiptId>,
 }
 
 /// A unit that a terminal gives back.
@@ -264,6 +277,8 @@ pub struct Grant {
     pub input: BlobRef,
     /// The leased units.
     pub units: Vec<LeasedUnit>,
+    /// The rate card by which results are paid.
+    pub rate_card: RateCardId,
     /// When it was made.
     pub issued: Timestamp,
     /// When the leases end unless they are renewed.
@@ -306,6 +321,34 @@ pub struct PullReply {
     pub retry_millis: u64,
     /// Other terminals on the same task that let themselves be reached: multiaddresses with peer id.
     pub peers: Vec<String>,
+    /// Receipts for this device that it has not said it keeps: at most [`RECEIPTS_MAX`], of at most
+    /// [`RECEIPTS_BYTES_MAX`] together.
+    pub receipts: Vec<Signed<Receipt>>,
+    /// Counted results that are not paid: at most [`UNPAID_MAX`].
+    pub unpaid: Vec<Unpaid>,
+}
+
+/// A counted result for which no receipt will come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unpaid {
+    /// The task.
+    pub task: TaskId,
+    /// The unit.
+    pub unit: u32,
+    /// Why.
+    pub reason: UnpaidReason,
+}
+
+/// Why a counted result is not paid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnpaidReason {
+    /// A quorum agreed on something else.
+    Outvoted,
+    /// No quorum came about.
+    NoQuorum,
+    /// The task ended before a quorum came about.
+    TaskEnded,
 }
 
 /// New leases with what is needed to run them.
@@ -318,6 +361,8 @@ pub struct Leased {
     pub inputs: Option<Vec<u8>>,
     /// The right to read the program and, where inputs are not inline, the input.
     pub read: Signed<BlobGrant>,
+    /// The rate card that the grant names.
+    pub rate_card: Signed<RateCard>,
 }
 
 /// What became of a reported result.

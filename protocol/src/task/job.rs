@@ -3,6 +3,8 @@
 //! ```toml
 //! [job]
 //! name = "count the words of a book"
+//! max_price = "2.50 EUR"        # without it: a multiple of the estimate
+//! deadline_hours = 24           # without it: a week
 //! [program]
 //! builtin = "wordcount"         # or file = "my-program.wasm"
 //! args = []
@@ -25,7 +27,8 @@ use serde::{Deserialize, Deserializer, de};
 use super::{
     BlobRef, Edit, LineSplit, Merge, OnFailure, Quorum, Split, Task, TaskError, TileSplit,
 };
-use crate::id::NodeId;
+use crate::account::Money;
+use crate::id::{NodeId, RateCardId};
 use crate::time::Timestamp;
 use crate::unit::Limits;
 
@@ -56,6 +59,14 @@ pub struct Job {
 #[serde(deny_unknown_fields)]
 struct Head {
     name: String,
+    max_price: Option<Money>,
+    #[serde(default = "default_deadline_hours")]
+    deadline_hours: u64,
+}
+
+/// A week.
+const fn default_deadline_hours() -> u64 {
+    7 * 24
 }
 
 /// A program and its arguments.
@@ -251,6 +262,15 @@ pub struct Contents {
     pub edit: Option<BlobRef>,
 }
 
+/// What the customer agrees to pay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Payment {
+    /// The rate card of the coordinator.
+    pub rate_card: RateCardId,
+    /// The most that the task may cost, in minor units of the card's currency.
+    pub max_price: u64,
+}
+
 impl FromStr for Job {
     type Err = JobError;
 
@@ -300,6 +320,12 @@ impl Job {
         &self.job.name
     }
 
+    /// Returns the most that the job may cost, if it says so.
+    #[must_use]
+    pub const fn max_price(&self) -> Option<Money> {
+        self.job.max_price
+    }
+
     /// Returns the task that `customer` asks for with this job.
     ///
     /// # Errors
@@ -309,6 +335,7 @@ impl Job {
         customer: NodeId,
         created: Timestamp,
         contents: Contents,
+        payment: Payment,
     ) -> Result<Task, JobError> {
         let edit = self
             .edit
@@ -337,6 +364,9 @@ impl Job {
             merge: self.merge.how,
             edit,
             on_failure: self.failure.units,
+            rate_card: payment.rate_card,
+            max_price: payment.max_price,
+            deadline_millis: self.job.deadline_hours.saturating_mul(3_600_000),
         };
         task.check()?;
         Ok(task)
@@ -410,6 +440,10 @@ mod tests {
             NodeId::from_bytes([1; 32]),
             Timestamp::from_millis(5),
             contents(),
+            Payment {
+                rate_card: RateCardId::from_bytes([3; 32]),
+                max_price: 500,
+            },
         )
     }
 

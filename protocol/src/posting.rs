@@ -1,0 +1,362 @@
+//! The posting rules: what each event does to the books. Pure, one function an event.
+//!
+//! | event | transfers |
+//! |---|---|
+//! | deposit, subsidy | money: outside -> customer, or subsidy |
+//! | withdrawal | money: customer -> outside |
+//! | task accepted | money: a hold, customer -> held for the task |
+//! | receipt | points: issued -> spendable and escrow; money: a part of the hold, held -> revenue and reserve |
+//! | receipt for known answers | the same points; money: subsidy -> reserve |
+//! | task settled | money: what is left of the hold is free, or has expired |
+//! | release | points: escrow -> spendable |
+//! | expiry | points: spendable -> expired; money: reserve -> revenue |
+//! | payout | points: spendable -> redeemed; money: reserve -> credit -> outside |
+//! | refund | money: revenue -> customer |
+//! | clawback | points: escrow and spendable -> issued; money: reserve and revenue -> customer |
+//!
+//! Points are funded: with each receipt the reserve gets at least what the points that it issues have behind them, and it
+//! loses at most that when they go. So the reserve is never less than all points that can be spent, at their cards'
+//! reserve. Amounts are rounded once for a whole task, up, not once for each receipt.
+
+#![warn(clippy::arithmetic_side_effects, clippy::float_arithmetic)]
+
+use sha2::{Digest, Sha256};
+
+use crate::account::{Account, Commodity, Lot, Money};
+use crate::books::{Books, Hold, Posting, Step, Transfer};
+use crate::id::{NodeId, PostingId, ReceiptId, TaskId};
+use crate::points::Points;
+use crate::rate_card::{RateCard, Rates};
+use crate::receipt::{Receipt, Validation};
+use crate::time::Timestamp;
+
+/// Returns the id of a posting that `kind` of event makes of `subject`: the first bytes of SHA-256 over both.
+#[must_use]
+pub fn posting_id(kind: &str, subject: &[u8]) -> PostingId {
+    let hash: [u8; 32] = Sha256::new()
+        .chain_update(kind)
+        .chain_update([0])
+        .chain_update(subject)
+        .finalize()
+        .into();
+    let mut id = [0; 16];
+    id.copy_from_slice(&hash[..16]);
+    PostingId::from_bytes(id)
+}
+
+/// Returns the name of the hold for a task, which is the posting that makes it.
+#[must_use]
+pub fn hold_of(task: TaskId) -> PostingId {
+    posting_id("task", task.as_bytes())
+}
+
+const fn moved(from: Account, to: Account, commodity: Commodity, amount: u64) -> Transfer {
+    let step = Step::Move;
+    Transfer {
+        from,
+        to,
+        commodity,
+        amount,
+        step,
+    }
+}
+
+/// Keeps the transfers that transfer something; none if there are none.
+fn posting(id: PostingId, transfers: impl IntoIterator<Item = Transfer>) -> Option<Posting> {
+    let transfers: Vec<Transfer> = transfers
+        .into_iter()
+        .filter(|transfer| transfer.amount > 0)
+        .collect();
+    (!transfers.is_empty()).then_some(Posting { id, transfers })
+}
+
+/// Money comes in from outside, for a customer or for the subsidy account. The outside reference names it: the same
+/// payment is never posted twice.
+#[must_use]
+pub fn deposit(to: Account, money: Money, reference: &str) -> Option<Posting> {
+    let commodity = Commodity::Money(money.currency);
+    let id = posting_id("deposit", reference.as_bytes());
+    posting(id, [moved(Account::Outside, to, commodity, money.minor)])
+}
+
+/// Money goes back to outside, from a customer or from the revenue.
+#[must_use]
+pub fn withdrawal(from: Account, money: Money, reference: &str) -> Option<Posting> {
+    let commodity = Commodity::Money(money.currency);
+    let id = posting_id("payout", reference.as_bytes());
+    posting(id, [moved(from, Account::Outside, commodity, money.minor)])
+}
+
+/// A task is accepted: its highest price is held until its deadline. None if it costs nothing.
+#[must_use]
+pub fn acceptance(
+    task: TaskId,
+    customer: NodeId,
+    max_price: Money,
+    until: Timestamp,
+) -> Option<Posting> {
+    let hold = Transfer {
+        from: Account::Customer(customer),
+        to: Account::Held(task),
+        commodity: Commodity::Money(max_price.currency),
+        amount: max_price.minor,
+        step: Step::Hold { until },
+    };
+    posting(hold_of(task), [hold])
+}
+
+/// What a task has cost so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Cost {
+    /// Points of all receipts that the customer pays.
+    pub points: Points,
+    /// What the customer has paid for them, in minor units.
+    pub price: u64,
+    /// What of that is in the reserve, in minor units.
+    pub reserve: u64,
+}
+
+impl Cost {
+    /// Returns the cost with `points` more; none if it does not fit.
+    #[must_use]
+    pub fn with(self, points: Points, rates: &Rates) -> Option<Self> {
+        let points = self.points.checked_add(points)?;
+        // Rounding up both may make the reserve one unit dearer than the price; the price decides.
+        let price = rates.price.of(points)?;
+        let reserve = rates.reserve.of(points)?.min(price);
+        Some(Self {
+            points,
+            price,
+            reserve,
+        })
+    }
+}
+
+/// A receipt is issued. `cost` is that of its task before and after it, without meaning for known answers. None if the
+/// amounts do not fit.
+#[must_use]
+pub fn receipt(
+    (id, receipt): (ReceiptId, &Receipt),
+    (customer, card): (NodeId, &RateCard),
+    (before, after): (Cost, Cost),
+) -> Option<Posting> {
+    let rates = &card.rates;
+    let escrowed = rates.escrowed(receipt.points).as_micro();
+    let free = receipt.points.as_micro().checked_sub(escrowed)?;
+    let (since, released) = rates.spendable_since(receipt.done_at);
+    let lot = |since| Lot {
+        holder: receipt.holder,
+        since,
+        card: card.version,
+    };
+    let issue = |to, amount| moved(Account::Issued, to, Commodity::Points, amount);
+    let mut transfers = vec![
+        issue(Account::Spendable(lot(since)), free),
+        issue(Account::Escrow(lot(released)), escrowed),
+    ];
+    let money = Commodity::Money(rates.currency);
+    match receipt.validation {
+        Validation::Quorum(_) => {
+            let (task, held) = (receipt.task, Account::Held(receipt.task));
+            let price = after.price.checked_sub(before.price)?;
+            let reserve = after.reserve.checked_sub(before.reserve)?.min(price);
+            transfers.push(Transfer {
+                from: Account::Customer(customer),
+                to: held,
+                commodity: money,
+                amount: price,
+                step: Step::Post(hold_of(task)),
+            });
+            transfers.push(moved(held, Account::Reserve, money, reserve));
+            transfers.push(moved(
+                held,
+                Account::Revenue,
+                money,
+                price.checked_sub(reserve)?,
+            ));
+        }
+        Validation::KnownAnswer => {
+            let reserve = rates.reserve.of(receipt.points)?;
+            transfers.push(moved(Account::Subsidy, Account::Reserve, money, reserve));
+        }
+    }
+    posting(posting_id("receipt", id.as_bytes()), transfers)
+}
+
+/// A task is settled: nothing of its hold is needed any more, or its time is over.
+#[must_use]
+pub fn settlement(task: TaskId, hold: &Hold, now: Timestamp) -> Option<Posting> {
+    let id = hold_of(task);
+    let step = if hold.until <= now {
+        Step::Expire(id)
+    } else {
+        Step::Void(id)
+    };
+    let Hold {
+        from,
+        to,
+        commodity,
+        left: amount,
+        ..
+    } = *hold;
+    posting(
+        posting_id("settled", task.as_bytes()),
+        [Transfer {
+            from,
+            to,
+            commodity,
+            amount,
+            step,
+        }],
+    )
+}
+
+/// Lots leave escrow because their time has come.
+#[must_use]
+pub fn release(lots: &[(Lot, Points)]) -> Option<Posting> {
+    let release = |(lot, points): &(Lot, Points)| {
+        moved(
+            Account::Escrow(*lot),
+            Account::Spendable(*lot),
+            Commodity::Points,
+            points.as_micro(),
+        )
+    };
+    posting(lots_id("release", lots), lots.iter().map(release))
+}
+
+/// Lots expire that nobody spent in time. `rates` are those of their card.
+#[must_use]
+pub fn expiry(lots: &[(Lot, Points)], rates: &Rates) -> Option<Posting> {
+    let money = Commodity::Money(rates.currency);
+    let mut transfers = Vec::with_capacity(lots.len().saturating_mul(2));
+    for (lot, points) in lots {
+        let freed = rates.reserve.of_floor(*points)?;
+        transfers.push(moved(
+            Account::Spendable(*lot),
+            Account::Expired,
+            Commodity::Points,
+            points.as_micro(),
+        ));
+        transfers.push(moved(Account::Reserve, Account::Revenue, money, freed));
+    }
+    posting(lots_id("expiry", lots), transfers)
+}
+
+/// A lot is released, and expires, as a whole at its own time, so its name and amount name the posting.
+fn lots_id(kind: &str, lots: &[(Lot, Points)]) -> PostingId {
+    posting_id(kind, &crate::codec::to_bytes(&lots))
+}
+
+/// Spendable points of an owner are paid out at what is behind them. `lots` are what is drawn, the oldest first, each
+/// with the rates of its card.
+#[must_use]
+pub fn payout(owner: NodeId, lots: &[(Lot, Points, &Rates)], reference: &str) -> Option<Posting> {
+    let mut transfers = Vec::new();
+    for (lot, points, rates) in lots {
+        let money = Commodity::Money(rates.currency);
+        let paid = rates.reserve.of_floor(*points)?;
+        let credit = Account::Credit(owner);
+        transfers.push(moved(
+            Account::Spendable(*lot),
+            Account::Redeemed,
+            Commodity::Points,
+            points.as_micro(),
+        ));
+        transfers.push(moved(Account::Reserve, credit, money, paid));
+        transfers.push(moved(credit, Account::Outside, money, paid));
+    }
+    posting(posting_id("payout", reference.as_bytes()), transfers)
+}
+
+/// A customer gets money back that the coordinator had earned.
+#[must_use]
+pub fn refund(customer: NodeId, money: Money, reference: &str) -> Option<Posting> {
+    let commodity = Commodity::Money(money.currency);
+    let id = posting_id("refund", reference.as_bytes());
+    posting(
+        id,
+        [moved(
+            Account::Revenue,
+            Account::Customer(customer),
+            commodity,
+            money.minor,
+        )],
+    )
+}
+
+/// A receipt is taken back: its points as far as they are still there, its whole price to the customer, as far as
+/// possible out of the reserve that the points had. `issued` is the posting of the receipt.
+#[must_use]
+pub fn clawback(
+    id: ReceiptId,
+    issued: &Posting,
+    (books, rates): (&Books, &Rates),
+) -> Option<Posting> {
+    let mut transfers = Vec::new();
+    let (mut taken, mut price, mut customer) = (0_u64, 0_u64, None);
+    for transfer in &issued.transfers {
+        match (transfer.to, transfer.step) {
+            (Account::Spendable(lot), _) => {
+                taken = taken.checked_add(take_back(
+                    books,
+                    &[Account::Spendable(lot)],
+                    transfer.amount,
+                    &mut transfers,
+                )?)?;
+            }
+            (Account::Escrow(lot), _) => {
+                let from = [Account::Escrow(lot), Account::Spendable(lot)];
+                taken =
+                    taken.checked_add(take_back(books, &from, transfer.amount, &mut transfers)?)?;
+            }
+            (Account::Held(_), Step::Post(_)) => {
+                (price, customer) = (transfer.amount, Some(transfer.from));
+            }
+            _ => {}
+        }
+    }
+    let freed = rates.reserve.of_floor(Points::from_micro(taken))?;
+    let money = Commodity::Money(rates.currency);
+    // What nobody paid for was paid by the subsidy account.
+    let to = customer.unwrap_or(Account::Subsidy);
+    let from_reserve = if customer.is_some() {
+        freed.min(price)
+    } else {
+        freed
+    };
+    transfers.push(moved(Account::Reserve, to, money, from_reserve));
+    transfers.push(moved(
+        Account::Revenue,
+        to,
+        money,
+        price.saturating_sub(from_reserve),
+    ));
+    posting(posting_id("clawback", id.as_bytes()), transfers)
+}
+
+/// Takes up to `amount` points from these accounts, one after another. Returns how many there were.
+fn take_back(
+    books: &Books,
+    from: &[Account],
+    amount: u64,
+    transfers: &mut Vec<Transfer>,
+) -> Option<u64> {
+    let mut left = amount;
+    for account in from {
+        // What an earlier transfer of the same posting takes is not there any more.
+        let earlier = transfers
+            .iter()
+            .filter(|transfer| transfer.from == *account)
+            .map(|transfer| transfer.amount);
+        let there =
+            u64::try_from(books.balance(*account, Commodity::Points).available()).unwrap_or(0);
+        let there = there.saturating_sub(earlier.sum());
+        let part = there.min(left);
+        if part > 0 {
+            transfers.push(moved(*account, Account::Issued, Commodity::Points, part));
+        }
+        left = left.checked_sub(part)?;
+    }
+    amount.checked_sub(left)
+}
