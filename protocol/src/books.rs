@@ -245,6 +245,19 @@ impl Books {
         self.holds.iter()
     }
 
+    /// Returns the books of what a posting may change, to see what it would do.
+    #[must_use]
+    pub fn excerpt(&self, posting: &Posting) -> Self {
+        let (lines, holds) = posting.touched();
+        let balances = lines
+            .iter()
+            .filter_map(|line| Some((*line, *self.balances.get(line)?)));
+        let holds = holds
+            .iter()
+            .filter_map(|id| Some((*id, *self.holds.get(id)?)));
+        Self::from_parts(balances, holds)
+    }
+
     /// Makes the transfers of a posting, all or none. `at` is the time of its entry.
     ///
     /// # Errors
@@ -254,22 +267,13 @@ impl Books {
         if !(1..=TRANSFERS_MAX).contains(&count) {
             return Err(PostingFault::Count { count });
         }
-        let (lines, holds) = posting.touched();
-        let before = Self {
-            balances: lines
-                .iter()
-                .filter_map(|line| Some((*line, *self.balances.get(line)?)))
-                .collect(),
-            holds: holds
-                .iter()
-                .filter_map(|id| Some((*id, *self.holds.get(id)?)))
-                .collect(),
-        };
+        let before = self.excerpt(posting);
         let done = posting
             .transfers
             .iter()
             .try_for_each(|transfer| self.transfer(at, posting.id, transfer));
         if done.is_err() {
+            let (lines, holds) = posting.touched();
             self.balances.retain(|line, _| !lines.contains(line));
             self.holds.retain(|id, _| !holds.contains(id));
             self.balances.extend(before.balances);

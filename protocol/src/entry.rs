@@ -65,6 +65,8 @@ pub enum Event {
     TaskSettled {
         /// The task.
         task: TaskId,
+        /// When, by the coordinator's clock: the hold has expired if its time was over.
+        at: Timestamp,
     },
     /// The coordinator published a rate card.
     RateCardPublished {
@@ -118,11 +120,16 @@ pub enum Event {
         reason: String,
     },
     /// Points left escrow.
-    Released,
+    Released {
+        /// When, by the coordinator's clock.
+        at: Timestamp,
+    },
     /// Points expired under the rates of this version of the card.
     Expired {
         /// The version.
         card: u32,
+        /// When, by the coordinator's clock.
+        at: Timestamp,
     },
 }
 

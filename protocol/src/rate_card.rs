@@ -225,18 +225,16 @@ impl Rates {
         for weight in &self.pixel_weights {
             bounded("pixel_weights.fuel", weight.fuel, 1..=1 << 30, "1 to 2^30")?;
         }
-        bounded(
-            "price.micro_points",
-            self.price.micro_points,
-            1..=1 << 60,
-            "1 to 2^60",
-        )?;
-        bounded(
-            "reserve.micro_points",
-            self.reserve.micro_points,
-            1..=1 << 60,
-            "1 to 2^60",
-        )?;
+        for (field, price) in [("price", self.price), ("reserve", self.reserve)] {
+            bounded(field, price.micro_points, 1..=1 << 60, "for 1 to 2^60 upt")?;
+            let dearest = 0..=price.micro_points;
+            bounded(
+                field,
+                price.minor,
+                dearest,
+                "at most one minor unit for one upt",
+            )?;
+        }
         let product = |a: u64, b: u64| u128::from(a).saturating_mul(u128::from(b));
         let paid = product(self.price.minor, self.reserve.micro_points);
         if product(self.reserve.minor, self.price.micro_points) > paid {

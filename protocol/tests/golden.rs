@@ -14,6 +14,7 @@ use data_encoding::HEXLOWER;
 use proptest::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::codec;
 use tally_protocol::coordinator::Fact;
 use tally_protocol::entry::{ENTRY_BYTES_MAX, Entry};
@@ -21,6 +22,8 @@ use tally_protocol::message::announce::{Offer, RoleStatement};
 use tally_protocol::message::blob::{BlobGrant, BlobReply, BlobRequest, HEADER_BYTES_MAX};
 use tally_protocol::message::customer::{CUSTOMER_BYTES_MAX, CustomerReply, CustomerRequest};
 use tally_protocol::message::work::{Batch, Grant, WORK_BYTES_MAX, WorkReply, WorkRequest};
+use tally_protocol::rate_card::RateCard;
+use tally_protocol::receipt::Receipt;
 use tally_protocol::signed::{Signed, Statement};
 use tally_protocol::task::Task;
 
@@ -204,6 +207,9 @@ fn statements() -> Vec<Sample> {
         one::<BlobGrant>("blob_grant", &samples::blob_grant()),
         one::<Batch>("batch", &samples::batch()),
         one::<Grant>("grant", &samples::grant()),
+        one::<RateCard>("rate_card", &samples::rate_card()),
+        one::<Receipt>("receipt", &samples::receipt()),
+        one::<DeviceCertificate>("device_certificate", &samples::certificate()),
     ]
 }
 

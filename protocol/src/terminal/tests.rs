@@ -3,6 +3,7 @@
 use ed25519_dalek::SigningKey;
 
 use super::*;
+use crate::id::RateCardId;
 use crate::message::work::{LeasedUnit, SHOWN_MAX};
 use crate::unit::Limits;
 
@@ -607,6 +608,7 @@ impl Bench {
             profile: profile(),
             input: BlobRef::of(b"input"),
             units: units.map(leased).collect(),
+            rate_card: RateCardId::from_bytes([0; 32]),
             issued: self.now,
             deadline: self.now + Duration::from_millis(lease_millis),
         };
