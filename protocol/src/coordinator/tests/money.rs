@@ -304,7 +304,7 @@ fn two_devices_of_one_owner_earn_into_one_balance_and_never_for_the_same_unit() 
         let certificate = DeviceCertificate {
             device: node(device),
             not_before: Timestamp::default(),
-            not_after: Timestamp::from_millis(1 << 40),
+            not_after: Timestamp::from_millis(1 << 36),
             serial: 1,
         };
         Some(Verified::sign(certificate, &network(), &key(99)))
