@@ -192,35 +192,16 @@ pub enum Input {
     DeadlineReached,
 }
 
-/// What the operator may have done with money and points. References name payments of the outside world: each is
-/// posted once.
+/// What the operator may have done with money and points.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
-    /// Money has come in.
-    Deposit {
-        /// For whom.
-        to: Fund,
+    /// Money is moved.
+    Move {
+        /// From where to where.
+        movement: Movement,
         /// How much.
         money: Money,
-        /// What the payment is called outside.
-        reference: String,
-    },
-    /// Money goes out. An owner is paid for the oldest points that it can spend, as many as have so much behind them.
-    PayOut {
-        /// To whom.
-        to: Payee,
-        /// How much.
-        money: Money,
-        /// What the payment is called outside.
-        reference: String,
-    },
-    /// A customer gets money back.
-    Refund {
-        /// Who.
-        customer: NodeId,
-        /// How much.
-        money: Money,
-        /// What the refund is called.
+        /// What the payment is called in the outside world: each is posted once.
         reference: String,
     },
     /// A receipt is taken back.
@@ -232,6 +213,18 @@ pub enum Order {
         /// Why.
         reason: String,
     },
+}
+
+/// From where to where money is moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Movement {
+    /// It has come in.
+    Deposit(Fund),
+    /// It goes out. An owner is paid for the oldest points that it can spend, as many as have so much behind them.
+    PayOut(Payee),
+    /// A customer gets it back from what the coordinator has earned.
+    Refund(NodeId),
 }
 
 /// Why an order was not carried out.
@@ -687,7 +680,16 @@ impl Coordinator {
                     .map_err(RestoreError::Statement)?;
                 self.certificates.insert(certificate.device, certificate);
             }
-            fact => drop(self.apply(&fact)),
+            fact @ (Fact::Arrived(_)
+            | Fact::Divided { .. }
+            | Fact::Reported { .. }
+            | Fact::Faulted { .. }
+            | Fact::Merged { .. }
+            | Fact::Ended { .. }
+            | Fact::Receipted { .. }
+            | Fact::Settled(_)
+            | Fact::Forgotten(_)
+            | Fact::Ordered(_)) => drop(self.apply(&fact)),
         }
         Ok(())
     }
@@ -819,12 +821,10 @@ impl Coordinator {
     /// Changes the state by a fact: the only place where durable state changes, but for what [`Self::replay`] verifies.
     fn apply(&mut self, fact: &Fact) -> Decided {
         let nothing = Decided::default();
-        match fact {
-            Fact::Forgotten(task) => drop(self.tasks.remove(task)),
-            Fact::Ordered(posting) => {
-                self.orders.insert(*posting);
-            }
-            _ => {}
+        if let Fact::Forgotten(task) = fact {
+            self.tasks.remove(task);
+        } else if let Fact::Ordered(posting) = fact {
+            self.orders.insert(*posting);
         }
         let Some(run) = fact.task().and_then(|task| self.tasks.get_mut(&task)) else {
             return nothing;

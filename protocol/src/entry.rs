@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::account::Money;
+use crate::account::{Account, Money};
 use crate::books::Posting;
 use crate::certificate::DeviceCertificate;
 use crate::id::{Hash, NodeId, ReceiptId, TaskId};
@@ -144,6 +144,17 @@ pub enum Fund {
     Customer(NodeId),
     /// For points that no customer pays.
     Subsidy,
+}
+
+impl Fund {
+    /// Returns the account that the money comes to.
+    #[must_use]
+    pub const fn account(self) -> Account {
+        match self {
+            Self::Customer(customer) => Account::Customer(customer),
+            Self::Subsidy => Account::Subsidy,
+        }
+    }
 }
 
 /// Who is paid.

@@ -22,6 +22,7 @@ use crate::message::Refusal;
 use crate::message::announce::Offer;
 use crate::message::work::{GRANT_UNITS_MAX, Grant, LeasedUnit, Pull, RENEWALS_MAX};
 use crate::signed::Verified;
+use crate::task::Task;
 use crate::time::Timestamp;
 
 /// The most units leased to one device at a time: a batch at work and one in wait on each of some cores.
@@ -234,15 +235,12 @@ impl Coordinator {
         let openable = run.openable(card);
         let (task, running) = run.running_mut()?;
         let (units, Division { table, packed }) = (&mut running.units, &running.division);
-        let is_own = [device, holder.owner].contains(&task.customer);
-        let is_fit = !is_own && task.limits.memory_bytes <= memory_bytes;
-        if !is_fit || units.rests(now, device) {
-            return None;
-        }
-        // Guided self-scheduling: half of a fair share, so that the last grants are small.
-        let share = (units.wanted() as usize).div_ceil(2 * active).max(1);
-        let share = share.min(units.entrusted(device));
-        if share == 0 {
+        let (is_fit, share) = (may_compute(holder, task), share(units, device, active));
+        if !is_fit
+            || task.limits.memory_bytes > memory_bytes
+            || share == 0
+            || units.rests(now, device)
+        {
             return None;
         }
         let lease = Duration::from_millis(task.lease_millis);
@@ -254,8 +252,7 @@ impl Coordinator {
             // Nobody is wanted: back up somebody who takes very long.
             let turn = usize::try_from(self.devices.grants_made()).unwrap_or(0);
             let made_before = now - lease * 2;
-            let is_settled = |unit| units.is_settled(unit);
-            let grants = &mut self.devices.grants;
+            let (grants, is_settled) = (&mut self.devices.grants, |unit| units.is_settled(unit));
             for spent in grants.end_spent(now, (&id, made_before), is_settled) {
                 self.timers.clear(Timer::Expire(spent));
             }
@@ -383,4 +380,16 @@ impl Coordinator {
     pub(super) fn units_mut(&mut self, task: &TaskId) -> Option<&mut Units> {
         self.tasks.get_mut(task)?.units_mut()
     }
+}
+
+/// Returns whether the task is somebody else's.
+fn may_compute(holder: Holder, task: &Task) -> bool {
+    ![holder.device, holder.owner].contains(&task.customer)
+}
+
+/// Returns how many units a device may get at a time. Guided self-scheduling: half of a fair share among `active`
+/// devices, so that the last grants are small; and no more than it is trusted with.
+fn share(units: &Units, device: NodeId, active: usize) -> usize {
+    let share = (units.wanted() as usize).div_ceil(2 * active).max(1);
+    share.min(units.entrusted(device))
 }

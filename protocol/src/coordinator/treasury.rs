@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 
 use super::cards::Cards;
 use super::timers::Timer;
-use super::{Coordinator, Effect, Fact, Order, OrderFault};
+use super::{Coordinator, Effect, Fact, Movement, Order, OrderFault};
 use crate::account::{Account, Commodity, Holder, Lot, Money};
-use crate::books::{Books, Line, Posting};
-use crate::entry::{Event, Fund, Payee, REFERENCE_BYTES_MAX};
+use crate::books::{Books, Line, Posting, PostingFault};
+use crate::entry::{Event, Payee, REFERENCE_BYTES_MAX};
 use crate::id::{NodeId, PostingId};
 use crate::message::customer::Terms;
 use crate::points::Points;
 use crate::posting;
 use crate::rate_card::Rates;
+use crate::receipt::Receipt;
+use crate::signed::Verified;
 use crate::time::Timestamp;
 
 /// The most lots in one posting: two transfers for each are within its bound.
@@ -96,7 +98,7 @@ impl Turn {
             (Self::Expire { card: first, .. }, Self::Expire { card: second, .. }) => {
                 first == second
             }
-            _ => false,
+            (Self::Release(_) | Self::Expire { .. }, _) => false,
         }
     }
 
@@ -189,104 +191,26 @@ impl Coordinator {
         order: Order,
         out: &mut Vec<Effect>,
     ) -> Result<PostingId, OrderFault> {
-        let (event, posting) = match order {
-            Order::Deposit {
-                to,
+        let (event, posting, reference) = match order {
+            Order::Move {
+                movement,
                 money,
                 reference,
             } => {
-                self.check(money, &reference)?;
-                let account = match to {
-                    Fund::Customer(customer) => Account::Customer(customer),
-                    Fund::Subsidy => Account::Subsidy,
-                };
-                let posting = posting::deposit(account, money, &reference);
-                (
-                    Event::Deposited {
-                        to,
-                        money,
-                        reference,
-                    },
-                    posting.ok_or(OrderFault::Amount { money })?,
-                )
-            }
-            Order::PayOut {
-                to,
-                money,
-                reference,
-            } => {
-                self.check(money, &reference)?;
-                let posting = match to {
-                    Payee::Customer(customer) => {
-                        posting::withdrawal(Account::Customer(customer), money, &reference)
-                    }
-                    Payee::Operator => posting::withdrawal(Account::Revenue, money, &reference),
-                    Payee::Owner(owner) => self.payout(owner, money, &reference)?,
-                };
-                (
-                    Event::PaidOut {
-                        to,
-                        money,
-                        reference,
-                    },
-                    posting.ok_or(OrderFault::Amount { money })?,
-                )
-            }
-            Order::Refund {
-                customer,
-                money,
-                reference,
-            } => {
-                self.check(money, &reference)?;
-                let posting = posting::refund(customer, money, &reference);
-                (
-                    Event::Refunded {
-                        customer,
-                        money,
-                        reference,
-                    },
-                    posting.ok_or(OrderFault::Amount { money })?,
-                )
+                let (event, posting) = self.move_money(movement, money, reference.clone())?;
+                (event, posting, reference)
             }
             Order::ClawBack {
                 receipt,
                 issued,
                 reason,
             } => {
-                check_text(&reason)?;
-                let receipt_id = receipt.id();
-                let card = self
-                    .cards
-                    .find(receipt.rate_card)
-                    .ok_or(OrderFault::NothingLeft)?;
-                let posting = posting::clawback(receipt_id, &issued, (&self.books, &card.rates));
-                (
-                    Event::ClawedBack {
-                        receipt: receipt_id,
-                        reason,
-                    },
-                    posting.ok_or(OrderFault::NothingLeft)?,
-                )
+                let (event, posting) = self.claw_back(&receipt, &issued, reason)?;
+                (event, posting, receipt.id().to_string())
             }
         };
-        self.carry_out_posting(now, (event, posting), out)
-    }
-
-    fn carry_out_posting(
-        &mut self,
-        now: Timestamp,
-        (event, posting): (Event, Posting),
-        out: &mut Vec<Effect>,
-    ) -> Result<PostingId, OrderFault> {
         let id = posting.id;
         if self.orders.contains(&id) {
-            let reference = match event {
-                Event::ClawedBack { receipt, .. } => receipt.to_string(),
-                Event::Deposited { reference, .. }
-                | Event::PaidOut { reference, .. }
-                | Event::Refunded { reference, .. } => reference,
-                _ => String::new(),
-            };
             return Err(OrderFault::Repeated { reference });
         }
         // Tried first: what is not possible is refused, and nothing has changed.
@@ -294,6 +218,59 @@ impl Coordinator {
         self.record(Fact::Ordered(id), out);
         self.append(now, event, Some(posting), out);
         Ok(id)
+    }
+
+    fn move_money(
+        &self,
+        movement: Movement,
+        money: Money,
+        reference: String,
+    ) -> Result<(Event, Posting), OrderFault> {
+        self.check(money, &reference)?;
+        let posting = match movement {
+            Movement::Deposit(to) => posting::deposit(to.account(), money, &reference),
+            Movement::PayOut(Payee::Customer(customer)) => {
+                posting::withdrawal(Account::Customer(customer), money, &reference)
+            }
+            Movement::PayOut(Payee::Operator) => {
+                posting::withdrawal(Account::Revenue, money, &reference)
+            }
+            Movement::PayOut(Payee::Owner(owner)) => self.payout(owner, money, &reference)?,
+            Movement::Refund(customer) => posting::refund(customer, money, &reference),
+        };
+        let event = match movement {
+            Movement::Deposit(to) => Event::Deposited {
+                to,
+                money,
+                reference,
+            },
+            Movement::PayOut(to) => Event::PaidOut {
+                to,
+                money,
+                reference,
+            },
+            Movement::Refund(customer) => Event::Refunded {
+                customer,
+                money,
+                reference,
+            },
+        };
+        Ok((event, posting.ok_or(OrderFault::Amount { money })?))
+    }
+
+    fn claw_back(
+        &self,
+        receipt: &Verified<Receipt>,
+        issued: &Posting,
+        reason: String,
+    ) -> Result<(Event, Posting), OrderFault> {
+        check_text(&reason)?;
+        let card = self.cards.find(receipt.rate_card);
+        let rates = &card.ok_or(OrderFault::NothingLeft)?.rates;
+        let receipt = receipt.id();
+        let posting = posting::clawback(receipt, issued, (&self.books, rates));
+        let event = Event::ClawedBack { receipt, reason };
+        Ok((event, posting.ok_or(OrderFault::NothingLeft)?))
     }
 
     fn check(&self, money: Money, reference: &str) -> Result<(), OrderFault> {
@@ -341,8 +318,8 @@ impl Coordinator {
         }
         if left > 0 {
             let needed = money.minor;
-            return Err(OrderFault::Posting(crate::books::PostingFault::Overdraft {
-                account: Account::Credit(owner),
+            return Err(OrderFault::Posting(PostingFault::Overdraft {
+                account: Box::new(Account::Credit(owner)),
                 commodity: Commodity::Money(money.currency),
                 available: i128::from(needed - left),
                 needed,
@@ -376,9 +353,10 @@ impl Coordinator {
                 let amount = u64::try_from(balance.available())
                     .ok()
                     .filter(|amount| *amount > 0)?;
-                match account {
-                    Account::Spendable(lot) => Some((*lot, Points::from_micro(amount))),
-                    _ => None,
+                if let Account::Spendable(lot) = account {
+                    Some((*lot, Points::from_micro(amount)))
+                } else {
+                    None
                 }
             });
         lots.collect()

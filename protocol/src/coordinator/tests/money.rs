@@ -60,8 +60,8 @@ impl Desk {
     }
 
     fn deposit(&mut self, cents: u64, reference: &str) -> Result<PostingId, OrderFault> {
-        self.order(Order::Deposit {
-            to: Fund::Customer(node(CUSTOMER)),
+        self.order(Order::Move {
+            movement: Movement::Deposit(Fund::Customer(node(CUSTOMER))),
             money: euro(cents),
             reference: reference.to_owned(),
         })
@@ -352,8 +352,8 @@ fn a_payment_is_posted_once_and_nobody_gets_more_than_there_is() {
         "after a restart as well"
     );
     let pay = |desk: &mut Desk, to, cents, reference: &str| {
-        desk.order(Order::PayOut {
-            to,
+        desk.order(Order::Move {
+            movement: Movement::PayOut(to),
             money: euro(cents),
             reference: reference.to_owned(),
         })
@@ -368,8 +368,8 @@ fn a_payment_is_posted_once_and_nobody_gets_more_than_there_is() {
         desk.deposit(1, "bank 1\n"),
         Err(OrderFault::Reference { .. })
     ));
-    let yen = Order::Deposit {
-        to: Fund::Subsidy,
+    let yen = Order::Move {
+        movement: Movement::Deposit(Fund::Subsidy),
         money: "7 JPY".parse().unwrap(),
         reference: "yen".to_owned(),
     };
@@ -388,8 +388,8 @@ fn an_owner_is_paid_for_its_oldest_points_at_what_is_behind_them() {
     desk.pass(200);
     assert_eq!(desk.points(node(1)), (0, 16_000));
     let pay = |desk: &mut Desk, cents, reference: &str| {
-        desk.order(Order::PayOut {
-            to: Payee::Owner(node(1)),
+        desk.order(Order::Move {
+            movement: Movement::PayOut(Payee::Owner(node(1))),
             money: euro(cents),
             reference: reference.to_owned(),
         })
