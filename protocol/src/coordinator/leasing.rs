@@ -23,6 +23,7 @@ use crate::message::announce::Offer;
 use crate::message::work::{GRANT_UNITS_MAX, Grant, LeasedUnit, Pull, RENEWALS_MAX};
 use crate::signed::Verified;
 use crate::task::Task;
+use crate::task::split::UnitTable;
 use crate::time::Timestamp;
 
 /// The most units leased to one device at a time: a batch at work and one in wait on each of some cores.
@@ -270,14 +271,8 @@ impl Coordinator {
         }
         let grant_id = self.devices.next_grant_id();
         let leased = chosen.iter().map(|unit| {
-            let ((start, bytes), attempt) = (place(*unit), units.lease(*unit, holder, grant_id));
-            LeasedUnit {
-                unit: *unit,
-                attempt,
-                start,
-                bytes,
-                params: table.params(*unit),
-            }
+            let attempt = units.lease(*unit, holder, grant_id);
+            leased_unit(table, *unit, attempt)
         });
         let grant = Grant {
             id: grant_id,
@@ -392,4 +387,15 @@ fn may_compute(holder: Holder, task: &Task) -> bool {
 fn share(units: &Units, device: NodeId, active: usize) -> usize {
     let share = (units.wanted() as usize).div_ceil(2 * active).max(1);
     share.min(units.entrusted(device))
+}
+
+fn leased_unit(table: &UnitTable, unit: u32, attempt: u32) -> LeasedUnit {
+    let (start, bytes) = table.range(unit).unwrap_or_default();
+    LeasedUnit {
+        unit,
+        attempt,
+        start,
+        bytes,
+        params: table.params(unit),
+    }
 }
