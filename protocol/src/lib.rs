@@ -4,11 +4,12 @@
 //!
 //! 1. [`id`], [`time`], [`points`], [`unit`](mod@unit): the words. [`codec`] and [`signed`]: how they are written and signed.
 //! 2. [`task`]: what a customer asks for, how it is cut and put together.
-//! 3. [`message`]: what nodes say to each other. [`entry`] and [`merkle`]: what stays for ever.
+//! 3. [`message`]: what nodes say to each other. [`entry`], [`merkle`] and [`checkpoint`]: what stays for ever.
 //! 4. [`coordinator`], [`terminal`], [`customer`]: the roles, as state machines. Each takes one input at a time with
 //!    the time of day and answers with effects; a shell (the node, or the simulator) carries them out.
 #![forbid(unsafe_code)]
 
+pub mod checkpoint;
 pub mod codec;
 pub mod coordinator;
 pub mod customer;
