@@ -5,15 +5,18 @@
 //! 1. [`id`], [`time`], [`points`], [`unit`](mod@unit): the words. [`codec`] and [`signed`]: how they are written and signed.
 //! 2. [`task`]: what a customer asks for, how it is cut and put together.
 //! 3. [`message`]: what nodes say to each other. [`entry`], [`merkle`] and [`checkpoint`]: what stays for ever.
-//! 4. [`coordinator`], [`terminal`], [`customer`]: the roles, as state machines. Each takes one input at a time with
+//! 4. [`coordinator`], [`terminal`], [`customer`]: the roles, and the [`witness`] of what others sign, as state machines.
+//!    Each takes one input at a time with
 //!    the time of day and answers with effects; a shell (the node, or the simulator) carries them out.
 #![forbid(unsafe_code)]
 
+mod allowance;
 pub mod checkpoint;
 pub mod codec;
 pub mod coordinator;
 pub mod customer;
 pub mod entry;
+pub mod head_gate;
 pub mod id;
 pub mod merkle;
 pub mod message;
@@ -24,3 +27,4 @@ pub mod task;
 pub mod terminal;
 pub mod time;
 pub mod unit;
+pub mod witness;

@@ -24,6 +24,7 @@ use tally_protocol::message::log::{LOG_BYTES_MAX, LogReply, LogRequest};
 use tally_protocol::message::work::{Batch, Grant, WORK_BYTES_MAX, WorkReply, WorkRequest};
 use tally_protocol::signed::{Signed, Statement};
 use tally_protocol::task::Task;
+use tally_protocol::witness::Witness;
 
 /// What has golden bytes: a name, the bytes that are written today, and a reader.
 struct Sample {
@@ -47,6 +48,11 @@ fn entries_and_facts_are_stored_as_ever() {
         "facts",
         &of("fact", samples::facts(), read::<Fact, { 1 << 30 }>),
     );
+}
+
+#[test]
+fn what_a_witness_remembers_is_stored_as_ever() {
+    compare("witness", &witness());
 }
 
 #[test]
@@ -205,6 +211,7 @@ static ALL: LazyLock<Vec<Sample>> = LazyLock::new(|| {
         read::<Entry, ENTRY_BYTES_MAX>,
     ));
     all.extend(of("fact", samples::facts(), read::<Fact, { 1 << 30 }>));
+    all.extend(witness());
     all.extend(messages());
     all
 });
@@ -226,6 +233,18 @@ fn statements() -> Vec<Sample> {
         one::<Batch>("batch", &samples::batch()),
         one::<Grant>("grant", &samples::grant()),
     ]
+}
+
+fn witness() -> Vec<Sample> {
+    vec![Sample {
+        name: "witness".to_owned(),
+        bytes: samples::witness().saved(),
+        read: |bytes| {
+            let restored = Witness::restore(samples::stranger(), &samples::network(), bytes);
+            let restored = restored.map_err(|error| error.to_string())?;
+            Ok(restored.saved())
+        },
+    }]
 }
 
 fn messages() -> Vec<Sample> {

@@ -31,6 +31,7 @@ use tally_protocol::task::{
 };
 use tally_protocol::time::Timestamp;
 use tally_protocol::unit::{Fault, Limits, Outcome, Trap};
+use tally_protocol::witness::{self, Witness};
 
 /// The key of all samples: 32 bytes of 1.
 pub(crate) fn key() -> SigningKey {
@@ -583,4 +584,33 @@ pub(crate) fn log_replies() -> Vec<(&'static str, LogReply)> {
         ),
         ("refused", LogReply::Refused(Refusal::UnknownEntry)),
     ]
+}
+
+/// A node that is not the one of [`key`].
+pub(crate) fn stranger() -> NodeId {
+    NodeId::from_bytes([2; 32])
+}
+
+/// A witness of one log: a head, one that waits for its proof, and a fork. And of another that was not met.
+pub(crate) fn witness() -> Witness {
+    let mut witness = Witness::new(stranger());
+    let other = SigningKey::from_bytes(&[2; 32]);
+    let head = |size: u64, root: u8| TreeHead {
+        size,
+        root: leaf_hash(&[root]),
+    };
+    let mut hear = |seconds, checkpoint| {
+        witness.handle(
+            at(seconds),
+            witness::Input::Heard(checkpoint),
+            &mut Vec::new(),
+        );
+    };
+    hear(1, checkpoint());
+    hear(2, VerifiedCheckpoint::sign(head(7, 0), &network(), &key()));
+    hear(3, VerifiedCheckpoint::sign(head(9, 1), &network(), &other));
+    hear(4, VerifiedCheckpoint::sign(head(9, 2), &network(), &other));
+    let met = NodeId::from_bytes(key().verifying_key().to_bytes());
+    witness.handle(at(5), witness::Input::Found(met), &mut Vec::new());
+    witness
 }
