@@ -7,16 +7,21 @@ use serde::Serialize;
 use tally_protocol::account::{Account, Commodity, Holder, Lot, Money};
 use tally_protocol::books::{Posting, Step, Transfer};
 use tally_protocol::certificate::DeviceCertificate;
+use tally_protocol::checkpoint::VerifiedCheckpoint;
+use tally_protocol::checkpoint::log_proof::LogProof;
 use tally_protocol::codec;
 use tally_protocol::coordinator::{Division, Fact, Vote};
 use tally_protocol::entry::{Ending, Entry, Event, Fund, Payee, ValidatedUnit};
-use tally_protocol::id::{GrantId, NetworkId, NodeId, TaskId};
+use tally_protocol::id::{GrantId, Hash, NetworkId, NodeId, TaskId};
+use tally_protocol::merkle::proof::inclusion_spans;
+use tally_protocol::merkle::{self, TreeHead, leaf_hash};
 use tally_protocol::message::Refusal;
 use tally_protocol::message::announce::{Offer, Role, RoleStatement};
 use tally_protocol::message::blob::{BlobGrant, BlobRange, BlobReply, BlobRequest};
 use tally_protocol::message::customer::{
     CustomerReply, CustomerRequest, DeviceTally, Phase, TaskCost, TaskStatus, TaskSummary, Terms,
 };
+use tally_protocol::message::log::{LogReply, LogRequest, LoggedEntry};
 use tally_protocol::message::work::{
     Abandoned, Batch, Grant, Leased, LeasedUnit, Pull, PullReply, Report, ResultVerdict,
     UnitResult, Unpaid, UnpaidReason, WorkReply, WorkRequest,
@@ -33,6 +38,7 @@ use tally_protocol::task::{
 };
 use tally_protocol::time::Timestamp;
 use tally_protocol::unit::{Fault, Limits, Outcome, Trap};
+use tally_protocol::witness::{self, Witness};
 
 /// The key of all samples: 32 bytes of 1.
 pub(crate) fn key() -> SigningKey {
@@ -439,6 +445,42 @@ pub(crate) fn facts() -> Vec<(&'static str, Fact)> {
             },
         ),
         (
+            "faulted",
+            Fact::Faulted {
+                task,
+                device,
+                unit,
+                fault: Fault::Killed,
+                at: at(6),
+            },
+        ),
+        (
+            "merged",
+            Fact::Merged {
+                task,
+                merged: BlobRef::of(b"merged"),
+            },
+        ),
+        ("forgotten", Fact::Forgotten(task)),
+    ];
+    facts.extend(money_facts());
+    facts.extend(endings().map(|(name, ending)| {
+        (
+            name,
+            Fact::Ended {
+                task,
+                ending,
+                at: at(9),
+            },
+        )
+    }));
+    facts
+}
+
+fn money_facts() -> Vec<(&'static str, Fact)> {
+    let (task, holder) = (task_id(), holder());
+    vec![
+        (
             "receipted",
             Fact::Receipted {
                 task,
@@ -458,36 +500,7 @@ pub(crate) fn facts() -> Vec<(&'static str, Fact)> {
         ("published", Fact::Published(sign(rate_card()))),
         ("certified", Fact::Certified(sign(certificate()))),
         ("ordered", Fact::Ordered(posting().id)),
-        (
-            "faulted",
-            Fact::Faulted {
-                task,
-                device,
-                unit,
-                fault: Fault::Killed,
-                at: at(6),
-            },
-        ),
-        (
-            "merged",
-            Fact::Merged {
-                task,
-                merged: BlobRef::of(b"merged"),
-            },
-        ),
-        ("forgotten", Fact::Forgotten(task)),
-    ];
-    facts.extend(endings().map(|(name, ending)| {
-        (
-            name,
-            Fact::Ended {
-                task,
-                ending,
-                at: at(9),
-            },
-        )
-    }));
-    facts
+    ]
 }
 
 pub(crate) fn work_requests() -> Vec<(&'static str, WorkRequest)> {
@@ -699,6 +712,7 @@ pub(crate) fn words() -> Vec<(String, Vec<u8>)> {
         Refusal::UnknownBlob,
         Refusal::InvalidTask("why".to_owned()),
         Refusal::Busy,
+        Refusal::UnknownEntry,
     ];
     let phases = [
         Phase::Uploading,
@@ -741,3 +755,97 @@ const TRAPS: [Trap; 6] = [
     Trap::Arithmetic,
     Trap::Abi,
 ];
+
+/// The log of all samples of entries: what its coordinator signs.
+pub(crate) fn checkpoint() -> VerifiedCheckpoint {
+    let leaves = leaves();
+    let head = TreeHead {
+        size: leaves.len() as u64,
+        root: merkle::root(leaves),
+    };
+    VerifiedCheckpoint::sign(head, &network(), &key())
+}
+
+/// The proof that the second of them stands in it.
+pub(crate) fn log_proof() -> LogProof {
+    let leaves = leaves();
+    let place = |leaf: u64| usize::try_from(leaf).unwrap();
+    let hash_of = |subtree: merkle::proof::Subtree| {
+        let range = place(subtree.start)..=place(subtree.last());
+        Ok::<_, std::convert::Infallible>(merkle::root(leaves[range].iter().copied()))
+    };
+    let spans = inclusion_spans(1, leaves.len() as u64).unwrap();
+    LogProof {
+        extra: None,
+        index: 1,
+        path: spans
+            .into_iter()
+            .map(|span| span.hash(hash_of).unwrap())
+            .collect(),
+        checkpoint: checkpoint().signed().clone(),
+    }
+}
+
+fn leaves() -> Vec<Hash> {
+    let leaf = |(_, entry): &(&str, Entry)| leaf_hash(&codec::to_bytes(entry));
+    entries().iter().map(leaf).collect()
+}
+
+pub(crate) fn log_requests() -> Vec<(&'static str, LogRequest)> {
+    vec![
+        ("head", LogRequest::Head),
+        ("consistency", LogRequest::Consistency { from: 3, to: 5 }),
+        (
+            "inclusion",
+            LogRequest::Inclusion {
+                sequence: 1,
+                size: 5,
+            },
+        ),
+    ]
+}
+
+pub(crate) fn log_replies() -> Vec<(&'static str, LogReply)> {
+    let path = log_proof().path;
+    vec![
+        ("head", LogReply::Head(checkpoint().signed().clone())),
+        ("consistency", LogReply::Consistency(path.clone())),
+        (
+            "inclusion",
+            LogReply::Inclusion(LoggedEntry {
+                entry: codec::to_bytes(&entries()[1].1),
+                path,
+            }),
+        ),
+        ("refused", LogReply::Refused(Refusal::UnknownEntry)),
+    ]
+}
+
+/// A node that is not the one of [`key`].
+pub(crate) fn stranger() -> NodeId {
+    NodeId::from_bytes([2; 32])
+}
+
+/// A witness of one log: a head, one that waits for its proof, and a fork. And of another that was not met.
+pub(crate) fn witness() -> Witness {
+    let mut witness = Witness::new(stranger());
+    let other = SigningKey::from_bytes(&[2; 32]);
+    let head = |size: u64, root: u8| TreeHead {
+        size,
+        root: leaf_hash(&[root]),
+    };
+    let mut hear = |seconds, checkpoint| {
+        witness.handle(
+            at(seconds),
+            witness::Input::Heard(checkpoint),
+            &mut Vec::new(),
+        );
+    };
+    hear(1, checkpoint());
+    hear(2, VerifiedCheckpoint::sign(head(7, 0), &network(), &key()));
+    hear(3, VerifiedCheckpoint::sign(head(9, 1), &network(), &other));
+    hear(4, VerifiedCheckpoint::sign(head(9, 2), &network(), &other));
+    let met = NodeId::from_bytes(key().verifying_key().to_bytes());
+    witness.handle(at(5), witness::Input::Found(met), &mut Vec::new());
+    witness
+}
