@@ -19,26 +19,36 @@ mod link;
     reason = "a story looks for one effect among many"
 )]
 mod tests;
+mod wallet;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::certificate::{self, DeviceCertificate};
 use crate::coordinator::Question;
-use crate::id::{BlobId, GrantId, NodeId, TaskId};
+use crate::id::{BlobId, GrantId, Hash, NetworkId, NodeId, ReceiptId, TaskId};
+use crate::merkle;
 use crate::message::Refusal;
 use crate::message::announce::Offer;
 use crate::message::work::{
-    Abandoned, Batch, Grant, Pull, PullReply, RENEWALS_MAX, Report, ResultVerdict, UnitResult,
+    Abandoned, Batch, Grant, Leased, Pull, PullReply, RECEIPTS_MAX, RENEWALS_MAX, Report,
+    ResultVerdict, UnitResult, Unpaid,
 };
-use crate::signed::{Signed, Verified};
+use crate::rate_card::RateCard;
+use crate::receipt::Receipt;
+use crate::signed::{SignatureClaim, Signed, Verified};
 use crate::task::BlobRef;
 use crate::time::Timestamp;
 use crate::unit::{Fault, Outcome, ProfileId};
 
 pub use gauges::Gauges;
+pub use wallet::{
+    Credit, Dispute, Effort, KeptReceipt, LEAVES_MAX, ReceiptFault, Standing, Totals, UnpaidLeaf,
+};
 
-use link::{Link, Pause, Settled};
+use link::{Asking, Link, Pause, Settled};
+use wallet::{Collected, Reported, Told, Wallet};
 use work::Work;
 
 /// The most units waiting to be run.
@@ -63,6 +73,8 @@ pub struct TerminalConfig {
     pub memory_bytes: u64,
     /// How many units it runs at a time.
     pub slots: usize,
+    /// Whose it is; its own if there is none.
+    pub certificate: Option<Verified<DeviceCertificate>>,
 }
 
 /// Names a piece of work that the shell was told to run.
@@ -114,6 +126,13 @@ pub enum Input {
     Finished(Job),
     /// Where other terminals may reach this one has changed.
     Shared(Vec<String>),
+    /// Receipts of a coordinator are durable: they may be acknowledged.
+    Kept {
+        /// Who signed them.
+        by: NodeId,
+        /// Which.
+        receipts: Vec<ReceiptId>,
+    },
     /// No more work is to be taken; what is there is finished and reported.
     Drain,
     /// The time of [`Terminal::next_deadline`] has come.
@@ -125,6 +144,12 @@ pub enum Input {
 pub struct Answer {
     /// The leases; the shell keeps what came with them.
     pub grant: Option<Verified<Grant>>,
+    /// The rate card that came with them.
+    pub card: Option<Verified<RateCard>>,
+    /// See [`PullReply::receipts`].
+    pub receipts: Vec<Verified<Receipt>>,
+    /// See [`PullReply::unpaid`].
+    pub unpaid: Vec<Unpaid>,
     /// The rest of the answer.
     pub verdicts: Vec<ResultVerdict>,
     /// See [`PullReply::ended`].
@@ -183,6 +208,16 @@ pub enum Effect {
     Discard(Vec<BlobId>),
     /// Try to connect to a coordinator.
     Dial(Box<Verified<Offer>>),
+    /// Write a receipt to the wallet, then say [`Input::Kept`].
+    KeepReceipt(Box<KeptReceipt>),
+    /// Note a receipt that is wrong: the wallet keeps it as evidence.
+    Dispute(Box<Dispute>),
+    /// Note results of a coordinator that will not be paid.
+    GiveUp(NodeId, Vec<UnpaidLeaf>),
+    /// Write down how things stand with a coordinator, for [`Terminal::remember`].
+    Settle(NodeId, Totals),
+    /// Receipts of a coordinator are missing: get them from its log.
+    CatchUp(NodeId),
 }
 
 /// A pull to be sent.
@@ -198,12 +233,18 @@ pub struct PullOut {
     pub renew: Vec<GrantId>,
     /// Units given back.
     pub abandoned: Vec<Abandoned>,
-    /// What was computed, to be signed as one batch.
+    /// What is to be signed, if there are results or grants to show.
+    pub batch: Option<Batch>,
+    /// What was computed: the leaves of the batch.
     pub results: Vec<UnitResult>,
     /// Grants that the coordinator wants to see, as it signed them.
     pub grants: Vec<Signed<Grant>>,
     /// See [`Input::Shared`].
     pub share: Vec<String>,
+    /// Whose the terminal is.
+    pub certificate: Option<Signed<DeviceCertificate>>,
+    /// Receipts that are durable here.
+    pub kept: Vec<ReceiptId>,
 }
 
 impl PullOut {
@@ -211,13 +252,11 @@ impl PullOut {
     #[must_use]
     pub fn into_pull(
         self,
-        now: Timestamp,
         (profile, memory_bytes): (ProfileId, u64),
         sign: impl FnOnce(Batch) -> Signed<Batch>,
     ) -> Pull {
-        let reports = !self.results.is_empty() || !self.grants.is_empty();
-        let report = reports.then(|| Report {
-            batch: sign(Batch::of(&self.results, self.to, now)),
+        let report = self.batch.map(|batch| Report {
+            batch: sign(batch),
             results: self.results,
             grants: self.grants,
         });
@@ -229,8 +268,8 @@ impl PullOut {
             abandoned: self.abandoned,
             report,
             share: self.share,
-            certificate: None,
-            kept: Vec::new(),
+            certificate: self.certificate,
+            kept: self.kept,
         }
     }
 }
@@ -250,11 +289,15 @@ pub struct Tally {
     pub fuel: u64,
 }
 
-/// Whom a question went to, and how many units it wants.
-#[derive(Debug, Clone, Copy)]
+/// Whom a question went to, and what it was.
+#[derive(Debug)]
 struct Asked {
     to: NodeId,
     want: u32,
+    /// The batch that it carries.
+    root: Option<Hash>,
+    /// The receipts that it acknowledges.
+    kept: Vec<ReceiptId>,
 }
 
 /// The state of a terminal.
@@ -266,6 +309,7 @@ pub struct Terminal {
     links: BTreeMap<NodeId, Link>,
     questions: BTreeMap<Question, Asked>,
     work: Work,
+    wallet: Wallet,
     share: Vec<String>,
     draining: bool,
     tally: Tally,
@@ -276,6 +320,7 @@ impl Terminal {
     #[must_use]
     pub fn new(config: TerminalConfig, seed: [u8; 32]) -> Self {
         let work = Work::new(config.slots);
+        let wallet = Wallet::new(config.me, config.profile.clone(), config.slots);
         Self {
             config,
             seed,
@@ -283,14 +328,21 @@ impl Terminal {
             links: BTreeMap::new(),
             questions: BTreeMap::new(),
             work,
+            wallet,
             share: Vec::new(),
             draining: false,
             tally: Tally::default(),
         }
     }
 
+    /// Takes how things stood with a coordinator when the last run of this terminal ended: before the first input.
+    pub fn remember(&mut self, coordinator: NodeId, totals: Totals) {
+        self.wallet.remember(coordinator, totals);
+    }
+
     /// Takes one input. Never fails, never waits.
     pub fn handle(&mut self, now: Timestamp, input: Input, out: &mut Vec<Effect>) {
+        self.wallet.note_time(now);
         match input {
             Input::Found(node) => self.found(now, node),
             Input::Lost(node) => {
@@ -309,6 +361,7 @@ impl Terminal {
             Input::Ran { job, runs } => self.ran(now, job, runs, out),
             Input::Finished(job) => self.finished(now, job, out),
             Input::Shared(addresses) => self.share = addresses,
+            Input::Kept { by, receipts } => self.wallet.kept(by, &receipts),
             Input::Drain => self.draining = true,
             Input::DeadlineReached => {}
         }
@@ -328,7 +381,7 @@ impl Terminal {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let due = |(node, link): (&NodeId, &Link)| {
-            link.due(self.wants(*node), self.work.renew_every(*node))
+            link.due(self.wants(*node), self.asked_every(*node))
                 .or_else(|| link.given_up_at())
         };
         self.links.iter().filter_map(due).min()
@@ -350,6 +403,11 @@ impl Terminal {
     #[must_use]
     pub fn busy(&self) -> (usize, usize) {
         (self.work.stored(), self.work.running())
+    }
+
+    /// Returns how things stand with each coordinator that it has worked for.
+    pub fn credits(&self) -> impl Iterator<Item = (NodeId, Credit)> + '_ {
+        self.wallet.credits()
     }
 
     /// Returns the coordinators in touch.
@@ -414,7 +472,8 @@ impl Terminal {
 
     /// Returns how many more units are wanted from this coordinator.
     fn wants(&self, from: NodeId) -> u32 {
-        if self.draining || self.work.count_of(from) >= RENEWALS_MAX {
+        let full = self.work.count_of(from) >= RENEWALS_MAX;
+        if self.draining || full || self.wallet.is_owing(from) {
             return 0;
         }
         let asked: usize = self
@@ -428,10 +487,16 @@ impl Terminal {
             .min(u32::try_from(room).unwrap_or(u32::MAX))
     }
 
+    /// Returns how long after its last answer a coordinator is asked again even if no work is wanted.
+    fn asked_every(&self, node: NodeId) -> Option<Duration> {
+        let (renew, collect) = (self.work.renew_every(node), self.wallet.collect_every(node));
+        renew.into_iter().chain(collect).min()
+    }
+
     /// Asks each coordinator for which something is due.
     fn pull_where_due(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
         let is_due = |(node, link): &(&NodeId, &Link)| {
-            link.due(self.wants(**node), self.work.renew_every(**node))
+            link.due(self.wants(**node), self.asked_every(**node))
                 .is_some_and(|at| at <= now)
         };
         let due: Vec<NodeId> = self
@@ -441,29 +506,60 @@ impl Terminal {
             .map(|(node, _)| *node)
             .collect();
         for to in due {
-            self.asked += 1;
-            let (want, question) = (self.wants(to), Question(self.asked));
-            let Some(link) = self.links.get_mut(&to) else {
-                continue;
-            };
-            let (results, abandoned, show) = link.ask(now);
-            let grants = show
-                .iter()
-                .filter_map(|grant| self.work.grant(grant))
-                .map(|grant| grant.signed().clone());
-            let pull = PullOut {
-                question,
-                to,
-                want,
-                renew: self.work.of(to),
-                abandoned,
-                results,
-                grants: grants.collect(),
-                share: self.share.clone(),
-            };
-            self.questions.insert(question, Asked { to, want });
-            out.push(Effect::Pull(Box::new(pull)));
+            let pull = self.pull(now, to);
+            out.extend(pull.map(|pull| Effect::Pull(Box::new(pull))));
         }
+    }
+
+    /// Asks a coordinator for work and reports what is there.
+    fn pull(&mut self, now: Timestamp, to: NodeId) -> Option<PullOut> {
+        let want = self.wants(to);
+        let Asking {
+            results,
+            abandoned,
+            show,
+        } = self.links.get_mut(&to)?.ask(now);
+        let shown = show.iter().filter_map(|grant| self.work.grant(grant));
+        let grants: Vec<Signed<Grant>> = shown.map(|grant| grant.signed().clone()).collect();
+        let terms = |(result, took): &(UnitResult, Duration)| {
+            let terms = self.work.terms(&result.grant)?;
+            Some(Reported::new(terms.clone(), result, *took))
+        };
+        let reported: Option<Vec<Reported>> = results.iter().map(terms).collect();
+        let results: Vec<UnitResult> = results.into_iter().map(|(result, _)| result).collect();
+        let reports = !results.is_empty() || !grants.is_empty();
+        let batch = reports.then(|| Batch::of(&results, to, now));
+        let root = batch.as_ref().map(|batch| batch.root);
+        let certificate = self.config.certificate.as_ref();
+        let certificate = certificate
+            .filter(|shown| certificate::holder(self.config.me, Some(shown), now).is_ok());
+        let owner = certificate.map_or(self.config.me, Verified::signer);
+        let remembered = (root.unwrap_or_else(|| merkle::root([])), owner);
+        let kept = self
+            .wallet
+            .ask(to, remembered, reported.unwrap_or_default());
+        self.asked += 1;
+        let question = Question(self.asked);
+        let asked = Asked {
+            to,
+            want,
+            root,
+            kept: kept.clone(),
+        };
+        self.questions.insert(question, asked);
+        Some(PullOut {
+            question,
+            to,
+            want,
+            renew: self.work.of(to),
+            abandoned,
+            batch,
+            results,
+            grants,
+            share: self.share.clone(),
+            certificate: certificate.map(|shown| shown.signed().clone()),
+            kept,
+        })
     }
 
     fn answered(
@@ -473,9 +569,10 @@ impl Terminal {
         answer: Answer,
         out: &mut Vec<Effect>,
     ) {
-        let Some(Asked { to: from, want }) = self.questions.remove(&question) else {
+        let Some(asked) = self.questions.remove(&question) else {
             return;
         };
+        let (from, want) = (asked.to, asked.want);
         let Some(link) = self.links.get_mut(&from) else {
             return;
         };
@@ -484,6 +581,8 @@ impl Terminal {
         let grant = answer
             .grant
             .filter(|grant| is_usable(grant, config, from, want));
+        let grant = grant.zip(answer.card.filter(|card| is_in_order(card, from)));
+        let grant = grant.filter(|(grant, card)| grant.rate_card == card.id());
         let pause = match (&grant, has_grant) {
             (Some(_), _) => Pause::None,
             (None, true) => Pause::Idle(BAD_GRANT_PAUSE),
@@ -511,8 +610,16 @@ impl Terminal {
             self.work.end(grant, out);
         }
         self.settle(settled, out);
-        if let Some(grant) = grant {
-            self.work.add(grant, out);
+        let told = Told {
+            root: asked.root,
+            verdicts: &answer.verdicts,
+            receipts: answer.receipts,
+            unpaid: &answer.unpaid,
+        };
+        let collected = self.wallet.collect(now, from, told);
+        carry(from, collected, out);
+        if let Some((grant, card)) = grant {
+            self.work.add(grant, &card.rates, out);
         }
     }
 
@@ -532,11 +639,11 @@ impl Terminal {
         refusal: Option<Refusal>,
         out: &mut Vec<Effect>,
     ) {
-        let Some(link) = self
-            .questions
-            .remove(&question)
-            .and_then(|asked| self.links.get_mut(&asked.to))
-        else {
+        let Some(asked) = self.questions.remove(&question) else {
+            return;
+        };
+        self.wallet.unanswered(asked.to, asked.kept);
+        let Some(link) = self.links.get_mut(&asked.to) else {
             return;
         };
         let jitter = |pause| spread(&self.seed, question, pause);
@@ -562,7 +669,7 @@ impl Terminal {
                 Ok(ran) => {
                     self.tally.fuel = self.tally.fuel.saturating_add(ran.fuel);
                     let result = ran.reported(ours.grant, run.unit);
-                    link.keep(now, ours.within, result);
+                    link.keep(now, ours.within, (result, run.took));
                 }
                 Err(fault) => {
                     self.tally.faults += 1;
@@ -633,21 +740,75 @@ fn is_usable(grant: &Verified<Grant>, config: &TerminalConfig, from: NodeId, wan
         && grant.limits.memory_bytes <= config.memory_bytes
 }
 
+/// Returns whether a rate card is by whom was asked, and makes sense.
+fn is_in_order(card: &Verified<RateCard>, from: NodeId) -> bool {
+    card.signer() == from && card.rates.check().is_ok()
+}
+
+/// Has the shell write down what came of an answer.
+fn carry(from: NodeId, collected: Collected, out: &mut Vec<Effect>) {
+    let kept = collected.kept.into_iter().map(Box::new);
+    out.extend(kept.map(Effect::KeepReceipt));
+    let disputes = collected.disputes.into_iter().map(Box::new);
+    out.extend(disputes.map(Effect::Dispute));
+    if !collected.unpaid.is_empty() {
+        out.push(Effect::GiveUp(from, collected.unpaid));
+    }
+    let totals = collected.totals;
+    out.extend(totals.map(|totals| Effect::Settle(from, totals)));
+    if collected.gap {
+        out.push(Effect::CatchUp(from));
+    }
+}
+
 fn discard(outputs: Vec<BlobId>, out: &mut Vec<Effect>) {
     if !outputs.is_empty() {
         out.push(Effect::Discard(outputs));
     }
 }
 
-impl From<PullReply> for Answer {
-    fn from(reply: PullReply) -> Self {
-        Self {
-            grant: None,
+/// What comes with a checked answer, for the shell.
+#[derive(Debug)]
+pub struct Beside {
+    /// The new leases with what is needed to run them.
+    pub leased: Option<Leased>,
+    /// See [`PullReply::peers`].
+    pub peers: Vec<String>,
+}
+
+impl Answer {
+    /// Checks the signatures of grant, rate card and receipts. `holds` says which do, as in
+    /// [`Signed::verify_with`]. None if one does not: then nothing of the answer counts.
+    #[must_use]
+    pub fn check(
+        reply: PullReply,
+        network: &NetworkId,
+        mut holds: impl FnMut(&SignatureClaim<'_>) -> bool,
+    ) -> Option<(Self, Beside)> {
+        let (grant, card) = match &reply.leased {
+            Some(Leased {
+                grant, rate_card, ..
+            }) => {
+                let grant = grant.clone().verify_with(network, &mut holds).ok()?;
+                let card = rate_card.clone().verify_with(network, &mut holds).ok()?;
+                (Some(grant), Some(card))
+            }
+            None => (None, None),
+        };
+        let receipts = reply.receipts.into_iter().take(RECEIPTS_MAX);
+        let receipts = receipts.map(|receipt| receipt.verify_with(network, &mut holds).ok());
+        let answer = Self {
+            grant,
+            card,
+            receipts: receipts.collect::<Option<_>>()?,
+            unpaid: reply.unpaid,
             verdicts: reply.verdicts,
             ended: reply.ended,
             unknown: reply.unknown,
             retry_millis: reply.retry_millis,
-        }
+        };
+        let (leased, peers) = (reply.leased, reply.peers);
+        Some((answer, Beside { leased, peers }))
     }
 }
 
