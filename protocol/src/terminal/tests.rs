@@ -3,8 +3,10 @@
 use ed25519_dalek::SigningKey;
 
 use super::*;
-use crate::message::work::{LeasedUnit, SHOWN_MAX};
+use crate::id::NetworkId;
+use crate::message::work::{LeasedUnit, ResultVerdict, SHOWN_MAX, Unpaid};
 use crate::rate_card::Rates;
+use crate::receipt::Receipt;
 use crate::unit::Limits;
 
 mod wallet;

@@ -117,7 +117,7 @@ impl Wallet {
         if !receipt.is_well_formed() {
             return Err(ReceiptFault::Malformed);
         }
-        if receipt.leased_at > receipt.done_at || receipt.done_at > now + CLOCKS_APART_MAX {
+        if receipt.leased_at > receipt.done_at || receipt.done_at.since(now) > CLOCKS_APART_MAX {
             return Err(ReceiptFault::Times);
         }
         if account.sequences.is_used(receipt) {
@@ -143,7 +143,7 @@ impl Wallet {
     /// Returns whether all its work was leased after this terminal was started.
     fn is_recent(&self, receipt: &Receipt) -> bool {
         let started = self.started.unwrap_or_default();
-        receipt.leased_at > started + CLOCKS_APART_MAX
+        receipt.leased_at.since(started) > CLOCKS_APART_MAX
     }
 }
 
