@@ -218,6 +218,8 @@ fn start_coordinator(
     let table = &config.coordinator;
     let role = CoordinatorConfig {
         me,
+        key: key.clone(),
+        rates: table.rates.rates(),
         network: config.network.clone(),
         profile: tally_sandbox::profile().clone(),
         customers: table.customers.0.clone(),
