@@ -8,6 +8,7 @@
 mod contents;
 pub(crate) mod division;
 mod intake;
+mod log;
 mod merging;
 mod orders;
 mod pulls;
@@ -34,6 +35,7 @@ use tally_protocol::entry::{Ending, Event};
 use tally_protocol::id::{BlobId, GrantId, NodeId, PostingId, ReceiptId, TaskId};
 use tally_protocol::message::Refusal;
 use tally_protocol::message::customer::{CustomerReply, CustomerRequest, TaskStatus, TaskSummary};
+use tally_protocol::message::log::{LogReply, LogRequest};
 use tally_protocol::message::work::{Pull, VerifiedReport, WorkReply, WorkRequest};
 use tally_protocol::signed::Verified;
 use tally_protocol::time::Timestamp;
@@ -87,6 +89,8 @@ pub enum Message {
     Checked(Box<CheckedPull>),
     /// A pull whose report is checked and whose outputs are here, but for those that are missing.
     Complete(Box<CheckedPull>, BTreeSet<(GrantId, u32)>),
+    /// Somebody asks about the log.
+    LogAsked(LogRequest, Answer<LogReply>),
     /// The operator asks.
     Operator(Operator),
     /// This node is a terminal too, to be nudged here.
@@ -220,6 +224,7 @@ pub struct Shell {
     pulls: BTreeMap<Question, Answer<WorkReply>>,
     watchers: Watchers,
     fetching: BTreeMap<TaskId, AbortHandle>,
+    head: log::Head,
     /// Rows to be written with the next group beside those that the machine asks for.
     rows: Vec<StoredRow>,
     /// Contents to be removed once it is durable that their task is forgotten.
@@ -268,6 +273,7 @@ impl Shell {
             .map(|snapshot| snapshot.bytes.as_slice());
         let facts: Vec<Vec<u8>> = loaded.facts.collect::<Result<_, _>>()?;
         let state = (snapshot, store.books()?);
+        let head = log::Head::new(store.head()?.head());
         let machine = Coordinator::restore(config, rand::random(), state, facts)?;
         let snapshot_at = loaded
             .snapshot
@@ -292,6 +298,7 @@ impl Shell {
             pulls: BTreeMap::new(),
             watchers: Watchers::default(),
             fetching: BTreeMap::new(),
+            head,
             rows: Vec::new(),
             forgotten: Vec::new(),
             snapshot_at,
@@ -321,6 +328,7 @@ impl Shell {
                     messages.push(Message::input(Input::DeadlineReached));
                 }
                 () = self.watchers.due() => {}
+                () = clock::sleep_until(self.head.due()) => {}
             }
             let mut effects = Vec::new();
             let now = clock::now();
@@ -329,6 +337,7 @@ impl Shell {
             }
             self.carry_out(effects).await?;
             self.watchers.answer_due(clock::now(), &self.machine);
+            self.tell_head();
         }
         Ok(())
     }
@@ -381,6 +390,7 @@ impl Shell {
             Message::Pull { from, pull, answer } => self.check_pull(from, *pull, answer),
             Message::Checked(pull) => self.complete_pull(now, pull, effects),
             Message::Complete(pull, missing) => self.pulled(now, *pull, missing, effects),
+            Message::LogAsked(request, answer) => self.answer_log(request, answer),
             Message::Operator(operator) => self.operator(now, operator, effects),
             Message::Beside(terminal) => self.beside = Some(terminal),
         }
@@ -444,6 +454,7 @@ impl Shell {
         let change = self.change_of(&effects)?;
         if !change.is_empty() {
             let committed = self.commit(change).await?;
+            self.head.grown(&committed);
             self.snapshot(committed).await?;
         }
         for effect in effects {
