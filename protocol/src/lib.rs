@@ -4,7 +4,7 @@
 //!
 //! 1. [`id`], [`time`], [`points`], [`unit`](mod@unit): the words. [`codec`] and [`signed`]: how they are written and signed.
 //! 2. [`task`]: what a customer asks for, how it is cut and put together.
-//! 3. [`message`]: what nodes say to each other. [`entry`] and [`merkle`]: what stays for ever.
+//! 3. [`message`]: what nodes say to each other. [`entry`], [`merkle`] and [`checkpoint`]: what stays for ever.
 //! 4. [`rate_card`], [`receipt`], [`certificate`]: what work is worth, and to whom. [`account`], [`books`], [`posting`]:
 //!    what that does to the books.
 //! 5. [`coordinator`], [`terminal`], [`customer`]: the roles, as state machines. Each takes one input at a time with
@@ -14,6 +14,7 @@
 pub mod account;
 pub mod books;
 pub mod certificate;
+pub mod checkpoint;
 pub mod codec;
 pub mod coordinator;
 pub mod customer;

@@ -1,12 +1,13 @@
 //! What nodes say to each other, one file a conversation.
 //!
 //! [`announce`] is gossip and role statements, [`work`] the talk between terminal and coordinator, [`customer`] the
-//! talk between customer and coordinator, [`blob`] the transfer of content. A question and its answer go over one
+//! talk between customer and coordinator, [`blob`] the transfer of content, [`log`] what a coordinator's log shows. A question and its answer go over one
 //! libp2p stream; everything that outlives the connection is a [`crate::signed::Signed`] statement.
 
 pub mod announce;
 pub mod blob;
 pub mod customer;
+pub mod log;
 pub mod work;
 
 use std::fmt;
@@ -38,6 +39,8 @@ pub enum Refusal {
     UnknownTask,
     /// The content is not here.
     UnknownBlob,
+    /// The log does not reach that far.
+    UnknownEntry,
     /// The task breaks a bound; the text names it.
     InvalidTask(String),
     /// The customer has not the funds that the task may cost.
@@ -66,6 +69,7 @@ impl Refusal {
             Self::WrongProfile => "wrong_profile",
             Self::UnknownTask => "unknown_task",
             Self::UnknownBlob => "unknown_blob",
+            Self::UnknownEntry => "unknown_entry",
             Self::InvalidTask(_) => "invalid_task",
             Self::InsufficientFunds { .. } => "insufficient_funds",
             Self::OtherRateCard => "other_rate_card",
@@ -85,6 +89,7 @@ impl fmt::Display for Refusal {
             Self::WrongProfile => "the node works with another sandbox profile",
             Self::UnknownTask => "the node does not know this task",
             Self::UnknownBlob => "the node does not have this content",
+            Self::UnknownEntry => "the log does not reach that far",
             Self::InvalidTask(reason) => reason,
             Self::InsufficientFunds { needed, available } => {
                 let text = format!("up to {needed} are needed, {available} are there to be spent");

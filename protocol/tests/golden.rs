@@ -20,6 +20,7 @@ use tally_protocol::entry::{ENTRY_BYTES_MAX, Entry};
 use tally_protocol::message::announce::{Offer, RoleStatement};
 use tally_protocol::message::blob::{BlobGrant, BlobReply, BlobRequest, HEADER_BYTES_MAX};
 use tally_protocol::message::customer::{CUSTOMER_BYTES_MAX, CustomerReply, CustomerRequest};
+use tally_protocol::message::log::{LOG_BYTES_MAX, LogReply, LogRequest};
 use tally_protocol::message::work::{Batch, Grant, WORK_BYTES_MAX, WorkReply, WorkRequest};
 use tally_protocol::signed::{Signed, Statement};
 use tally_protocol::task::Task;
@@ -60,6 +61,16 @@ fn messages_are_sent_as_ever() {
         })
         .collect();
     compare("words", &words);
+}
+
+#[test]
+fn checkpoints_and_log_proofs_are_written_as_ever() {
+    let (checkpoint, proof) = (samples::checkpoint(), samples::log_proof());
+    compare_text("checkpoint.note", checkpoint.signed().as_str());
+    compare_text("entry.tlog-proof", &proof.to_string());
+    let entry = codec::to_bytes(&samples::entries()[1].1);
+    let checked = proof.verify(&entry, &samples::network());
+    assert_eq!(checked, Ok(checkpoint));
 }
 
 #[test]
@@ -176,6 +187,16 @@ fn compare(file: &str, found: &[Sample]) {
     );
 }
 
+/// Compares a text with the file that holds it.
+fn compare_text(file: &str, found: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{file}"));
+    if std::env::var_os("TALLY_GOLDEN").is_some_and(|how| how == "write") {
+        std::fs::write(&path, found).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(golden, found, "{}", path.display());
+}
+
 static ALL: LazyLock<Vec<Sample>> = LazyLock::new(|| {
     let mut all = statements();
     all.extend(of(
@@ -237,6 +258,16 @@ fn messages() -> Vec<Sample> {
         "blob_reply",
         samples::blob_replies(),
         read::<BlobReply, HEADER_BYTES_MAX>,
+    ));
+    all.extend(of(
+        "log_request",
+        samples::log_requests(),
+        read::<LogRequest, LOG_BYTES_MAX>,
+    ));
+    all.extend(of(
+        "log_reply",
+        samples::log_replies(),
+        read::<LogReply, LOG_BYTES_MAX>,
     ));
     all
 }

@@ -4,16 +4,21 @@ use std::collections::BTreeMap;
 
 use ed25519_dalek::SigningKey;
 use serde::Serialize;
+use tally_protocol::checkpoint::VerifiedCheckpoint;
+use tally_protocol::checkpoint::log_proof::LogProof;
 use tally_protocol::codec;
 use tally_protocol::coordinator::{Division, Fact, Vote};
 use tally_protocol::entry::{Ending, Entry, Event, ValidatedUnit};
-use tally_protocol::id::{GrantId, NetworkId, NodeId, TaskId};
+use tally_protocol::id::{GrantId, Hash, NetworkId, NodeId, TaskId};
+use tally_protocol::merkle::proof::inclusion_spans;
+use tally_protocol::merkle::{self, TreeHead, leaf_hash};
 use tally_protocol::message::Refusal;
 use tally_protocol::message::announce::{Offer, Role, RoleStatement};
 use tally_protocol::message::blob::{BlobGrant, BlobRange, BlobReply, BlobRequest};
 use tally_protocol::message::customer::{
     CustomerReply, CustomerRequest, DeviceTally, Phase, TaskStatus, TaskSummary,
 };
+use tally_protocol::message::log::{LogReply, LogRequest, LoggedEntry};
 use tally_protocol::message::work::{
     Abandoned, Batch, Grant, Leased, LeasedUnit, Pull, PullReply, Report, ResultVerdict,
     UnitResult, WorkReply, WorkRequest,
@@ -471,6 +476,7 @@ pub(crate) fn words() -> Vec<(String, Vec<u8>)> {
         Refusal::UnknownBlob,
         Refusal::InvalidTask("why".to_owned()),
         Refusal::Busy,
+        Refusal::UnknownEntry,
     ];
     let phases = [
         Phase::Uploading,
@@ -513,3 +519,68 @@ const TRAPS: [Trap; 6] = [
     Trap::Arithmetic,
     Trap::Abi,
 ];
+
+/// The log of all samples of entries: what its coordinator signs.
+pub(crate) fn checkpoint() -> VerifiedCheckpoint {
+    let leaves = leaves();
+    let head = TreeHead {
+        size: leaves.len() as u64,
+        root: merkle::root(leaves),
+    };
+    VerifiedCheckpoint::sign(head, &network(), &key())
+}
+
+/// The proof that the second of them stands in it.
+pub(crate) fn log_proof() -> LogProof {
+    let leaves = leaves();
+    let place = |leaf: u64| usize::try_from(leaf).unwrap();
+    let hash_of = |subtree: merkle::proof::Subtree| {
+        let range = place(subtree.start)..=place(subtree.last());
+        Ok::<_, std::convert::Infallible>(merkle::root(leaves[range].iter().copied()))
+    };
+    let spans = inclusion_spans(1, leaves.len() as u64).unwrap();
+    LogProof {
+        extra: None,
+        index: 1,
+        path: spans
+            .into_iter()
+            .map(|span| span.hash(hash_of).unwrap())
+            .collect(),
+        checkpoint: checkpoint().signed().clone(),
+    }
+}
+
+fn leaves() -> Vec<Hash> {
+    let leaf = |(_, entry): &(&str, Entry)| leaf_hash(&codec::to_bytes(entry));
+    entries().iter().map(leaf).collect()
+}
+
+pub(crate) fn log_requests() -> Vec<(&'static str, LogRequest)> {
+    vec![
+        ("head", LogRequest::Head),
+        ("consistency", LogRequest::Consistency { from: 3, to: 5 }),
+        (
+            "inclusion",
+            LogRequest::Inclusion {
+                sequence: 1,
+                size: 5,
+            },
+        ),
+    ]
+}
+
+pub(crate) fn log_replies() -> Vec<(&'static str, LogReply)> {
+    let path = log_proof().path;
+    vec![
+        ("head", LogReply::Head(checkpoint().signed().clone())),
+        ("consistency", LogReply::Consistency(path.clone())),
+        (
+            "inclusion",
+            LogReply::Inclusion(LoggedEntry {
+                entry: codec::to_bytes(&entries()[1].1),
+                path,
+            }),
+        ),
+        ("refused", LogReply::Refused(Refusal::UnknownEntry)),
+    ]
+}
