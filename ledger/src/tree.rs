@@ -98,7 +98,8 @@ mod tests {
             for start in (0..64).step_by(1 << height) {
                 let subtree = Subtree { start, height };
                 let root = tally_protocol::merkle::root((start..=subtree.last()).map(leaf));
-                assert_eq!(nodes.get(node_index(subtree) as usize), Some(&root));
+                let index = usize::try_from(node_index(subtree)).unwrap();
+                assert_eq!(nodes.get(index), Some(&root));
             }
         }
     }

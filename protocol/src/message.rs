@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::account::Money;
 
 /// The version of all message formats. A node of another version is refused with both numbers.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// Why a node does not do what another asks. Closed, so that each can be counted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -50,6 +50,8 @@ pub enum Refusal {
         /// What the customer can spend.
         available: Money,
     },
+    /// The device shows a certificate that is for another device, or does not hold now.
+    BadCertificate,
     /// The task names a rate card that is not the one in force.
     OtherRateCard,
     /// A bound of this node is reached: ask again later.
@@ -72,6 +74,7 @@ impl Refusal {
             Self::UnknownEntry => "unknown_entry",
             Self::InvalidTask(_) => "invalid_task",
             Self::InsufficientFunds { .. } => "insufficient_funds",
+            Self::BadCertificate => "bad_certificate",
             Self::OtherRateCard => "other_rate_card",
             Self::Busy => "busy",
         }
@@ -94,6 +97,9 @@ impl fmt::Display for Refusal {
             Self::InsufficientFunds { needed, available } => {
                 let text = format!("up to {needed} are needed, {available} are there to be spent");
                 return f.pad(&text);
+            }
+            Self::BadCertificate => {
+                "the device's certificate is for another device or does not hold now"
             }
             Self::OtherRateCard => "the coordinator has another rate card by now",
             Self::Busy => "the node is at a limit, try again later",

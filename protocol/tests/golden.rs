@@ -14,6 +14,7 @@ use data_encoding::HEXLOWER;
 use proptest::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::codec;
 use tally_protocol::coordinator::Fact;
 use tally_protocol::entry::{ENTRY_BYTES_MAX, Entry};
@@ -22,8 +23,11 @@ use tally_protocol::message::blob::{BlobGrant, BlobReply, BlobRequest, HEADER_BY
 use tally_protocol::message::customer::{CUSTOMER_BYTES_MAX, CustomerReply, CustomerRequest};
 use tally_protocol::message::log::{LOG_BYTES_MAX, LogReply, LogRequest};
 use tally_protocol::message::work::{Batch, Grant, WORK_BYTES_MAX, WorkReply, WorkRequest};
+use tally_protocol::rate_card::RateCard;
+use tally_protocol::receipt::Receipt;
 use tally_protocol::signed::{Signed, Statement};
 use tally_protocol::task::Task;
+use tally_protocol::witness::Witness;
 
 /// What has golden bytes: a name, the bytes that are written today, and a reader.
 struct Sample {
@@ -47,6 +51,11 @@ fn entries_and_facts_are_stored_as_ever() {
         "facts",
         &of("fact", samples::facts(), read::<Fact, { 1 << 30 }>),
     );
+}
+
+#[test]
+fn what_a_witness_remembers_is_stored_as_ever() {
+    compare("witness", &witness());
 }
 
 #[test]
@@ -205,6 +214,7 @@ static ALL: LazyLock<Vec<Sample>> = LazyLock::new(|| {
         read::<Entry, ENTRY_BYTES_MAX>,
     ));
     all.extend(of("fact", samples::facts(), read::<Fact, { 1 << 30 }>));
+    all.extend(witness());
     all.extend(messages());
     all
 });
@@ -225,7 +235,22 @@ fn statements() -> Vec<Sample> {
         one::<BlobGrant>("blob_grant", &samples::blob_grant()),
         one::<Batch>("batch", &samples::batch()),
         one::<Grant>("grant", &samples::grant()),
+        one::<RateCard>("rate_card", &samples::rate_card()),
+        one::<Receipt>("receipt", &samples::receipt()),
+        one::<DeviceCertificate>("device_certificate", &samples::certificate()),
     ]
+}
+
+fn witness() -> Vec<Sample> {
+    vec![Sample {
+        name: "witness".to_owned(),
+        bytes: samples::witness().saved(),
+        read: |bytes| {
+            let restored = Witness::restore(samples::stranger(), &samples::network(), bytes);
+            let restored = restored.map_err(|error| error.to_string())?;
+            Ok(restored.saved())
+        },
+    }]
 }
 
 fn messages() -> Vec<Sample> {

@@ -93,11 +93,11 @@ fn every_proof_of_small_trees_is_as_the_rfc_defines_it_and_holds() {
     let all = leaves(67);
     for size in 1..=all.len() {
         let (tree, size_u64) = (&all[..size], size as u64);
-        for sequence in 0..size {
+        for (sequence, leaf) in tree.iter().enumerate() {
             let spans = inclusion_spans(sequence as u64, size_u64).unwrap();
             let proof = hashes(spans, tree);
             assert_eq!(proof, path(sequence, tree), "{sequence} of {size}");
-            let checked = verify_inclusion(all[sequence], sequence as u64, &head(tree), &proof);
+            let checked = verify_inclusion(*leaf, sequence as u64, &head(tree), &proof);
             assert_eq!(checked, Ok(()), "{sequence} of {size}");
         }
         for from in 1..=size {
@@ -156,9 +156,34 @@ fn there_is_no_proof_beyond_the_end_or_backwards() {
     assert_eq!(checked, Err(ProofError::Range { from: 4, to: 3 }));
 }
 
+/// A proof of Certificate Transparency's reference implementation: from, to, hashes.
+type Known = (u64, u64, &'static [&'static str]);
+
+const INCLUSION: [Known; 4] = [
+    (0, 8, &[LEAF_1, NODE_2_3, NODE_4_7]),
+    (5, 8, &[LEAF_4, NODE_6_7, NODE_0_3]),
+    (2, 3, &[NODE_0_1]),
+    (1, 5, &[LEAF_0, NODE_2_3, LEAF_4]),
+];
+const CONSISTENCY: [Known; 4] = [
+    (1, 1, &[]),
+    (1, 8, &[LEAF_1, NODE_2_3, NODE_4_7]),
+    (6, 8, &[NODE_4_5, NODE_6_7, NODE_0_3]),
+    (2, 5, &[NODE_2_3, LEAF_4]),
+];
+const LEAF_0: &str = "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d";
+const LEAF_1: &str = "96a296d224f285c67bee93c30f8a309157f0daa35dc5b87e410b78630a09cfc7";
+const LEAF_4: &str = "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b";
+const NODE_0_1: &str = "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125";
+const NODE_2_3: &str = "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e";
+const NODE_4_5: &str = "0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a";
+const NODE_6_7: &str = "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0";
+const NODE_0_3: &str = "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7";
+const NODE_4_7: &str = "6b47aaf29ee3c2af9af889bc1fb9254dabd31177f16232dd6aab035ca39bf6e4";
+const ROOT_8: &str = "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328";
+
 #[test]
 fn known_proofs() {
-    // The test vectors of Certificate Transparency's reference implementation.
     let entries: [&[u8]; 8] = [
         b"",
         b"\x00",
@@ -170,86 +195,24 @@ fn known_proofs() {
         b"\x60\x61\x62\x63\x64\x65\x66\x67\x68\x69\x6a\x6b\x6c\x6d\x6e\x6f",
     ];
     let all: Vec<Hash> = entries.iter().map(|entry| leaf_hash(entry)).collect();
-    let known = |texts: &[&str]| -> Vec<Hash> {
-        let parse = |text: &&str| text.parse().unwrap();
-        texts.iter().map(parse).collect()
+    assert_eq!(head(&all).root.to_string(), ROOT_8);
+    let texts = |spans: Option<Vec<Span>>| -> Vec<String> {
+        let found = hashes(spans.unwrap(), &all);
+        found.iter().map(Hash::to_string).collect()
     };
-    let eight = "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328";
-    assert_eq!(head(&all).root.to_string(), eight);
-    let inclusion = [
-        (
-            0,
-            8,
-            known(&[
-                "96a296d224f285c67bee93c30f8a309157f0daa35dc5b87e410b78630a09cfc7",
-                "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e",
-                "6b47aaf29ee3c2af9af889bc1fb9254dabd31177f16232dd6aab035ca39bf6e4",
-            ]),
-        ),
-        (
-            5,
-            8,
-            known(&[
-                "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b",
-                "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
-                "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
-            ]),
-        ),
-        (
-            2,
-            3,
-            known(&["fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125"]),
-        ),
-        (
-            1,
-            5,
-            known(&[
-                "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
-                "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e",
-                "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b",
-            ]),
-        ),
-    ];
-    for (sequence, size, expected) in inclusion {
-        let spans = inclusion_spans(sequence, size as u64).unwrap();
+    for (sequence, size, expected) in INCLUSION {
         assert_eq!(
-            hashes(spans, &all[..size]),
+            texts(inclusion_spans(sequence, size)),
             expected,
             "{sequence} of {size}"
         );
     }
-    let consistency = [
-        (1, 1, known(&[])),
-        (
-            1,
-            8,
-            known(&[
-                "96a296d224f285c67bee93c30f8a309157f0daa35dc5b87e410b78630a09cfc7",
-                "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e",
-                "6b47aaf29ee3c2af9af889bc1fb9254dabd31177f16232dd6aab035ca39bf6e4",
-            ]),
-        ),
-        (
-            6,
-            8,
-            known(&[
-                "0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a",
-                "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
-                "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
-            ]),
-        ),
-        (
-            2,
-            5,
-            known(&[
-                "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e",
-                "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b",
-            ]),
-        ),
-    ];
-    for (from, to, expected) in consistency {
-        let spans = consistency_spans(from, to as u64).unwrap();
-        assert_eq!(hashes(spans, &all[..to]), expected, "{from} to {to}");
+    for (from, to, expected) in CONSISTENCY {
+        assert_eq!(
+            texts(consistency_spans(from, to)),
+            expected,
+            "{from} to {to}"
+        );
     }
 }
 
