@@ -16,7 +16,6 @@ mod pages;
 mod prove;
 mod receipt;
 mod reconcile;
-mod scan;
 mod show;
 mod statement;
 mod table;
@@ -44,7 +43,6 @@ pub use reconcile::{
     BankPayment, Different, PAYMENTS_MAX, PaymentsError, Reconciliation, RecordedPayment,
     read_payments, reconcile,
 };
-use scan::{books, posting_entry, receipt_entry};
 pub use statement::{
     AccountStatement, EscrowLot, Party, Period, STATEMENT_LINES_MAX, Section, Stand,
     StatementError, StatementLine, statement,
@@ -261,12 +259,9 @@ pub fn answer(
         LedgerQuery::Entries(query) => LedgerAnswer::Entries(list(reader, query)?),
         LedgerQuery::Show { entry } => LedgerAnswer::Entry(Box::new(show(reader, *entry)?)),
         LedgerQuery::Receipt { receipt } => {
-            LedgerAnswer::Receipt(Box::new(receipt_detail(reader, *receipt)?))
+            LedgerAnswer::Receipt(Box::new(receipt::detail(reader, *receipt)?))
         }
-        LedgerQuery::Balance(query) => {
-            let (books, size) = books(reader)?;
-            LedgerAnswer::Balance(balance::page(&books, size, query))
-        }
+        LedgerQuery::Balance(query) => LedgerAnswer::Balance(balance::page(reader, query)?),
         LedgerQuery::Prove { entry } => LedgerAnswer::Proof(prove(reader, key, *entry)?),
         LedgerQuery::Head { before } => LedgerAnswer::Head(head(reader, key, *before)?),
         LedgerQuery::Bytes { from, to } => LedgerAnswer::Bytes(entry_bytes(reader, *from, *to)?),
@@ -409,23 +404,14 @@ fn sequence_of(reader: &Reader, entry: EntryName) -> Result<u64, AnswerError> {
     match entry {
         EntryName::Sequence(sequence) => Ok(sequence),
         EntryName::Receipt(receipt) => {
-            receipt_entry(reader, receipt)?.ok_or(AnswerError::NoSuchReceipt { receipt })
+            let found = reader.receipt_entry(receipt)?;
+            found.ok_or(AnswerError::NoSuchReceipt { receipt })
         }
         EntryName::Posting(posting) => {
-            posting_entry(reader, posting)?.ok_or(AnswerError::NoSuchPosting { posting })
+            let found = reader.posting_entry(posting)?;
+            found.ok_or(AnswerError::NoSuchPosting { posting })
         }
     }
-}
-
-fn receipt_detail(reader: &Reader, receipt: ReceiptId) -> Result<ReceiptDetail, AnswerError> {
-    let no_such = AnswerError::NoSuchReceipt { receipt };
-    let Some(sequence) = receipt_entry(reader, receipt)? else {
-        return Err(no_such);
-    };
-    let stored = reader.entry(sequence)?.ok_or(no_such)?;
-    let (books, _) = books(reader)?;
-    let clawed_back = posting_entry(reader, receipt::clawback_of(receipt))?;
-    receipt::detail(reader, &books, (receipt, &stored), clawed_back)
 }
 
 fn prove(

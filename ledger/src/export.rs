@@ -202,7 +202,7 @@ const fn kind(event: &Event) -> &'static str {
         Event::PaidOut { .. } => "paid_out",
         Event::Refunded { .. } => "refunded",
         Event::ClawedBack { .. } => "clawed_back",
-        Event::Released => "released",
+        Event::Released { .. } => "released",
         Event::Expired { .. } => "expired",
     }
 }
@@ -221,7 +221,7 @@ fn reference(event: &Event) -> Option<&str> {
         | Event::RateCardPublished { .. }
         | Event::DeviceCertified { .. }
         | Event::Receipted { .. }
-        | Event::Released
+        | Event::Released { .. }
         | Event::Expired { .. } => None,
     }
 }

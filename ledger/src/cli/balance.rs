@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use tally_protocol::account::{Account, Commodity};
-use tally_protocol::books::{Balance, Books};
+use tally_protocol::books::{Balance, Line};
 
 use super::amount;
 use super::name::NodeName;
 use super::show;
 use super::table::unit;
 use super::text::{Columns, Text, grouped};
+use crate::store::{ReadError, Reader};
 
 /// The most accounts of one answer: about 40 MB of JSON.
 pub const LINES_MAX: u32 = 100_000;
@@ -111,7 +112,22 @@ fn held(balance: &Balance) -> i128 {
     i128::from(balance.pending_credits).saturating_sub(i128::from(balance.pending_debits))
 }
 
-pub(super) fn page(books: &Books, size: u64, query: &BalanceQuery) -> BalancePage {
+pub(super) fn page(reader: &Reader, query: &BalanceQuery) -> Result<BalancePage, ReadError> {
+    let (log, books) = reader.log_and_books()?;
+    let size = log.head()?.size();
+    let lines = match &query.of {
+        BalanceOf::Owner(NodeName::Whole(owner)) => books.lines_of_owner(*owner)?,
+        BalanceOf::Customer(NodeName::Whole(customer)) => books.lines_of_customer(*customer)?,
+        BalanceOf::Prefix(_) | BalanceOf::Owner(_) | BalanceOf::Customer(_) => books
+            .books()?
+            .balances()
+            .map(|(line, balance)| (*line, *balance))
+            .collect(),
+    };
+    Ok(page_of(size, lines, query))
+}
+
+fn page_of(size: u64, lines: Vec<(Line, Balance)>, query: &BalanceQuery) -> BalancePage {
     let limit = query.limit.min(LINES_MAX) as usize;
     let mut page = BalancePage {
         size,
@@ -120,19 +136,19 @@ pub(super) fn page(books: &Books, size: u64, query: &BalanceQuery) -> BalancePag
         sums: Vec::new(),
     };
     let mut sums: BTreeMap<Commodity, (i128, i128)> = BTreeMap::new();
-    for ((account, commodity), balance) in books.balances() {
-        if !query.of.takes(*account) {
+    for ((account, commodity), balance) in lines {
+        if !query.of.takes(account) {
             continue;
         }
-        let (posted, held) = (balance.posted(), held(balance));
-        let sum = sums.entry(*commodity).or_default();
+        let (posted, held) = (balance.posted(), held(&balance));
+        let sum = sums.entry(commodity).or_default();
         *sum = (sum.0.saturating_add(posted), sum.1.saturating_add(held));
         page.count = page.count.saturating_add(1);
         if page.lines.len() < limit {
             page.lines.push(AccountLine {
-                account: *account,
+                account,
                 name: account.to_string(),
-                commodity: *commodity,
+                commodity,
                 posted,
                 held,
                 available: balance.available(),

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use tally_protocol::account::{Account, Commodity, Lot, Money};
-use tally_protocol::books::{Books, Posting, Step};
+use tally_protocol::books::Posting;
 use tally_protocol::entry::Event;
 use tally_protocol::id::{NodeId, ReceiptId};
 use tally_protocol::message::work::Batch;
@@ -16,7 +16,7 @@ use super::AnswerError;
 use super::show;
 use super::text::{Text, grouped, time};
 use super::view::{Checking, Statement};
-use crate::store::{ReadError, Reader, StoredEntry};
+use crate::store::{Projection, ReadError, Reader};
 
 /// A receipt with all that the log says about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,19 +78,19 @@ pub struct LotState {
     pub spendable: Points,
 }
 
-pub(super) fn detail(
-    reader: &Reader,
-    books: &Books,
-    (receipt, stored): (ReceiptId, &StoredEntry),
-    clawed_back: Option<u64>,
-) -> Result<ReceiptDetail, AnswerError> {
+pub(super) fn detail(reader: &Reader, receipt: ReceiptId) -> Result<ReceiptDetail, AnswerError> {
+    let (log, books) = reader.log_and_books()?;
+    let no_such = || AnswerError::NoSuchReceipt { receipt };
+    let sequence = books.receipt_entry(receipt)?.ok_or_else(no_such)?;
+    let stored = log.entry(sequence)?.ok_or_else(no_such)?;
+    let clawed_back = books.posting_entry(posting_id("clawback", receipt.as_bytes()))?;
     let entry = stored.decode().map_err(ReadError::from)?;
     let Event::Receipted {
         receipt: signed,
         batches,
     } = entry.event
     else {
-        return Err(AnswerError::NoSuchReceipt { receipt });
+        return Err(no_such());
     };
     let (network, coordinator) = (&reader.identity().network, reader.identity().node);
     let statement = Statement::of(signed, network, Checking::Signatures);
@@ -111,19 +111,13 @@ pub(super) fn detail(
         statement,
         batches,
         paid: entry.posting.as_ref().and_then(paid),
-        lots: entry
-            .posting
-            .iter()
-            .flat_map(|posting| lots(posting, books))
-            .collect(),
+        lots: match &entry.posting {
+            None => Vec::new(),
+            Some(posting) => lots(posting, &books)?,
+        },
         posting: entry.posting,
         clawed_back,
     })
-}
-
-/// Returns the id of the posting that takes a receipt back.
-pub(super) fn clawback_of(receipt: ReceiptId) -> tally_protocol::id::PostingId {
-    posting_id("clawback", receipt.as_bytes())
 }
 
 fn device_signed(
@@ -192,42 +186,40 @@ fn paid(posting: &Posting) -> Option<Paid> {
     })
 }
 
-fn lots(posting: &Posting, books: &Books) -> Vec<LotState> {
-    let issued = posting
-        .transfers
-        .iter()
-        .filter(|transfer| transfer.from == Account::Issued && matches!(transfer.step, Step::Move));
+fn lots(posting: &Posting, books: &Projection) -> Result<Vec<LotState>, ReadError> {
     let points = |account| {
-        let posted = books.balance(account, Commodity::Points).posted();
-        Points::from_micro(u64::try_from(posted).unwrap_or(0))
+        let balance = books.balance((account, Commodity::Points))?;
+        let posted = u64::try_from(balance.posted()).unwrap_or(0);
+        Ok::<_, ReadError>(Points::from_micro(posted))
     };
-    issued
-        .filter_map(|transfer| match transfer.to {
-            Account::Escrow(lot) | Account::Spendable(lot) => Some((lot, transfer.amount)),
-            _ => None,
-        })
-        .map(|(lot, credited)| LotState {
+    let mut lots = Vec::new();
+    for transfer in &posting.transfers {
+        let (Account::Escrow(lot) | Account::Spendable(lot)) = transfer.to else {
+            continue;
+        };
+        lots.push(LotState {
             lot,
-            credited: Points::from_micro(credited),
-            escrow: points(Account::Escrow(lot)),
-            spendable: points(Account::Spendable(lot)),
-        })
-        .collect()
+            credited: Points::from_micro(transfer.amount),
+            escrow: points(Account::Escrow(lot))?,
+            spendable: points(Account::Spendable(lot))?,
+        });
+    }
+    Ok(lots)
 }
 
 pub(super) fn render(detail: &ReceiptDetail) -> String {
     let mut text = Text::default();
     text.field("receipt", &detail.receipt.to_string());
     text.field("entry", &format!("{} at {}", detail.sequence, detail.at));
-    let half = |holds| {
+    let half = |holds, who| {
         if holds {
-            "signed, the signature holds"
+            format!("by the {who}, the signature holds")
         } else {
-            "NOT signed as it should be"
+            format!("NOT by the {who} as it should be")
         }
     };
-    text.field("coordinator", half(detail.halves.coordinator));
-    text.field("its device", half(detail.halves.device));
+    text.field("signed", &half(detail.halves.coordinator, "coordinator"));
+    text.field("", &half(detail.halves.device, "device"));
     match &detail.statement {
         Statement::Verified(says) | Statement::Unchecked(says) => {
             show::receipt(&mut text, &says.content);

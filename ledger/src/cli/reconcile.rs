@@ -292,7 +292,7 @@ fn recorded(
         | Event::Receipted { .. }
         | Event::Refunded { .. }
         | Event::ClawedBack { .. }
-        | Event::Released
+        | Event::Released { .. }
         | Event::Expired { .. } => return Ok(None),
     };
     Ok(Some(RecordedPayment {

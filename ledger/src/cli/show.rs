@@ -31,7 +31,7 @@ pub(super) fn render(entry: &EntryDetail) -> String {
         | EventDetail::PaidOut { .. }
         | EventDetail::Refunded { .. }
         | EventDetail::ClawedBack { .. }
-        | EventDetail::Released
+        | EventDetail::Released { .. }
         | EventDetail::Expired { .. } => of_books(&mut text, &entry.event),
     }
     if let Some(posted) = &entry.posting {
@@ -73,9 +73,10 @@ fn of_task(text: &mut Text, event: &EventDetail) {
                 Ending::Cancelled => text.field("ending", "cancelled by the customer"),
             }
         }
-        EventDetail::TaskSettled { task } => {
+        EventDetail::TaskSettled { task, at } => {
             text.field("what", "task settled");
             text.field("task", &task.to_string());
+            text.field("due", &at.to_string());
         }
         _ => {}
     }
@@ -160,9 +161,13 @@ fn of_books(text: &mut Text, event: &EventDetail) {
             text.field("receipt", &id.to_string());
             text.field("reason", reason);
         }
-        EventDetail::Released => text.field("what", "points left escrow"),
-        EventDetail::Expired { card } => {
+        EventDetail::Released { at } => {
+            text.field("what", "points left escrow");
+            text.field("due", &at.to_string());
+        }
+        EventDetail::Expired { card, at } => {
             text.field("what", "points expired");
+            text.field("due", &at.to_string());
             text.field("rate card", &format!("version {card}"));
         }
         _ => {}
@@ -276,7 +281,7 @@ pub(super) fn receipt(text: &mut Text, receipt: &Receipt) {
     text.field("device", &receipt.holder.device.to_string());
     text.field("task", &receipt.task.to_string());
     let validation = match receipt.validation {
-        Validation::Quorum(agreed) => format!("{agreed} devices said the same"),
+        Validation::Quorum(agreed) => format!("a quorum of {agreed} said the same"),
         Validation::KnownAnswer => "the answer was known before".to_owned(),
     };
     text.field("because", &validation);

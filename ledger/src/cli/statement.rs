@@ -311,6 +311,8 @@ impl<'a> Making<'a> {
                 *change = change.plus(effect(transfer, part, side));
             }
         }
+        // What only passes through, as what an owner is paid, changes nothing.
+        changes.retain(|_, change| *change != Stand::default());
         Ok(changes)
     }
 

@@ -248,7 +248,7 @@ impl EventRow {
                     .fold(0, |sum: u64, unit| sum.saturating_add(unit.fuel)),
             },
             Event::TaskEnded { task, ending } => Self::TaskEnded { task, ending },
-            Event::TaskSettled { task } => Self::TaskSettled {
+            Event::TaskSettled { task, .. } => Self::TaskSettled {
                 task,
                 freed: freed(entry.posting.as_ref()),
             },
@@ -307,10 +307,10 @@ impl EventRow {
                 reference,
             },
             Event::ClawedBack { receipt, reason } => Self::ClawedBack { receipt, reason },
-            Event::Released => Self::Released {
+            Event::Released { .. } => Self::Released {
                 points: points(posting),
             },
-            Event::Expired { card } => Self::Expired {
+            Event::Expired { card, .. } => Self::Expired {
                 card,
                 points: points(posting),
             },
@@ -396,6 +396,8 @@ pub enum EventDetail {
     TaskSettled {
         /// The task.
         task: TaskId,
+        /// When, by the coordinator's clock.
+        at: Timestamp,
     },
     /// A rate card was published.
     RateCardPublished {
@@ -453,11 +455,16 @@ pub enum EventDetail {
         reason: String,
     },
     /// Points left escrow.
-    Released,
+    Released {
+        /// When, by the coordinator's clock.
+        at: Timestamp,
+    },
     /// Points expired.
     Expired {
         /// Under which version of the card.
         card: u32,
+        /// When, by the coordinator's clock.
+        at: Timestamp,
     },
 }
 
@@ -539,7 +546,7 @@ impl EventDetail {
                 units,
             },
             Event::TaskEnded { task, ending } => Self::TaskEnded { task, ending },
-            Event::TaskSettled { task } => Self::TaskSettled { task },
+            Event::TaskSettled { task, at } => Self::TaskSettled { task, at },
             Event::RateCardPublished { card } => Self::RateCardPublished {
                 card: card.id(),
                 statement: Statement::of(card, network, checking),
@@ -583,8 +590,8 @@ impl EventDetail {
                 reference,
             },
             Event::ClawedBack { receipt, reason } => Self::ClawedBack { receipt, reason },
-            Event::Released => Self::Released,
-            Event::Expired { card } => Self::Expired { card },
+            Event::Released { at } => Self::Released { at },
+            Event::Expired { card, at } => Self::Expired { card, at },
         }
     }
 }
@@ -671,7 +678,7 @@ impl Parties {
         match event {
             Event::TaskAccepted { task, .. }
             | Event::TaskEnded { task, .. }
-            | Event::TaskSettled { task } => self.task = Some(*task),
+            | Event::TaskSettled { task, .. } => self.task = Some(*task),
             Event::BatchValidated {
                 task,
                 device,
@@ -709,7 +716,7 @@ impl Parties {
             | Event::Deposited { .. }
             | Event::PaidOut { .. }
             | Event::Refunded { .. }
-            | Event::Released
+            | Event::Released { .. }
             | Event::Expired { .. } => {}
         }
     }

@@ -107,7 +107,8 @@ impl Example {
         example.refund();
         example.claw_back(2);
         example.withdraw();
-        example.at = example.at + DAY * 100;
+        // The life of the first lots is over, that of those released later is not.
+        example.at = START + DAY * 92;
         example.expire();
         example
     }
@@ -200,7 +201,8 @@ impl Example {
         let id = task.task_id();
         let hold = *self.books.hold(posting::hold_of(id)).unwrap();
         let posting = posting::settlement(id, &hold, self.at);
-        self.add(Event::TaskSettled { task: id }, posting);
+        let at = self.at;
+        self.add(Event::TaskSettled { task: id, at }, posting);
     }
 
     /// A task that still runs, of which a receipt is taken back later.
@@ -389,8 +391,9 @@ impl Example {
             Account::Escrow(lot) => Some(*lot),
             _ => None,
         });
-        let posting = posting::release(&lots);
-        self.add(Event::Released, posting);
+        let at = self.at;
+        let posting = posting::release(at, &lots);
+        self.add(Event::Released { at }, posting);
     }
 
     fn pay_out(&mut self) {
@@ -447,11 +450,12 @@ impl Example {
 
     fn expire(&mut self) {
         let lots = self.lots(|account| match account {
-            Account::Spendable(lot) if lot.holder.device == stray() => Some(*lot),
+            Account::Spendable(lot) if lot.since < START + DAY => Some(*lot),
             _ => None,
         });
-        let posting = posting::expiry(&lots, &self.rates());
-        self.add(Event::Expired { card: 1 }, posting);
+        let at = self.at;
+        let posting = posting::expiry(at, &lots, &self.rates());
+        self.add(Event::Expired { card: 1, at }, posting);
         let points = self.books.balance(Account::Expired, Commodity::Points);
         assert!(points.posted() > 0);
     }
