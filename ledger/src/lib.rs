@@ -10,6 +10,7 @@
 //! - [`proofs`]: shows of an entry that it stands in the log, and of a log that it has only grown
 //! - [`audit`]: proves that a log is whole and says nothing twice
 //! - [`cli`]: questions about the log, asked of a file or of a running node, and their answers as tables
+//! - [`export`]: the log as a file for other programs, and its verification by whoever has only a public key
 //!
 //! Nothing here reads a clock or the environment, prints, or waits for anything but the disk.
 #![forbid(unsafe_code)]
@@ -17,6 +18,7 @@
 
 pub mod audit;
 pub mod cli;
+pub mod export;
 pub mod proofs;
 pub mod store;
 mod tree;
