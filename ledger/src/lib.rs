@@ -9,6 +9,7 @@
 //! - [`store`]: the tables, and group commit of facts, entries and rows in one durable transaction
 //! - [`audit`]: proves that a log is whole and says nothing twice
 //! - [`cli`]: questions about the log, asked of a file or of a running node, and their answers as tables
+//! - [`wallet`]: what a terminal has earned: receipts, and what proves them, in a file of its own
 //!
 //! Nothing here reads a clock or the environment, prints, or waits for anything but the disk.
 #![forbid(unsafe_code)]
@@ -18,3 +19,4 @@ pub mod audit;
 pub mod cli;
 pub mod store;
 mod tree;
+pub mod wallet;
