@@ -12,6 +12,10 @@ mod dossier;
 mod prune;
 mod read;
 #[cfg(test)]
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "a sum that does not fit fails the test"
+)]
 mod tests;
 
 use std::path::{Path, PathBuf};
@@ -712,17 +716,22 @@ fn identity_of(handle: &Handle, path: &Path) -> Result<Identity, WalletError> {
 }
 
 fn refuse(path: &Path, error: DatabaseError) -> WalletError {
-    match error {
-        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
-            WalletError::Locked(path.to_owned())
+    let locked = matches!(
+        error,
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch
+    );
+    let foreign = match &error {
+        DatabaseError::Storage(redb::StorageError::Io(error)) => {
+            error.kind() == std::io::ErrorKind::InvalidData
         }
-        DatabaseError::UpgradeRequired(_) => WalletError::NotAWallet(path.to_owned()),
-        DatabaseError::Storage(redb::StorageError::Io(error))
-            if error.kind() == std::io::ErrorKind::InvalidData =>
-        {
-            WalletError::NotAWallet(path.to_owned())
-        }
-        error => error.into(),
+        _ => matches!(error, DatabaseError::UpgradeRequired(_)),
+    };
+    if locked {
+        WalletError::Locked(path.to_owned())
+    } else if foreign {
+        WalletError::NotAWallet(path.to_owned())
+    } else {
+        error.into()
     }
 }
 

@@ -9,7 +9,7 @@ use tally_protocol::id::{BlobId, TaskId};
 use tally_protocol::message::work::LeasedUnit;
 use tally_protocol::rate_card::{PixelWeight, Rates};
 use tally_protocol::receipt::{BatchShare, Validation};
-use tally_protocol::task::BlobRef;
+use tally_protocol::task::{BlobRef, tiles};
 use tally_protocol::terminal::Effort;
 use tally_protocol::unit::{Limits, Outcome};
 
@@ -376,35 +376,7 @@ impl Made {
             inline: Some(b"out".to_vec()),
         };
         let results: Vec<UnitResult> = (0..units).map(result).collect();
-        let mut share = BatchShare {
-            batch: root_of(&results),
-            runs: vec![],
-        };
-        (0..units).for_each(|unit| share.push(unit, unit));
-        let (count, pixels) = (
-            u64::from(units),
-            tally_protocol::task::tiles::core_pixels(params),
-        );
-        let each = if pixels > 0 { pixels } else { 7_000 + 1 };
-        let receipt = Receipt {
-            sequence: 0,
-            holder: Holder {
-                owner: node(7),
-                device: node(9),
-            },
-            task: grant.task,
-            shares: vec![share],
-            units,
-            fuel: 7_000_000 * count,
-            bytes: 13 * count,
-            pixels: pixels * count,
-            points: Points::from_micro(each * count),
-            rate_card: card.id(),
-            profile: grant.profile.clone(),
-            validation: Validation::Quorum(2),
-            leased_at: grant.issued,
-            done_at: at(1_500),
-        };
+        let receipt = receipt_for(&grant, &results);
         Self {
             grant: sign(grant, 1),
             card,
@@ -453,6 +425,37 @@ impl Made {
         let mut receipt = self.receipt.value().clone();
         forge(&mut receipt);
         sign(receipt, 1).signed().clone()
+    }
+}
+
+/// The receipt that an honest coordinator gives for all of these.
+fn receipt_for(grant: &Grant, results: &[UnitResult]) -> Receipt {
+    let units = u32::try_from(results.len()).unwrap();
+    let mut share = BatchShare {
+        batch: root_of(results),
+        runs: vec![],
+    };
+    (0..units).for_each(|unit| share.push(unit, unit));
+    let (count, pixels) = (u64::from(units), tiles::core_pixels(&grant.units[0].params));
+    let each = if pixels > 0 { pixels } else { 7_000 + 1 };
+    Receipt {
+        sequence: 0,
+        holder: Holder {
+            owner: node(7),
+            device: node(9),
+        },
+        task: grant.task,
+        shares: vec![share],
+        units,
+        fuel: 7_000_000 * count,
+        bytes: 13 * count,
+        pixels: pixels * count,
+        points: Points::from_micro(each * count),
+        rate_card: grant.rate_card,
+        profile: grant.profile.clone(),
+        validation: Validation::Quorum(2),
+        leased_at: grant.issued,
+        done_at: at(1_500),
     }
 }
 
