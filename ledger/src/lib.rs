@@ -7,6 +7,7 @@
 //! there is too much to keep in memory.
 //!
 //! - [`store`]: the tables, and group commit of facts, entries and rows in one durable transaction
+//! - [`proofs`]: shows of an entry that it stands in the log, and of a log that it has only grown
 //! - [`audit`]: proves that a log is whole and says nothing twice
 //! - [`cli`]: questions about the log, asked of a file or of a running node, and their answers as tables
 //! - [`wallet`]: what a terminal has earned: receipts, and what proves them, in a file of its own
@@ -17,6 +18,7 @@
 
 pub mod audit;
 pub mod cli;
+pub mod proofs;
 pub mod store;
 mod tree;
 pub mod wallet;

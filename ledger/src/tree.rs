@@ -5,6 +5,7 @@
 //! which is what inclusion and consistency proofs are made of.
 
 use tally_protocol::id::Hash;
+use tally_protocol::merkle::proof::Subtree;
 use tally_protocol::merkle::{Frontier, node_hash};
 
 /// The right edge of a tree that grows, telling each node that it completes.
@@ -58,6 +59,14 @@ pub(crate) fn node_count(size: u64) -> u64 {
         .expect("a log has fewer than 2^63 entries")
 }
 
+/// Returns where the root of a complete subtree stands: behind its last leaf, after the roots of the smaller subtrees
+/// that this leaf completes.
+pub(crate) fn node_index(subtree: Subtree) -> u64 {
+    node_count(subtree.last())
+        .checked_add(u64::from(subtree.height))
+        .expect("a log has fewer than 2^63 nodes")
+}
+
 #[cfg(test)]
 mod tests {
     use tally_protocol::merkle::leaf_hash;
@@ -77,6 +86,21 @@ mod tests {
             assert_eq!(Tree::of(&frontier), tree);
             // The node stored last closes the smallest complete subtree.
             assert_eq!(nodes.last(), frontier.subtrees().last());
+        }
+    }
+
+    #[test]
+    fn a_complete_subtree_stands_where_its_index_says() {
+        let (mut tree, mut nodes) = (Tree::default(), Vec::new());
+        let leaf = |number: u64| leaf_hash(&number.to_be_bytes());
+        (0..64).for_each(|number| tree.push(leaf(number), &mut nodes));
+        for height in 0..=6 {
+            for start in (0..64).step_by(1 << height) {
+                let subtree = Subtree { start, height };
+                let root = tally_protocol::merkle::root((start..=subtree.last()).map(leaf));
+                let index = usize::try_from(node_index(subtree)).unwrap();
+                assert_eq!(nodes.get(index), Some(&root));
+            }
         }
     }
 }

@@ -720,11 +720,10 @@ fn refuse(path: &Path, error: DatabaseError) -> WalletError {
         error,
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch
     );
-    let foreign = match &error {
-        DatabaseError::Storage(redb::StorageError::Io(error)) => {
-            error.kind() == std::io::ErrorKind::InvalidData
-        }
-        _ => matches!(error, DatabaseError::UpgradeRequired(_)),
+    let foreign = if let DatabaseError::Storage(redb::StorageError::Io(error)) = &error {
+        error.kind() == std::io::ErrorKind::InvalidData
+    } else {
+        matches!(error, DatabaseError::UpgradeRequired(_))
     };
     if locked {
         WalletError::Locked(path.to_owned())

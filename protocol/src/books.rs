@@ -126,12 +126,10 @@ pub enum PostingFault {
         count: usize,
     },
     /// A transfer of nothing, or from an account to itself.
-    #[error("a transfer of {amount} from {from} to {to} transfers nothing")]
+    #[error("a transfer of {amount} from {from} transfers nothing")]
     Nothing {
         /// From where.
-        from: Account,
-        /// To where.
-        to: Account,
+        from: Box<Account>,
         /// How much.
         amount: u64,
     },
@@ -139,7 +137,7 @@ pub enum PostingFault {
     #[error("{account} does not take {commodity}")]
     Mixed {
         /// The account.
-        account: Account,
+        account: Box<Account>,
         /// What was to stand there.
         commodity: Commodity,
     },
@@ -147,7 +145,7 @@ pub enum PostingFault {
     #[error("{account} has {} {commodity}, {} are needed", commodity.show(*available), commodity.show(i128::from(*needed)))]
     Overdraft {
         /// The account.
-        account: Account,
+        account: Box<Account>,
         /// What.
         commodity: Commodity,
         /// What it has.
@@ -159,7 +157,7 @@ pub enum PostingFault {
     #[error("the sums of {account} are too large")]
     Overflow {
         /// The account.
-        account: Account,
+        account: Box<Account>,
     },
     /// The posting holds twice, or another hold has its name.
     #[error("there is a hold {id} already")]
@@ -245,6 +243,19 @@ impl Books {
         self.holds.iter()
     }
 
+    /// Returns the books of what a posting may change, to see what it would do.
+    #[must_use]
+    pub fn excerpt(&self, posting: &Posting) -> Self {
+        let (lines, holds) = posting.touched();
+        let balances = lines
+            .iter()
+            .filter_map(|line| Some((*line, *self.balances.get(line)?)));
+        let holds = holds
+            .iter()
+            .filter_map(|id| Some((*id, *self.holds.get(id)?)));
+        Self::from_parts(balances, holds)
+    }
+
     /// Makes the transfers of a posting, all or none. `at` is the time of its entry.
     ///
     /// # Errors
@@ -254,22 +265,13 @@ impl Books {
         if !(1..=TRANSFERS_MAX).contains(&count) {
             return Err(PostingFault::Count { count });
         }
-        let (lines, holds) = posting.touched();
-        let before = Self {
-            balances: lines
-                .iter()
-                .filter_map(|line| Some((*line, *self.balances.get(line)?)))
-                .collect(),
-            holds: holds
-                .iter()
-                .filter_map(|id| Some((*id, *self.holds.get(id)?)))
-                .collect(),
-        };
+        let before = self.excerpt(posting);
         let done = posting
             .transfers
             .iter()
             .try_for_each(|transfer| self.transfer(at, posting.id, transfer));
         if done.is_err() {
+            let (lines, holds) = posting.touched();
             self.balances.retain(|line, _| !lines.contains(line));
             self.holds.retain(|id, _| !holds.contains(id));
             self.balances.extend(before.balances);
@@ -292,12 +294,14 @@ impl Books {
             step,
         } = *transfer;
         if amount == 0 || from == to {
-            return Err(PostingFault::Nothing { from, to, amount });
+            let from = Box::new(from);
+            return Err(PostingFault::Nothing { from, amount });
         }
         if let Some(account) = [from, to]
             .into_iter()
             .find(|account| !account.takes(commodity))
         {
+            let account = Box::new(account);
             return Err(PostingFault::Mixed { account, commodity });
         }
         match step {
@@ -338,14 +342,7 @@ impl Books {
                 })
             }
             Step::Void(id) | Step::Expire(id) => {
-                let hold = self.holds.get(&id).ok_or(PostingFault::NoHold { id })?;
-                let (left, until) = (hold.left, hold.until);
-                if left != amount {
-                    return Err(PostingFault::OtherHold { id, left });
-                }
-                if matches!(step, Step::Expire(_)) && at < until {
-                    return Err(PostingFault::NotOver { id, until });
-                }
+                self.check_end(at, id, transfer)?;
                 self.use_hold(id, transfer)?;
                 self.change(transfer, |from, to| {
                     from.pending_debits = from.pending_debits.checked_sub(amount)?;
@@ -354,6 +351,24 @@ impl Books {
                 })
             }
         }
+    }
+
+    /// Checks that a transfer ends a hold as a whole, and not too early.
+    fn check_end(
+        &self,
+        at: Timestamp,
+        id: PostingId,
+        transfer: &Transfer,
+    ) -> Result<(), PostingFault> {
+        let hold = self.holds.get(&id).ok_or(PostingFault::NoHold { id })?;
+        let (left, until) = (hold.left, hold.until);
+        if left != transfer.amount {
+            return Err(PostingFault::OtherHold { id, left });
+        }
+        if matches!(transfer.step, Step::Expire(_)) && at < until {
+            return Err(PostingFault::NotOver { id, until });
+        }
+        Ok(())
     }
 
     /// Checks that the account has what is taken from it.
@@ -369,7 +384,7 @@ impl Books {
             return Ok(());
         }
         Err(PostingFault::Overdraft {
-            account,
+            account: Box::new(account),
             commodity,
             available,
             needed,
@@ -409,7 +424,9 @@ impl Books {
         } = *transfer;
         let (mut debited, mut credited) =
             (self.balance(from, commodity), self.balance(to, commodity));
-        change(&mut debited, &mut credited).ok_or(PostingFault::Overflow { account: to })?;
+        change(&mut debited, &mut credited).ok_or(PostingFault::Overflow {
+            account: Box::new(to),
+        })?;
         for (account, balance) in [(from, debited), (to, credited)] {
             if account.is_transient() && balance.is_empty() {
                 self.balances.remove(&(account, commodity));

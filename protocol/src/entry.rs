@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::account::Money;
+use crate::account::{Account, Money};
 use crate::books::Posting;
 use crate::certificate::DeviceCertificate;
 use crate::id::{Hash, NodeId, ReceiptId, TaskId};
@@ -65,6 +65,8 @@ pub enum Event {
     TaskSettled {
         /// The task.
         task: TaskId,
+        /// When, by the coordinator's clock: the hold has expired if its time was over.
+        at: Timestamp,
     },
     /// The coordinator published a rate card.
     RateCardPublished {
@@ -118,11 +120,16 @@ pub enum Event {
         reason: String,
     },
     /// Points left escrow.
-    Released,
+    Released {
+        /// When, by the coordinator's clock.
+        at: Timestamp,
+    },
     /// Points expired under the rates of this version of the card.
     Expired {
         /// The version.
         card: u32,
+        /// When, by the coordinator's clock.
+        at: Timestamp,
     },
 }
 
@@ -137,6 +144,17 @@ pub enum Fund {
     Customer(NodeId),
     /// For points that no customer pays.
     Subsidy,
+}
+
+impl Fund {
+    /// Returns the account that the money comes to.
+    #[must_use]
+    pub const fn account(self) -> Account {
+        match self {
+            Self::Customer(customer) => Account::Customer(customer),
+            Self::Subsidy => Account::Subsidy,
+        }
+    }
 }
 
 /// Who is paid.

@@ -4,20 +4,24 @@
 //!
 //! 1. [`id`], [`time`], [`points`], [`unit`](mod@unit): the words. [`codec`] and [`signed`]: how they are written and signed.
 //! 2. [`task`]: what a customer asks for, how it is cut and put together.
-//! 3. [`message`]: what nodes say to each other. [`entry`] and [`merkle`]: what stays for ever.
+//! 3. [`message`]: what nodes say to each other. [`entry`], [`merkle`] and [`checkpoint`]: what stays for ever.
 //! 4. [`rate_card`], [`receipt`], [`certificate`]: what work is worth, and to whom. [`account`], [`books`], [`posting`]:
 //!    what that does to the books.
-//! 5. [`coordinator`], [`terminal`], [`customer`]: the roles, as state machines. Each takes one input at a time with
-//!    the time of day and answers with effects; a shell (the node, or the simulator) carries them out.
+//! 5. [`coordinator`], [`terminal`], [`customer`]: the roles, and the [`witness`] of what others sign, as state machines.
+//!    Each takes one input at a time with the time of day and answers with effects; a shell (the node, or the simulator)
+//!    carries them out.
 #![forbid(unsafe_code)]
 
 pub mod account;
+mod allowance;
 pub mod books;
 pub mod certificate;
+pub mod checkpoint;
 pub mod codec;
 pub mod coordinator;
 pub mod customer;
 pub mod entry;
+pub mod head_gate;
 pub mod id;
 pub mod merkle;
 pub mod message;
@@ -31,3 +35,4 @@ pub mod task;
 pub mod terminal;
 pub mod time;
 pub mod unit;
+pub mod witness;

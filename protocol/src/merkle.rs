@@ -1,8 +1,20 @@
 //! Merkle trees as in RFC 6962, section 2.1: SHA-256, leaves and inner nodes told apart by their first byte.
 
+pub mod proof;
+
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::id::Hash;
+
+/// What stands for a whole tree: two trees with the same head have the same leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TreeHead {
+    /// Number of leaves.
+    pub size: u64,
+    /// The root over them.
+    pub root: Hash,
+}
 
 /// Returns the hash of a leaf: `SHA-256(0x00 || bytes)`.
 #[must_use]
@@ -60,6 +72,15 @@ impl Frontier {
     #[must_use]
     pub const fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Returns what stands for the tree.
+    #[must_use]
+    pub fn head(&self) -> TreeHead {
+        TreeHead {
+            size: self.size,
+            root: self.root(),
+        }
     }
 
     /// Appends a leaf.

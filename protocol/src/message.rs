@@ -1,12 +1,13 @@
 //! What nodes say to each other, one file a conversation.
 //!
 //! [`announce`] is gossip and role statements, [`work`] the talk between terminal and coordinator, [`customer`] the
-//! talk between customer and coordinator, [`blob`] the transfer of content. A question and its answer go over one
+//! talk between customer and coordinator, [`blob`] the transfer of content, [`log`] what a coordinator's log shows. A question and its answer go over one
 //! libp2p stream; everything that outlives the connection is a [`crate::signed::Signed`] statement.
 
 pub mod announce;
 pub mod blob;
 pub mod customer;
+pub mod log;
 pub mod work;
 
 use std::fmt;
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::account::Money;
 
 /// The version of all message formats. A node of another version is refused with both numbers.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// Why a node does not do what another asks. Closed, so that each can be counted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -38,6 +39,8 @@ pub enum Refusal {
     UnknownTask,
     /// The content is not here.
     UnknownBlob,
+    /// The log does not reach that far.
+    UnknownEntry,
     /// The task breaks a bound; the text names it.
     InvalidTask(String),
     /// The customer has not the funds that the task may cost.
@@ -47,6 +50,8 @@ pub enum Refusal {
         /// What the customer can spend.
         available: Money,
     },
+    /// The device shows a certificate that is for another device, or does not hold now.
+    BadCertificate,
     /// The task names a rate card that is not the one in force.
     OtherRateCard,
     /// A bound of this node is reached: ask again later.
@@ -66,8 +71,10 @@ impl Refusal {
             Self::WrongProfile => "wrong_profile",
             Self::UnknownTask => "unknown_task",
             Self::UnknownBlob => "unknown_blob",
+            Self::UnknownEntry => "unknown_entry",
             Self::InvalidTask(_) => "invalid_task",
             Self::InsufficientFunds { .. } => "insufficient_funds",
+            Self::BadCertificate => "bad_certificate",
             Self::OtherRateCard => "other_rate_card",
             Self::Busy => "busy",
         }
@@ -85,10 +92,14 @@ impl fmt::Display for Refusal {
             Self::WrongProfile => "the node works with another sandbox profile",
             Self::UnknownTask => "the node does not know this task",
             Self::UnknownBlob => "the node does not have this content",
+            Self::UnknownEntry => "the log does not reach that far",
             Self::InvalidTask(reason) => reason,
             Self::InsufficientFunds { needed, available } => {
                 let text = format!("up to {needed} are needed, {available} are there to be spent");
                 return f.pad(&text);
+            }
+            Self::BadCertificate => {
+                "the device's certificate is for another device or does not hold now"
             }
             Self::OtherRateCard => "the coordinator has another rate card by now",
             Self::Busy => "the node is at a limit, try again later",

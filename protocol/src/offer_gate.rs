@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::allowance::{Allowance, Rate, insert_bounded};
 use crate::id::{NodeId, TaskId};
 use crate::message::announce::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, Offer};
 use crate::signed::Verified;
@@ -16,10 +17,11 @@ use crate::time::Timestamp;
 const CLOCK_SKEW_MAX: Duration = Duration::from_secs(600);
 /// How long an offer may be valid.
 const VALIDITY_MAX: Duration = Duration::from_secs(3_600);
-/// Offers that a signer may send at once, and how long it takes to earn another.
-const BURST: u32 = 20;
-/// See [`BURST`].
-const OFFER_INTERVAL: Duration = Duration::from_millis(500);
+/// Offers that a signer may send.
+const RATE: Rate = Rate {
+    burst: 20,
+    interval: Duration::from_millis(500),
+};
 /// Signers and (signer, task) pairs that are remembered.
 const SIGNERS_MAX: usize = 1_024;
 /// See [`SIGNERS_MAX`].
@@ -59,13 +61,6 @@ impl OfferFault {
 pub struct OfferGate {
     signers: BTreeMap<NodeId, Allowance>,
     epochs: BTreeMap<(NodeId, TaskId), Heard>,
-}
-
-/// Offers that a signer may still send.
-#[derive(Debug, Clone, Copy)]
-struct Allowance {
-    tokens: u32,
-    refilled: Timestamp,
 }
 
 /// The newest offer of a task.
@@ -115,45 +110,20 @@ impl OfferGate {
 
     /// Takes one token of the signer.
     fn spend(&mut self, signer: NodeId, now: Timestamp) -> Result<(), OfferFault> {
-        let mut allowance = self.signers.get(&signer).copied().unwrap_or(Allowance {
-            tokens: BURST,
-            refilled: now,
-        });
-        let earned = now.since(allowance.refilled).as_millis() / OFFER_INTERVAL.as_millis();
-        if earned > 0 {
-            let earned = u32::try_from(earned).unwrap_or(BURST);
-            allowance.tokens = allowance.tokens.saturating_add(earned).min(BURST);
-            allowance.refilled = now;
+        let known = self.signers.get(&signer).copied();
+        let mut allowance = known.unwrap_or_else(|| Allowance::full(&RATE, now));
+        if !allowance.spend(&RATE, now) {
+            return Err(OfferFault::TooMany);
         }
-        let left = allowance.tokens.checked_sub(1).ok_or(OfferFault::TooMany)?;
-        allowance.tokens = left;
         insert_bounded(
             &mut self.signers,
             signer,
             allowance,
             SIGNERS_MAX,
-            |allowance| allowance.refilled,
+            Allowance::refilled,
         );
         Ok(())
     }
-}
-
-/// Inserts into a map that forgets its oldest entries when it is full. They are dropped by the eighth, so that the
-/// search for them is paid once in many inserts.
-fn insert_bounded<K: Ord + Copy, V>(
-    map: &mut BTreeMap<K, V>,
-    key: K,
-    value: V,
-    max: usize,
-    age: impl Fn(&V) -> Timestamp,
-) {
-    if map.len() >= max && !map.contains_key(&key) {
-        let mut ages: Vec<Timestamp> = map.values().map(&age).collect();
-        let (_, limit, _) = ages.select_nth_unstable(max / 8);
-        let limit = *limit;
-        map.retain(|_, value| age(value) > limit);
-    }
-    map.insert(key, value);
 }
 
 #[cfg(test)]
@@ -234,27 +204,16 @@ mod tests {
     #[test]
     fn a_signer_that_floods_is_ignored_until_it_slows_down() {
         let mut gate = OfferGate::default();
-        for epoch in 0..u64::from(BURST) {
+        for epoch in 0..u64::from(RATE.burst) {
             assert_eq!(gate.admit(&sign(offer(1, epoch), 1), NOW), Ok(()));
         }
         let next = sign(offer(1, 100), 1);
         assert_eq!(gate.admit(&next, NOW), Err(OfferFault::TooMany));
-        assert_eq!(gate.admit(&next, NOW + OFFER_INTERVAL), Ok(()));
+        assert_eq!(gate.admit(&next, NOW + RATE.interval), Ok(()));
         assert_eq!(
             gate.admit(&sign(offer(1, 1), 2), NOW),
             Ok(()),
             "another signer"
         );
-    }
-
-    #[test]
-    fn what_is_remembered_is_bounded() {
-        let mut map = BTreeMap::new();
-        for n in 0..1_000_u64 {
-            insert_bounded(&mut map, n, Timestamp::from_millis(n), 64, |at| *at);
-            assert!(map.len() <= 64);
-            assert!(map.contains_key(&n));
-        }
-        assert!(!map.contains_key(&0));
     }
 }

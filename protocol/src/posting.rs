@@ -213,7 +213,7 @@ pub fn settlement(task: TaskId, hold: &Hold, now: Timestamp) -> Option<Posting> 
 
 /// Lots leave escrow because their time has come.
 #[must_use]
-pub fn release(lots: &[(Lot, Points)]) -> Option<Posting> {
+pub fn release(at: Timestamp, lots: &[(Lot, Points)]) -> Option<Posting> {
     let release = |(lot, points): &(Lot, Points)| {
         moved(
             Account::Escrow(*lot),
@@ -222,12 +222,12 @@ pub fn release(lots: &[(Lot, Points)]) -> Option<Posting> {
             points.as_micro(),
         )
     };
-    posting(lots_id("release", lots), lots.iter().map(release))
+    posting(lots_id("release", at, lots), lots.iter().map(release))
 }
 
 /// Lots expire that nobody spent in time. `rates` are those of their card.
 #[must_use]
-pub fn expiry(lots: &[(Lot, Points)], rates: &Rates) -> Option<Posting> {
+pub fn expiry(at: Timestamp, lots: &[(Lot, Points)], rates: &Rates) -> Option<Posting> {
     let money = Commodity::Money(rates.currency);
     let mut transfers = Vec::with_capacity(lots.len().saturating_mul(2));
     for (lot, points) in lots {
@@ -240,12 +240,12 @@ pub fn expiry(lots: &[(Lot, Points)], rates: &Rates) -> Option<Posting> {
         ));
         transfers.push(moved(Account::Reserve, Account::Revenue, money, freed));
     }
-    posting(lots_id("expiry", lots), transfers)
+    posting(lots_id("expiry", at, lots), transfers)
 }
 
-/// A lot is released, and expires, as a whole at its own time, so its name and amount name the posting.
-fn lots_id(kind: &str, lots: &[(Lot, Points)]) -> PostingId {
-    posting_id(kind, &crate::codec::to_bytes(&lots))
+/// At one moment a lot is released, and expires, as a whole; what comes to it later goes at a later one.
+fn lots_id(kind: &str, at: Timestamp, lots: &[(Lot, Points)]) -> PostingId {
+    posting_id(kind, &crate::codec::to_bytes(&(at, lots)))
 }
 
 /// Spendable points of an owner are paid out at what is behind them. `lots` are what is drawn, the oldest first, each

@@ -10,7 +10,7 @@
 
 #![warn(clippy::arithmetic_side_effects, clippy::float_arithmetic)]
 
-use std::time::Duration;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -134,6 +134,24 @@ pub struct Measured {
     pub pixels: u64,
 }
 
+/// Checks that a constant is in its bounds.
+fn bounded(
+    field: &'static str,
+    value: u64,
+    range: RangeInclusive<u64>,
+    bounds: &'static str,
+) -> Result<(), RatesError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let value = value.to_string();
+    Err(RatesError {
+        field,
+        value,
+        bounds,
+    })
+}
+
 /// Why a rate card makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} is {value}, it must be {bounds}")]
@@ -168,18 +186,6 @@ impl Rates {
     /// # Errors
     /// [`RatesError`], the first constant that is out of its bounds.
     pub fn check(&self) -> Result<(), RatesError> {
-        let bounded = |field, value: u64, range: std::ops::RangeInclusive<u64>, bounds| {
-            let fault = RatesError {
-                field,
-                value: value.to_string(),
-                bounds,
-            };
-            if range.contains(&value) {
-                Ok(())
-            } else {
-                Err(fault)
-            }
-        };
         bounded(
             "fuel_per_byte",
             self.fuel_per_byte,
@@ -225,18 +231,20 @@ impl Rates {
         for weight in &self.pixel_weights {
             bounded("pixel_weights.fuel", weight.fuel, 1..=1 << 30, "1 to 2^30")?;
         }
-        bounded(
-            "price.micro_points",
-            self.price.micro_points,
-            1..=1 << 60,
-            "1 to 2^60",
-        )?;
-        bounded(
-            "reserve.micro_points",
-            self.reserve.micro_points,
-            1..=1 << 60,
-            "1 to 2^60",
-        )?;
+        self.check_prices()
+    }
+
+    fn check_prices(&self) -> Result<(), RatesError> {
+        for (field, price) in [("price", self.price), ("reserve", self.reserve)] {
+            bounded(field, price.micro_points, 1..=1 << 60, "for 1 to 2^60 upt")?;
+            let dearest = 0..=price.micro_points;
+            bounded(
+                field,
+                price.minor,
+                dearest,
+                "at most one minor unit for one upt",
+            )?;
+        }
         let product = |a: u64, b: u64| u128::from(a).saturating_mul(u128::from(b));
         let paid = product(self.price.minor, self.reserve.micro_points);
         if product(self.reserve.minor, self.price.micro_points) > paid {
@@ -302,7 +310,7 @@ impl Rates {
     pub fn spendable_since(&self, at: Timestamp) -> (Timestamp, Timestamp) {
         let lot = self.lot_seconds.max(1).saturating_mul(1_000);
         let start = |millis: u64| millis.saturating_sub(millis.checked_rem(lot).unwrap_or(0));
-        let released = (at + Duration::from_secs(self.escrow_seconds)).as_millis();
+        let released = later(at, self.escrow_seconds).as_millis();
         let end = start(released.saturating_add(lot.saturating_sub(1)));
         (
             Timestamp::from_millis(start(at.as_millis())),
@@ -313,7 +321,7 @@ impl Rates {
     /// Returns when points that may be spent since `since` expire; none if they never do.
     #[must_use]
     pub fn expires(&self, since: Timestamp) -> Option<Timestamp> {
-        (self.life_seconds > 0).then(|| since + Duration::from_secs(self.life_seconds))
+        (self.life_seconds > 0).then(|| later(since, self.life_seconds))
     }
 
     /// Returns whether tasks cost nothing, so that customers need no funds.
@@ -330,6 +338,11 @@ impl Rates {
             minor,
         }
     }
+}
+
+/// Returns the moment `seconds` after `at`.
+const fn later(at: Timestamp, seconds: u64) -> Timestamp {
+    Timestamp::from_millis(at.as_millis().saturating_add(seconds.saturating_mul(1_000)))
 }
 
 impl Signed<RateCard> {

@@ -9,7 +9,7 @@
 //! Nothing here is durable: what a crash loses is computed again by somebody, after the lease has expired.
 //!
 //! Invariants: one question at a time to each coordinator; a result is kept until the coordinator has given
-//! its verdict; no more work is taken than [`STORE_UNITS_MAX`], no more results kept than [`RESULTS_MAX`].
+//! its verdict; a coordinator that is distrusted is never asked again; no more work is taken than [`STORE_UNITS_MAX`], no more results kept than [`RESULTS_MAX`].
 
 mod gauges;
 mod link;
@@ -55,6 +55,8 @@ pub const STORE_UNITS_MAX: usize = 4_096;
 pub const RESULTS_MAX: usize = 16_384;
 /// The most coordinators that a terminal keeps in touch with.
 const LINKS_MAX: usize = 64;
+/// The most coordinators that are distrusted at a time: more than the witness has evidence of.
+const DISTRUSTED_MAX: usize = 1_024;
 /// The longest pause that a coordinator may ask for.
 const RETRY_MAX: Duration = Duration::from_secs(60);
 /// The pause after a grant that cannot be used.
@@ -90,6 +92,8 @@ pub enum Input {
     Found(NodeId),
     /// Its connection is gone.
     Lost(NodeId),
+    /// There is evidence against a coordinator: nothing is done for it from now on.
+    Distrusted(NodeId),
     /// A coordinator has offered units.
     OfferHeard(Box<Verified<Offer>>),
     /// A coordinator has units of a task.
@@ -233,6 +237,7 @@ pub struct Terminal {
     questions: BTreeMap<Question, Asked>,
     work: Work,
     wallet: Wallet,
+    distrusted: BTreeSet<NodeId>,
     share: Vec<String>,
     draining: bool,
     tally: Tally,
@@ -252,6 +257,7 @@ impl Terminal {
             questions: BTreeMap::new(),
             work,
             wallet,
+            distrusted: BTreeSet::new(),
             share: Vec::new(),
             draining: false,
             tally: Tally::default(),
@@ -273,6 +279,7 @@ impl Terminal {
                     link.lose(now);
                 }
             }
+            Input::Distrusted(node) => self.distrust(node, out),
             Input::OfferHeard(offer) => self.heard(now, offer, out),
             Input::Nudged { by, .. } => {
                 if let Some(link) = self.links.get_mut(&by) {
@@ -342,6 +349,9 @@ impl Terminal {
     }
 
     fn found(&mut self, now: Timestamp, node: NodeId) {
+        if self.distrusted.contains(&node) {
+            return;
+        }
         if self.links.len() >= LINKS_MAX && !self.links.contains_key(&node) {
             let gone = self.links.iter().find(|(node, link)| {
                 !link.is_connected() && link.is_done() && self.work.count_of(**node) == 0
@@ -360,18 +370,36 @@ impl Terminal {
     /// Drops what is for coordinators that are gone for so long that they have leased it to others.
     fn give_up_lost(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
         let given_up = |link: &Link| link.given_up_at().is_some_and(|at| at <= now);
-        for (node, link) in self.links.extract_if(.., |_, link| given_up(link)) {
-            discard(link.give_up(), out);
-            self.questions.retain(|_, asked| asked.to != node);
-            for grant in self.work.of(node) {
-                self.work.end(grant, out);
-            }
+        let links = self.links.iter().filter(|(_, link)| given_up(link));
+        let nodes: Vec<NodeId> = links.map(|(node, _)| *node).collect();
+        for node in nodes {
+            self.give_up(node, out);
         }
+    }
+
+    /// Drops a coordinator with all that is for it: units, jobs and results.
+    fn give_up(&mut self, node: NodeId, out: &mut Vec<Effect>) {
+        if let Some(link) = self.links.remove(&node) {
+            discard(link.give_up(), out);
+        }
+        self.questions.retain(|_, asked| asked.to != node);
+        for grant in self.work.of(node) {
+            self.work.end(grant, out);
+        }
+    }
+
+    fn distrust(&mut self, node: NodeId, out: &mut Vec<Effect>) {
+        if self.distrusted.len() >= DISTRUSTED_MAX {
+            self.distrusted.pop_first();
+        }
+        self.distrusted.insert(node);
+        self.give_up(node, out);
     }
 
     fn heard(&mut self, now: Timestamp, offer: Box<Verified<Offer>>, out: &mut Vec<Effect>) {
         if offer.profile != self.config.profile
             || offer.limits.memory_bytes > self.config.memory_bytes
+            || self.distrusted.contains(&offer.signer())
             || self.draining
         {
             return;

@@ -14,15 +14,20 @@ use data_encoding::HEXLOWER;
 use proptest::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::codec;
 use tally_protocol::coordinator::Fact;
 use tally_protocol::entry::{ENTRY_BYTES_MAX, Entry};
 use tally_protocol::message::announce::{Offer, RoleStatement};
 use tally_protocol::message::blob::{BlobGrant, BlobReply, BlobRequest, HEADER_BYTES_MAX};
 use tally_protocol::message::customer::{CUSTOMER_BYTES_MAX, CustomerReply, CustomerRequest};
+use tally_protocol::message::log::{LOG_BYTES_MAX, LogReply, LogRequest};
 use tally_protocol::message::work::{Batch, Grant, WORK_BYTES_MAX, WorkReply, WorkRequest};
+use tally_protocol::rate_card::RateCard;
+use tally_protocol::receipt::Receipt;
 use tally_protocol::signed::{Signed, Statement};
 use tally_protocol::task::Task;
+use tally_protocol::witness::Witness;
 
 /// What has golden bytes: a name, the bytes that are written today, and a reader.
 struct Sample {
@@ -49,6 +54,11 @@ fn entries_and_facts_are_stored_as_ever() {
 }
 
 #[test]
+fn what_a_witness_remembers_is_stored_as_ever() {
+    compare("witness", &witness());
+}
+
+#[test]
 fn messages_are_sent_as_ever() {
     compare("messages", &messages());
     let words = samples::words().into_iter();
@@ -60,6 +70,16 @@ fn messages_are_sent_as_ever() {
         })
         .collect();
     compare("words", &words);
+}
+
+#[test]
+fn checkpoints_and_log_proofs_are_written_as_ever() {
+    let (checkpoint, proof) = (samples::checkpoint(), samples::log_proof());
+    compare_text("checkpoint.note", checkpoint.signed().as_str());
+    compare_text("entry.tlog-proof", &proof.to_string());
+    let entry = codec::to_bytes(&samples::entries()[1].1);
+    let checked = proof.verify(&entry, &samples::network());
+    assert_eq!(checked, Ok(checkpoint));
 }
 
 #[test]
@@ -176,6 +196,16 @@ fn compare(file: &str, found: &[Sample]) {
     );
 }
 
+/// Compares a text with the file that holds it.
+fn compare_text(file: &str, found: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{file}"));
+    if std::env::var_os("TALLY_GOLDEN").is_some_and(|how| how == "write") {
+        std::fs::write(&path, found).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(golden, found, "{}", path.display());
+}
+
 static ALL: LazyLock<Vec<Sample>> = LazyLock::new(|| {
     let mut all = statements();
     all.extend(of(
@@ -184,6 +214,7 @@ static ALL: LazyLock<Vec<Sample>> = LazyLock::new(|| {
         read::<Entry, ENTRY_BYTES_MAX>,
     ));
     all.extend(of("fact", samples::facts(), read::<Fact, { 1 << 30 }>));
+    all.extend(witness());
     all.extend(messages());
     all
 });
@@ -204,7 +235,22 @@ fn statements() -> Vec<Sample> {
         one::<BlobGrant>("blob_grant", &samples::blob_grant()),
         one::<Batch>("batch", &samples::batch()),
         one::<Grant>("grant", &samples::grant()),
+        one::<RateCard>("rate_card", &samples::rate_card()),
+        one::<Receipt>("receipt", &samples::receipt()),
+        one::<DeviceCertificate>("device_certificate", &samples::certificate()),
     ]
+}
+
+fn witness() -> Vec<Sample> {
+    vec![Sample {
+        name: "witness".to_owned(),
+        bytes: samples::witness().saved(),
+        read: |bytes| {
+            let restored = Witness::restore(samples::stranger(), &samples::network(), bytes);
+            let restored = restored.map_err(|error| error.to_string())?;
+            Ok(restored.saved())
+        },
+    }]
 }
 
 fn messages() -> Vec<Sample> {
@@ -237,6 +283,16 @@ fn messages() -> Vec<Sample> {
         "blob_reply",
         samples::blob_replies(),
         read::<BlobReply, HEADER_BYTES_MAX>,
+    ));
+    all.extend(of(
+        "log_request",
+        samples::log_requests(),
+        read::<LogRequest, LOG_BYTES_MAX>,
+    ));
+    all.extend(of(
+        "log_reply",
+        samples::log_replies(),
+        read::<LogReply, LOG_BYTES_MAX>,
     ));
     all
 }

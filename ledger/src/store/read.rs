@@ -261,7 +261,12 @@ impl Log {
 
     /// Returns the stored hash of the leaf of an entry.
     pub(crate) fn leaf(&self, sequence: u64) -> Result<Option<Hash>, ReadError> {
-        let row = self.nodes.get(node_count(sequence))?;
+        self.node(node_count(sequence))
+    }
+
+    /// Returns the stored node with this place in post-order.
+    pub(crate) fn node(&self, index: u64) -> Result<Option<Hash>, ReadError> {
+        let row = self.nodes.get(index)?;
         Ok(row.map(|node| Hash::from_bytes(*node.value())))
     }
 

@@ -17,4 +17,6 @@ mod model;
 #[cfg(test)]
 mod open;
 #[cfg(test)]
+mod proofs;
+#[cfg(test)]
 mod support;

@@ -360,6 +360,7 @@ fn refused(refusal: &Refusal) -> Failure {
         | Refusal::WrongRole
         | Refusal::WrongProfile
         | Refusal::UnknownBlob
+        | Refusal::UnknownEntry
         | Refusal::InvalidTask(_) => refused,
     }
 }

@@ -1,12 +1,16 @@
 //! The terminals that pull: who was seen when, who waits, who lets itself be reached. None of it is durable.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound::{Excluded, Unbounded};
 use std::time::Duration;
 
 use super::grants::Grants;
-use crate::id::{GrantId, NodeId, TaskId};
+use crate::certificate::DeviceCertificate;
+use crate::id::{GrantId, NodeId, ReceiptId, TaskId};
 use crate::message::announce::{ADDRESS_BYTES_MAX, ADDRESSES_MAX};
+use crate::message::work::{RECEIPTS_BYTES_MAX, RECEIPTS_MAX, UNPAID_MAX, Unpaid};
+use crate::receipt::Receipt;
+use crate::signed::{Signed, Verified};
 use crate::time::Timestamp;
 
 /// The most devices remembered.
@@ -40,6 +44,13 @@ struct Device {
     share: Vec<String>,
     /// The task of its last grant.
     task: Option<TaskId>,
+    /// Whose it is, as it showed with its last pull.
+    certificate: Option<Verified<DeviceCertificate>>,
+    /// Receipts that it has not said it keeps, the oldest first. Of too many the oldest are dropped here: they stand in
+    /// the log.
+    receipts: VecDeque<(ReceiptId, Signed<Receipt>)>,
+    /// Results for which it will not be paid and has not been told.
+    unpaid: Vec<Unpaid>,
 }
 
 impl Devices {
@@ -62,7 +73,12 @@ impl Devices {
     }
 
     /// Notes that a device has pulled. Returns whether there is room for it.
-    pub(super) fn note(&mut self, now: Timestamp, from: NodeId, share: &[String]) -> bool {
+    pub(super) fn note(
+        &mut self,
+        now: Timestamp,
+        (from, certificate): (NodeId, Option<Verified<DeviceCertificate>>),
+        share: &[String],
+    ) -> bool {
         let known = self.devices.contains_key(&from);
         if !known && self.devices.len() >= DEVICES_MAX && !self.evict() {
             return false;
@@ -71,7 +87,11 @@ impl Devices {
             seen: now,
             share: Vec::new(),
             task: None,
+            certificate: None,
+            receipts: VecDeque::new(),
+            unpaid: Vec::new(),
         });
+        device.certificate = certificate;
         let fits = |address: &&String| address.len() <= ADDRESS_BYTES_MAX;
         let share = share.iter().filter(fits).take(ADDRESSES_MAX).cloned();
         device.share = share.collect();
@@ -95,6 +115,54 @@ impl Devices {
         self.active.remove(&(seen, node));
         self.devices.remove(&node);
         true
+    }
+
+    /// Returns whose a device is, as it showed with its last pull.
+    pub(super) fn certificate(&self, device: NodeId) -> Option<&Verified<DeviceCertificate>> {
+        self.devices.get(&device)?.certificate.as_ref()
+    }
+
+    /// Keeps a receipt until the device says that it has it.
+    pub(super) fn keep_receipt(&mut self, device: NodeId, id: ReceiptId, receipt: Signed<Receipt>) {
+        if let Some(device) = self.devices.get_mut(&device) {
+            if device.receipts.len() >= RECEIPTS_MAX {
+                device.receipts.pop_front();
+            }
+            device.receipts.push_back((id, receipt));
+        }
+    }
+
+    /// Drops the receipts that the device keeps by now. Returns the others, as many as an answer may have.
+    pub(super) fn receipts(&mut self, device: NodeId, kept: &[ReceiptId]) -> Vec<Signed<Receipt>> {
+        let Some(device) = self.devices.get_mut(&device) else {
+            return Vec::new();
+        };
+        let kept: BTreeSet<&ReceiptId> = kept.iter().take(RECEIPTS_MAX).collect();
+        device.receipts.retain(|(id, _)| !kept.contains(id));
+        let mut bytes = 0;
+        let fits = |(_, receipt): &&(ReceiptId, Signed<Receipt>)| {
+            bytes += receipt.as_bytes().len();
+            bytes <= RECEIPTS_BYTES_MAX
+        };
+        let fitting = device.receipts.iter().take_while(fits);
+        fitting.map(|(_, receipt)| receipt.clone()).collect()
+    }
+
+    /// Notes that a device will not be paid for a result.
+    pub(super) fn tell_unpaid(&mut self, device: NodeId, unpaid: Unpaid) {
+        if let Some(device) = self.devices.get_mut(&device)
+            && device.unpaid.len() < UNPAID_MAX
+        {
+            device.unpaid.push(unpaid);
+        }
+    }
+
+    /// Returns the results for which a device will not be paid, once.
+    pub(super) fn unpaid(&mut self, device: NodeId) -> Vec<Unpaid> {
+        let device = self.devices.get_mut(&device);
+        device
+            .map(|device| std::mem::take(&mut device.unpaid))
+            .unwrap_or_default()
     }
 
     /// Notes that the connection of a terminal is gone.

@@ -1,10 +1,11 @@
 //! From the last unit to the result: settle, merge, edit, end.
 
-use super::task_run::Stage;
+use super::task_run::{Stage, TaskRun};
 use super::timers::Timer;
 use super::{Coordinator, Effect, Fact};
 use crate::entry::{Ending, Event};
 use crate::id::TaskId;
+use crate::rate_card::RateCard;
 use crate::task::{BlobRef, OnFailure};
 use crate::time::Timestamp;
 
@@ -31,7 +32,11 @@ impl Coordinator {
             }
             _ => None,
         };
+        let card = self.cards.version(run.dues.card);
         if let Some(reason) = failure {
+            self.end(now, task, Ending::Failed(reason), out);
+        } else if run.is_out_of_funds(card) {
+            let reason = out_of_funds(run, card);
             self.end(now, task, Ending::Failed(reason), out);
         } else if run.settle() {
             self.stop_leasing(now, &task);
@@ -78,21 +83,21 @@ impl Coordinator {
             Ending::Failed(reason) => Ending::Failed(shorten(reason)),
             Ending::Done(_) | Ending::Cancelled => ending,
         };
-        self.record(
-            Fact::Ended {
-                task,
-                ending: ending.clone(),
-                at: now,
-            },
-            out,
-        );
-        out.push(Effect::Append(Event::TaskEnded { task, ending }));
+        let fact = Fact::Ended {
+            task,
+            ending: ending.clone(),
+            at: now,
+        };
+        let decided = self.record(fact, out);
+        self.append(now, Event::TaskEnded { task, ending }, None, out);
+        self.after_decision(now, task, &decided);
         self.stop_leasing(now, &task);
+        self.pay(now, task, out);
         self.enter_stage(task, now, out);
         if self.ended.len() > ENDED_MAX
             && let Some(oldest) = self.ended.first().copied()
         {
-            self.forget(oldest, out);
+            self.forget(now, oldest, out);
         }
     }
 
@@ -103,6 +108,24 @@ impl Coordinator {
             self.timers.clear(Timer::Expire(grant));
         }
     }
+}
+
+/// Says what the highest price of a task was enough for.
+fn out_of_funds(run: &TaskRun, card: &RateCard) -> String {
+    let rates = &card.rates;
+    let (settled, count) = run.units().map_or((0, 0), |units| {
+        (units.done_count() + units.failed_count(), units.count())
+    });
+    let agree = u64::from(run.task.quorum.agree);
+    let unit = run.dues.unit_points_max.checked_mul(agree);
+    let unit = unit
+        .and_then(|points| rates.price.of(points))
+        .unwrap_or(u64::MAX);
+    format!(
+        "its highest price of {} is enough for {settled} of {count} units: a unit may cost up to {} with its limits",
+        rates.money(run.task.max_price),
+        rates.money(unit)
+    )
 }
 
 /// Cuts a reason to what fits a list of tasks.

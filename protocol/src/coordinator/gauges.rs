@@ -25,7 +25,7 @@ pub struct Gauges {
     pub devices: usize,
     /// Those of them that wait for units.
     pub waiting: usize,
-    /// Timers that are set: at most two for each task and one for each live grant.
+    /// Timers that are set: at most four for each task, one for each live grant and one for all lots.
     pub timers: usize,
 }
 
@@ -65,7 +65,7 @@ impl Coordinator {
         let run = self.tasks.get(task);
         run.is_some_and(|run| {
             let counted = |units: &super::units::Units| {
-                units.is_settled(unit) || units.has_vote(unit, *device)
+                units.is_settled(unit) || units.has_reported(unit, *device)
             };
             run.is_ended() || run.units().is_some_and(counted)
         })

@@ -43,7 +43,7 @@ pub(super) struct HeldGrant {
     /// Units whose result has not come.
     pub(super) units: BTreeSet<u32>,
     lease: Duration,
-    issued: Timestamp,
+    pub(super) issued: Timestamp,
     pub(super) state: State,
 }
 

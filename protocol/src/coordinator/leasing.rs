@@ -15,11 +15,15 @@ use super::task_run::TaskRun;
 use super::timers::Timer;
 use super::units::Units;
 use super::{Answer, Coordinator, Division, Effect, Fact, NewLeases, Pulled};
+use crate::account::Holder;
+use crate::certificate::{self, DeviceCertificate};
 use crate::id::{GrantId, NodeId, TaskId};
 use crate::message::Refusal;
 use crate::message::announce::Offer;
 use crate::message::work::{GRANT_UNITS_MAX, Grant, LeasedUnit, Pull, RENEWALS_MAX};
 use crate::signed::Verified;
+use crate::task::Task;
+use crate::task::split::UnitTable;
 use crate::time::Timestamp;
 
 /// The most units leased to one device at a time: a batch at work and one in wait on each of some cores.
@@ -41,25 +45,28 @@ impl Coordinator {
     pub(super) fn pulled(
         &mut self,
         now: Timestamp,
-        from: NodeId,
+        (from, certificate): (NodeId, Option<Verified<DeviceCertificate>>),
         (pull, reported): (&Pull, Option<Reported>),
         out: &mut Vec<Effect>,
     ) -> Answer {
         if pull.profile != self.config.profile {
             return Answer::Refused(Refusal::WrongProfile);
         }
-        if !self.devices.note(now, from, &pull.share) {
+        let Ok(holder) = certificate::holder(from, certificate.as_ref(), now) else {
+            return Answer::Refused(Refusal::BadCertificate);
+        };
+        if !self.devices.note(now, (from, certificate), &pull.share) {
             return Answer::Refused(Refusal::Busy);
         }
         let shown = reported.as_ref().map_or(&[][..], Reported::grants);
         for grant in shown {
-            self.adopt(now, grant);
+            self.adopt(now, grant, holder);
         }
-        let (ended, unknown) = self.renew(now, from, (&pull.renew, shown));
+        let (ended, unknown) = self.renew(now, holder, (&pull.renew, shown));
         self.take_back(now, from, pull, out);
         let verdicts =
-            reported.map_or_else(Vec::new, |reported| self.count(now, from, reported, out));
-        let leased = self.lease(now, from, pull);
+            reported.map_or_else(Vec::new, |reported| self.count(now, holder, reported, out));
+        let leased = self.lease(now, holder, pull);
         let peers = leased
             .as_ref()
             .map_or_else(Vec::new, |new| self.devices.peers(new.grant.task, from));
@@ -80,6 +87,8 @@ impl Coordinator {
             unknown,
             retry_millis,
             peers,
+            receipts: self.devices.receipts(from, &pull.kept),
+            unpaid: self.devices.unpaid(from),
         }))
     }
 
@@ -96,12 +105,12 @@ impl Coordinator {
     }
 
     /// Holds a grant of before a restart again, as far as anything of it is open.
-    fn adopt(&mut self, now: Timestamp, grant: &Grant) {
+    fn adopt(&mut self, now: Timestamp, grant: &Grant, holder: Holder) {
         let run = self.tasks.get(&grant.task).filter(|run| !run.is_ended());
         let Some((run, units)) = run.and_then(|run| Some((run, run.units()?))) else {
             return;
         };
-        let is_open = |unit: &u32| !units.is_settled(*unit) && !units.has_vote(*unit, grant.device);
+        let is_open = |unit: &u32| !units.is_settled(*unit) && !units.has_vote(*unit, holder);
         let open = grant.units.iter().map(|leased| leased.unit);
         let open: BTreeSet<u32> = open.filter(is_open).collect();
         let lease = Duration::from_millis(run.task.lease_millis);
@@ -116,7 +125,7 @@ impl Coordinator {
     fn renew(
         &mut self,
         now: Timestamp,
-        from: NodeId,
+        holder: Holder,
         (grants, shown): (&[GrantId], &[Verified<Grant>]),
     ) -> (Vec<GrantId>, Vec<GrantId>) {
         let (mut ended, mut unknown) = (Vec::new(), Vec::new());
@@ -128,12 +137,12 @@ impl Coordinator {
                 told.push(id);
                 continue;
             };
-            if held.device != from {
+            if held.device != holder.device {
                 continue;
             }
             let goes_on = match held.state {
                 State::Live(_) => self.devices.grants.renew(now, id),
-                State::Expired(_) => self.revive(now, from, id),
+                State::Expired(_) => self.revive(now, holder, id),
                 State::Ended(_) => false,
             };
             if !goes_on {
@@ -144,7 +153,7 @@ impl Coordinator {
     }
 
     /// Leases the units of an expired grant again, as far as nobody else was given them. Returns whether any was.
-    fn revive(&mut self, now: Timestamp, device: NodeId, id: GrantId) -> bool {
+    fn revive(&mut self, now: Timestamp, holder: Holder, id: GrantId) -> bool {
         let Some(held) = self.devices.grants.get(id) else {
             return false;
         };
@@ -153,8 +162,8 @@ impl Coordinator {
         };
         let mut revived = false;
         for unit in &held.units {
-            if units.may_lease(*unit, device) {
-                units.lease(*unit, device, id);
+            if units.may_lease(*unit, holder) {
+                units.lease(*unit, holder, id);
                 revived = true;
             }
         }
@@ -180,8 +189,10 @@ impl Coordinator {
                     device: from,
                     unit: given.unit,
                     fault: given.fault,
+                    at: now,
                 };
-                self.record(fact, out);
+                let decided = self.record(fact, out);
+                self.after_decision(now, task, &decided);
                 changed.insert(task);
             }
         }
@@ -195,15 +206,15 @@ impl Coordinator {
     }
 
     /// Leases units of the first task in turn that has some for this terminal.
-    fn lease(&mut self, now: Timestamp, from: NodeId, pull: &Pull) -> Option<NewLeases> {
-        let room = DEVICE_LEASES_MAX.saturating_sub(self.devices.grants.leases(from));
+    fn lease(&mut self, now: Timestamp, holder: Holder, pull: &Pull) -> Option<NewLeases> {
+        let room = DEVICE_LEASES_MAX.saturating_sub(self.devices.grants.leases(holder.device));
         let want = room.min(pull.want as usize).min(GRANT_UNITS_MAX as usize);
         if want == 0 {
             return None;
         }
         for place in 0..self.turns.len() {
             let task = self.turns[place];
-            if let Some(leases) = self.lease_of(now, task, from, (want, pull.memory_bytes)) {
+            if let Some(leases) = self.lease_of(now, task, holder, (want, pull.memory_bytes)) {
                 // The next pull looks at the other tasks first.
                 self.turns.rotate_left(place + 1);
                 return Some(leases);
@@ -216,40 +227,41 @@ impl Coordinator {
         &mut self,
         now: Timestamp,
         id: TaskId,
-        device: NodeId,
+        holder: Holder,
         (want, memory_bytes): (usize, u64),
     ) -> Option<NewLeases> {
-        let active = self.devices.count_active(now).max(1);
-        let (task, running) = self.tasks.get_mut(&id)?.running_mut()?;
+        let (active, device) = (self.devices.count_active(now).max(1), holder.device);
+        let run = self.tasks.get_mut(&id)?;
+        let card = self.cards.version(run.dues.card);
+        let openable = run.openable(card);
+        let (task, running) = run.running_mut()?;
         let (units, Division { table, packed }) = (&mut running.units, &running.division);
-        let is_fit = task.customer != device && task.limits.memory_bytes <= memory_bytes;
-        if !is_fit || units.rests(now, device) {
-            return None;
-        }
-        // Guided self-scheduling: half of a fair share, so that the last grants are small.
-        let share = (units.wanted() as usize).div_ceil(2 * active).max(1);
-        let share = share.min(units.entrusted(device));
-        if share == 0 {
+        let (is_fit, share) = (may_compute(holder, task), share(units, device, active));
+        if !is_fit
+            || task.limits.memory_bytes > memory_bytes
+            || share == 0
+            || units.rests(now, device)
+        {
             return None;
         }
         let lease = Duration::from_millis(task.lease_millis);
         let mut parcel = Parcel::default();
         let place = |unit: u32| table.range(unit).unwrap_or_default();
-        let mut chosen = units.choose(device, want.min(share), |unit| parcel.add(place(unit)));
+        let (want, fits) = (want.min(share), |unit| parcel.add(place(unit)));
+        let mut chosen = units.choose(holder, (want, openable), fits);
         if chosen.is_empty() {
             // Nobody is wanted: back up somebody who takes very long.
             let turn = usize::try_from(self.devices.grants_made()).unwrap_or(0);
             let made_before = now - lease * 2;
-            let is_settled = |unit| units.is_settled(unit);
-            let grants = &mut self.devices.grants;
+            let (grants, is_settled) = (&mut self.devices.grants, |unit| units.is_settled(unit));
             for spent in grants.end_spent(now, (&id, made_before), is_settled) {
                 self.timers.clear(Timer::Expire(spent));
             }
             let slow = grants.slow_units((&id, made_before), is_settled, turn);
             let is_slow = |grant| grants.is_slow(grant, made_before);
             let mut slow = slow.into_iter();
-            let Some(unit) = slow.find(|unit| units.may_back_up(*unit, device, is_slow)) else {
-                if units.keeps_back(device) {
+            let Some(unit) = slow.find(|unit| units.may_back_up(*unit, holder, is_slow)) else {
+                if units.keeps_back(holder) {
                     units.send_doubted_to_rest(now, device);
                 }
                 return None;
@@ -259,14 +271,8 @@ impl Coordinator {
         }
         let grant_id = self.devices.next_grant_id();
         let leased = chosen.iter().map(|unit| {
-            let ((start, bytes), attempt) = (place(*unit), units.lease(*unit, device, grant_id));
-            LeasedUnit {
-                unit: *unit,
-                attempt,
-                start,
-                bytes,
-                params: table.params(*unit),
-            }
+            let attempt = units.lease(*unit, holder, grant_id);
+            leased_unit(table, *unit, attempt)
         });
         let grant = Grant {
             id: grant_id,
@@ -287,6 +293,7 @@ impl Coordinator {
         self.devices.set_task(device, id);
         self.timers.set(Timer::Expire(grant_id), grant.deadline);
         Some(NewLeases {
+            rate_card: card.signed().clone(),
             inline: parcel.inline(),
             read: parcel.read(&grant, now + READ_LIFE_MIN.max(lease * 2)),
             grant,
@@ -367,5 +374,28 @@ impl Coordinator {
 
     pub(super) fn units_mut(&mut self, task: &TaskId) -> Option<&mut Units> {
         self.tasks.get_mut(task)?.units_mut()
+    }
+}
+
+/// Returns whether the task is somebody else's.
+fn may_compute(holder: Holder, task: &Task) -> bool {
+    ![holder.device, holder.owner].contains(&task.customer)
+}
+
+/// Returns how many units a device may get at a time. Guided self-scheduling: half of a fair share among `active`
+/// devices, so that the last grants are small; and no more than it is trusted with.
+fn share(units: &Units, device: NodeId, active: usize) -> usize {
+    let share = (units.wanted() as usize).div_ceil(2 * active).max(1);
+    share.min(units.entrusted(device))
+}
+
+fn leased_unit(table: &UnitTable, unit: u32, attempt: u32) -> LeasedUnit {
+    let (start, bytes) = table.range(unit).unwrap_or_default();
+    LeasedUnit {
+        unit,
+        attempt,
+        start,
+        bytes,
+        params: table.params(unit),
     }
 }

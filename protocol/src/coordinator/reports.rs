@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::grants::{Released, State};
 use super::timers::Timer;
 use super::{Coordinator, Effect, Fact, Row, Vote};
+use crate::account::Holder;
 use crate::entry::{Event, ValidatedUnit};
 use crate::id::{GrantId, Hash, NodeId, TaskId};
 use crate::message::work::{Grant, ResultVerdict, UnitResult, VerifiedReport};
@@ -14,7 +15,7 @@ use crate::time::Timestamp;
 /// The most bytes of validated units in one entry of the log, which has room for a little more.
 const ENTRY_UNITS_BYTES_MAX: usize = 900 << 10;
 /// Bytes of a validated unit in an entry, at most, and of each device that it names.
-const UNIT_BYTES: usize = 160;
+const UNIT_BYTES: usize = 200;
 /// See [`UNIT_BYTES`].
 const VOTER_BYTES: usize = 34;
 
@@ -37,23 +38,26 @@ impl Coordinator {
     pub(super) fn count(
         &mut self,
         now: Timestamp,
-        from: NodeId,
+        holder: Holder,
         reported: Reported,
         out: &mut Vec<Effect>,
     ) -> Vec<ResultVerdict> {
         let Reported { report, missing } = reported;
-        let mut votes: BTreeMap<TaskId, Vec<Vote>> = BTreeMap::new();
+        let mut votes: BTreeMap<TaskId, (Timestamp, Vec<Vote>)> = BTreeMap::new();
         let mut counted: BTreeSet<(TaskId, u32)> = BTreeSet::new();
         let mut verdicts = Vec::with_capacity(report.results.len());
-        for result in report.results {
-            let verdict = match self.judge(from, &result, &report.grants) {
+        for (leaf, result) in (0..).zip(report.results) {
+            let verdict = match self.judge(holder, &result, &report.grants) {
                 Ok(_) if missing.contains(&(result.grant, result.unit)) => {
                     ResultVerdict::OutputMissing
                 }
                 Ok(task) if !counted.insert((task, result.unit)) => ResultVerdict::NotLeased,
                 Ok(task) => {
+                    let leased_at = self.leased_at(now, result.grant, &report.grants);
                     self.release(result.grant, result.unit);
-                    votes.entry(task).or_default().push(keep(task, result, out));
+                    let (first, votes) = votes.entry(task).or_insert((leased_at, Vec::new()));
+                    *first = leased_at.min(*first);
+                    votes.push(keep(task, (leaf, result), out));
                     ResultVerdict::Counted
                 }
                 Err(ResultVerdict::Redundant) => {
@@ -64,11 +68,31 @@ impl Coordinator {
             };
             verdicts.push(verdict);
         }
-        let batch = report.batch.root;
-        for (task, votes) in votes {
-            self.vote(now, (task, from, batch), votes, out);
+        if !votes.is_empty() {
+            self.certify(now, holder.device, out);
+        }
+        for (task, (leased_at, votes)) in votes {
+            let fact = Fact::Reported {
+                task,
+                holder,
+                batch: report.batch.root,
+                signed: report.batch.signed().clone(),
+                leased_at,
+                at: now,
+                votes,
+            };
+            self.vote(now, (task, holder.device, report.batch.root), fact, out);
         }
         verdicts
+    }
+
+    /// Returns when the units of a grant were leased.
+    fn leased_at(&self, now: Timestamp, grant: GrantId, shown: &[Verified<Grant>]) -> Timestamp {
+        let held = self.devices.grants.get(grant).map(|held| held.issued);
+        let shown = shown.iter().find(|shown| shown.id == grant);
+        held.or_else(|| shown.map(|shown| shown.issued))
+            .unwrap_or(now)
+            .min(now)
     }
 
     /// Takes a unit off its grant. Returns whether the grant held it.
@@ -83,7 +107,7 @@ impl Coordinator {
     /// Says to which task a result counts, or why it does not.
     fn judge(
         &self,
-        from: NodeId,
+        holder: Holder,
         result: &UnitResult,
         shown: &[Verified<Grant>],
     ) -> Result<TaskId, ResultVerdict> {
@@ -105,14 +129,14 @@ impl Coordinator {
         let Some(run) = self.tasks.get(&task).filter(|run| !run.is_ended()) else {
             return Err(ResultVerdict::TaskEnded);
         };
-        let Some(units) = run.units().filter(|_| device == from) else {
+        let Some(units) = run.units().filter(|_| device == holder.device) else {
             return Err(ResultVerdict::NotLeased);
         };
         // What a grant held is not known any more once it has ended; it was for settled units only.
         if !(leased || is_over && units.is_settled(result.unit)) {
             return Err(ResultVerdict::NotLeased);
         }
-        if units.is_settled(result.unit) || units.has_vote(result.unit, from) {
+        if units.is_settled(result.unit) || units.has_vote(result.unit, holder) {
             return Err(ResultVerdict::Redundant);
         }
         let limits = run.task.limits;
@@ -127,41 +151,38 @@ impl Coordinator {
     #[must_use]
     pub fn wants_output(
         &self,
-        from: NodeId,
+        holder: Holder,
         result: &UnitResult,
         shown: &[Verified<Grant>],
     ) -> Option<TaskId> {
         let is_large = result.outcome.is_done() && result.inline.is_none();
-        is_large.then(|| self.judge(from, result, shown).ok())?
+        is_large.then(|| self.judge(holder, result, shown).ok())?
     }
 
     pub(super) fn vote(
         &mut self,
         now: Timestamp,
         (task, device, batch): (TaskId, NodeId, Hash),
-        votes: Vec<Vote>,
+        fact: Fact,
         out: &mut Vec<Effect>,
     ) {
-        let fact = Fact::Reported {
-            task,
-            device,
-            batch,
-            votes,
-        };
-        let units = self.record(fact, out).validated;
+        let mut decided = self.record(fact, out);
+        let units = std::mem::take(&mut decided.validated);
         for unit in units.iter().filter(|unit| unit.outcome.is_done()) {
             let (unit, output) = (unit.unit, unit.output);
             let row = Row::Unit { unit, output };
             out.push(Effect::Keep { task, row });
         }
         for units in into_entries(units) {
-            out.push(Effect::Append(Event::BatchValidated {
+            let event = Event::BatchValidated {
                 task,
                 device,
                 batch,
                 units,
-            }));
+            };
+            self.append(now, event, None, out);
         }
+        self.after_decision(now, task, &decided);
         if let Some(units) = self.units_mut(&task) {
             if units.is_doubted(device) {
                 units.send_doubted_to_rest(now, device);
@@ -175,7 +196,7 @@ impl Coordinator {
 }
 
 /// Keeps the output of a counted result, if it is here. Returns the vote.
-fn keep(task: TaskId, result: UnitResult, out: &mut Vec<Effect>) -> Vote {
+fn keep(task: TaskId, (leaf, result): (u32, UnitResult), out: &mut Vec<Effect>) -> Vote {
     let UnitResult {
         unit,
         outcome,
@@ -194,6 +215,7 @@ fn keep(task: TaskId, result: UnitResult, out: &mut Vec<Effect>) -> Vote {
         outcome,
         fuel,
         output,
+        leaf,
     }
 }
 
@@ -228,6 +250,8 @@ mod tests {
             unit,
             outcome: Outcome::Trap(Trap::MemoryOutOfBounds),
             fuel: u64::MAX,
+            input_bytes: u64::MAX,
+            pixels: u64::MAX,
             output: BlobRef {
                 id: BlobRef::of(b"").id,
                 bytes: u64::MAX,
@@ -250,6 +274,7 @@ mod tests {
                 sequence,
                 at,
                 event,
+                posting: None,
             });
             assert!(bytes.len() <= ENTRY_BYTES_MAX, "{}", bytes.len());
         }

@@ -7,14 +7,13 @@ use std::time::Duration;
 use super::task_run::{Stage, TaskRun};
 use super::units::Units;
 use super::{Answer, Coordinator};
-use crate::account::{Currency, Money};
 use crate::entry::Ending;
 use crate::id::{NodeId, TaskId};
 use crate::message::Refusal;
 use crate::message::customer::{
     DEVICES_TOLD_MAX, DeviceTally, LIST_MAX, TaskCost, TaskStatus, TaskSummary,
 };
-use crate::points::Points;
+use crate::posting;
 use crate::time::Timestamp;
 
 /// An upload that has brought nothing for so long is told to wait for the customer.
@@ -92,20 +91,20 @@ impl Coordinator {
                 .unwrap_or_default(),
             failed_count: units.map_or(0, |units| units.failed_count()),
             fuel: units.map_or(0, |units| units.fuel()),
-            cost: TaskCost {
-                points: Points::ZERO,
-                paid: Money {
-                    currency: Currency::from_bytes(*b"XXX").expect("letters"),
-                    minor: 0,
-                },
-                held: Money {
-                    currency: Currency::from_bytes(*b"XXX").expect("letters"),
-                    minor: 0,
-                },
-            },
+            cost: self.cost_of(run),
             devices: units.map(told_devices).unwrap_or_default(),
             waiting_for: self.waiting_for(now, run),
             result,
+        }
+    }
+
+    fn cost_of(&self, run: &TaskRun) -> TaskCost {
+        let rates = &self.cards.version(run.dues.card).rates;
+        let hold = self.books.hold(posting::hold_of(run.id()));
+        TaskCost {
+            points: run.dues.cost.points,
+            paid: rates.money(run.dues.cost.price),
+            held: rates.money(hold.map_or(0, |hold| hold.left)),
         }
     }
 

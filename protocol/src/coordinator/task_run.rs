@@ -2,14 +2,20 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Division;
-use super::units::Units;
-use crate::entry::Ending;
-use crate::id::{NetworkId, TaskId};
+use super::dues::{DueResult, Dues};
+use super::units::{Agreed, Ballot, Settled, Units};
+use super::{Division, Vote};
+use crate::entry::{Ending, ValidatedUnit};
+use crate::id::{Hash, NetworkId, NodeId, TaskId};
 use crate::message::customer::Phase;
+use crate::message::work::{Batch, UnpaidReason};
+use crate::rate_card::{Measured, RateCard};
+use crate::receipt::Validation;
 use crate::signed::{Signed, Verified, VerifyError};
+use crate::task::split::UnitTable;
 use crate::task::{BlobRef, Task};
 use crate::time::Timestamp;
+use crate::unit::{Fault, Outcome};
 
 /// A task with its stage.
 #[derive(Debug)]
@@ -20,6 +26,16 @@ pub(super) struct TaskRun {
     /// Grows with every change.
     pub(super) version: u64,
     pub(super) stage: Stage,
+    pub(super) dues: Dues,
+}
+
+/// What a report or a fault changed, as others are told.
+#[derive(Debug, Default)]
+pub(super) struct Decided {
+    /// Units whose quorum was completed.
+    pub(super) validated: Vec<ValidatedUnit>,
+    /// Votes for which nobody is paid.
+    pub(super) unpaid: Vec<(Ballot, UnpaidReason)>,
 }
 
 /// Where a task is.
@@ -59,6 +75,7 @@ pub(super) struct TaskRecord {
     accepted: Timestamp,
     version: u64,
     stage: Stage,
+    dues: Dues,
 }
 
 impl TaskRecord {
@@ -69,6 +86,7 @@ impl TaskRecord {
             accepted,
             version,
             stage,
+            dues,
             ..
         } = self;
         let mut run = TaskRun {
@@ -77,6 +95,7 @@ impl TaskRecord {
             accepted,
             version,
             stage,
+            dues,
         };
         if let Some(units) = run.units_mut() {
             units.recount();
@@ -86,13 +105,14 @@ impl TaskRecord {
 }
 
 impl TaskRun {
-    pub(super) fn new(task: Verified<Task>, accepted: Timestamp) -> Self {
+    pub(super) fn new(task: Verified<Task>, accepted: Timestamp, card: u32) -> Self {
         Self {
             id: task.task_id(),
             task,
             accepted,
             version: 1,
             stage: Stage::Uploading(0),
+            dues: Dues::new(card),
         }
     }
 
@@ -106,6 +126,7 @@ impl TaskRun {
             accepted: self.accepted,
             version: self.version,
             stage: self.stage.clone(),
+            dues: self.dues.clone(),
         }
     }
 
@@ -165,9 +186,113 @@ impl TaskRun {
         }
     }
 
-    pub(super) fn start(&mut self, division: Division) {
+    pub(super) fn start(&mut self, division: Division, card: &RateCard) {
+        let table = &division.table;
+        let largest = (0..table.count()).map(|unit| measure(&self.task, table, unit, None));
+        let points =
+            largest.filter_map(|measured| card.rates.points(self.task.program.id, &measured));
+        self.dues.unit_points_max = points.max().unwrap_or_default();
         let units = Units::new(division.table.count(), self.task.quorum);
         self.stage = Stage::Running(Running { division, units });
+    }
+
+    /// Counts ballots of one report, as far as they change anything.
+    pub(super) fn report(
+        &mut self,
+        (root, batch): (Hash, &Signed<Batch>),
+        ballots: Vec<Ballot>,
+        (at, card): (Timestamp, &RateCard),
+    ) -> Decided {
+        let Some(units) = self.units_mut() else {
+            return Decided::default();
+        };
+        let is_new = |ballot: &&Ballot| {
+            !units.is_settled(ballot.vote.unit) && !units.has_vote(ballot.vote.unit, ballot.holder)
+        };
+        let counted = ballots.iter().filter(is_new).count();
+        let settled = units.report(ballots);
+        self.dues.keep(root, batch, counted);
+        self.decide(settled, at, card)
+    }
+
+    pub(super) fn fault(
+        &mut self,
+        (device, unit): (NodeId, u32),
+        fault: Fault,
+        (at, card): (Timestamp, &RateCard),
+    ) -> Decided {
+        let Some(units) = self.units_mut() else {
+            return Decided::default();
+        };
+        let settled = units.fault(device, unit, fault);
+        self.decide(settled, at, card)
+    }
+
+    /// Makes debts of what was agreed on.
+    fn decide(&mut self, settled: Settled, at: Timestamp, card: &RateCard) -> Decided {
+        let Settled { agreed, unpaid } = settled;
+        for (ballot, _) in &unpaid {
+            self.dues.drop_vote(ballot);
+        }
+        let validated = agreed
+            .into_iter()
+            .map(|agreed| self.owe(agreed, at, card))
+            .collect();
+        Decided { validated, unpaid }
+    }
+
+    fn owe(&mut self, agreed: Agreed, at: Timestamp, card: &RateCard) -> ValidatedUnit {
+        let Agreed {
+            vote,
+            votes,
+            outvoted,
+        } = agreed;
+        let (task, division) = (
+            self.task.value(),
+            self.division().expect("units are of a division"),
+        );
+        let measured = measure(task, &division.table, vote.unit, Some(&vote));
+        let points = card.rates.points(task.program.id, &measured);
+        let points = points.expect("checked for the largest unit before the task was accepted");
+        let agree = task.quorum.agree;
+        for ballot in &votes {
+            let result = DueResult {
+                batch: ballot.batch,
+                leaf: ballot.vote.leaf,
+                unit: vote.unit,
+                fuel: vote.fuel,
+                bytes: measured.bytes,
+                pixels: measured.pixels,
+                points,
+                leased_at: ballot.leased_at,
+                done_at: at,
+            };
+            self.dues
+                .add(ballot.holder, Validation::Quorum(agree), result);
+        }
+        ValidatedUnit {
+            unit: vote.unit,
+            outcome: vote.outcome,
+            fuel: vote.fuel,
+            input_bytes: measured.bytes - vote.output.bytes,
+            pixels: measured.pixels,
+            output: vote.output,
+            agreed: votes.iter().map(|ballot| ballot.holder.device).collect(),
+            outvoted,
+        }
+    }
+
+    /// Returns how many more units may be leased to somebody for the first time.
+    pub(super) fn openable(&self, card: &RateCard) -> u32 {
+        let open = self.units().map_or(0, Units::open_count);
+        let (agree, max_price) = (self.task.quorum.agree, self.task.max_price);
+        self.dues.openable(open, agree, (card, max_price))
+    }
+
+    /// Returns whether units are left for which there is no money, and none that are under way.
+    pub(super) fn is_out_of_funds(&self, card: &RateCard) -> bool {
+        let waits = |units: &Units| units.untouched() > 0 && units.open_count() == 0;
+        self.units().is_some_and(waits) && self.openable(card) == 0
     }
 
     /// Steps from running to merging if all units are settled. Returns whether it did.
@@ -195,7 +320,15 @@ impl TaskRun {
         };
     }
 
-    pub(super) fn end(&mut self, ending: Ending, at: Timestamp) {
+    /// Ends the task. Returns the votes that nobody will be paid for.
+    pub(super) fn end(&mut self, ending: Ending, at: Timestamp) -> Vec<(Ballot, UnpaidReason)> {
+        let undecided = self.units().into_iter().flat_map(Units::undecided).copied();
+        let unpaid: Vec<_> = undecided
+            .map(|ballot| (ballot, UnpaidReason::TaskEnded))
+            .collect();
+        for (ballot, _) in &unpaid {
+            self.dues.drop_vote(ballot);
+        }
         let units = match self.take_stage() {
             Stage::Running(running) | Stage::Merging(running) | Stage::Editing(running, _) => {
                 Some(running.units)
@@ -205,10 +338,28 @@ impl TaskRun {
         };
         let units = units.map(Units::seal);
         self.stage = Stage::Ended(Box::new(Ended { ending, at, units }));
+        unpaid
     }
 
     /// Takes the stage out, to be replaced by the next one.
     const fn take_stage(&mut self) -> Stage {
         std::mem::replace(&mut self.stage, Stage::Dividing)
+    }
+}
+
+/// Returns what a run of a unit with this result took; without a result, the most that it may take.
+fn measure(task: &Task, table: &UnitTable, unit: u32, vote: Option<&Vote>) -> Measured {
+    let (_, input) = table.range(unit).unwrap_or_default();
+    let limits = task.limits;
+    let (outcome, fuel, output) = vote
+        .map_or((Outcome::Done, limits.fuel, limits.output_bytes), |vote| {
+            (vote.outcome, vote.fuel, vote.output.bytes)
+        });
+    Measured {
+        outcome,
+        fuel,
+        fuel_limit: limits.fuel,
+        bytes: input.saturating_add(output),
+        pixels: table.core_pixels(unit),
     }
 }

@@ -3,6 +3,7 @@
 mod bounds;
 mod leases;
 mod life;
+mod money;
 mod restart;
 
 use std::collections::BTreeSet;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use ed25519_dalek::SigningKey;
 
 use super::*;
+use crate::id::ReceiptId;
 use crate::message::customer::Phase;
 use crate::message::work::{Abandoned, Batch, UnitResult};
 use crate::task::{Edit, Merge, OnFailure, Quorum, Split};
@@ -23,18 +25,24 @@ struct Desk {
     /// Effects of the last step.
     out: Vec<Effect>,
     facts: Vec<Vec<u8>>,
+    /// As the log has them: what a shell would keep.
+    books: Books,
     asked: u64,
 }
 
 impl Desk {
     fn new() -> Self {
-        Self {
+        let mut desk = Self {
             coordinator: Coordinator::new(config(), [7; 32]),
             now: Timestamp::from_millis(1_000_000),
             out: Vec::new(),
             facts: Vec::new(),
+            books: Books::default(),
             asked: 0,
-        }
+        };
+        desk.coordinator.resume(desk.now, &mut desk.out);
+        desk.note_facts();
+        desk
     }
 
     fn step(&mut self, input: Input) {
@@ -49,6 +57,15 @@ impl Desk {
             _ => None,
         });
         self.facts.extend(facts);
+        for effect in &self.out {
+            if let Effect::Append {
+                posting: Some(posting),
+                ..
+            } = effect
+            {
+                self.books.post(self.now, posting).unwrap();
+            }
+        }
     }
 
     /// Lets time pass, with all deadlines in it.
@@ -68,7 +85,8 @@ impl Desk {
         self.asked += 1;
         let mut seed = [8; 32];
         seed[..8].copy_from_slice(&self.asked.to_be_bytes());
-        self.coordinator = Coordinator::restore(config(), seed, None, &self.facts).unwrap();
+        self.coordinator =
+            Coordinator::restore(config(), seed, (None, self.books.clone()), &self.facts).unwrap();
         self.out.clear();
         self.coordinator.resume(self.now, &mut self.out);
         self.note_facts();
@@ -144,10 +162,13 @@ impl Desk {
             abandoned: say.abandoned,
             report: None,
             share: Vec::new(),
+            certificate: None,
+            kept: say.kept,
         };
         self.answer(|question| Input::Pulled {
             question,
             from: node(device),
+            certificate: say.certificate,
             pull,
             report,
             missing: BTreeSet::new(),
@@ -184,6 +205,8 @@ struct Say {
     shown: Vec<Verified<Grant>>,
     renew: Vec<GrantId>,
     abandoned: Vec<Abandoned>,
+    certificate: Option<Verified<DeviceCertificate>>,
+    kept: Vec<ReceiptId>,
 }
 
 const CUSTOMER: u8 = 250;
@@ -212,6 +235,8 @@ fn profile() -> ProfileId {
 fn config() -> CoordinatorConfig {
     CoordinatorConfig {
         me: me(),
+        key: key(ME),
+        rates: Rates::free("EUR".parse().unwrap()),
         network: network(),
         profile: profile(),
         customers: Customers::Any,
@@ -253,7 +278,21 @@ fn task(name: &str, agree: u8) -> Task {
         merge: Merge::Concat,
         edit: None,
         on_failure: OnFailure::Fail,
+        rate_card: card(config().rates).id(),
+        max_price: 0,
+        deadline_millis: 86_400_000 * 7,
     }
+}
+
+/// The first card that a coordinator with these rates publishes.
+fn card(rates: Rates) -> Verified<RateCard> {
+    let (version, published) = (1, Timestamp::from_millis(1_000_000));
+    let card = RateCard {
+        version,
+        published,
+        rates,
+    };
+    Verified::sign(card, &network(), &key(ME))
 }
 
 /// The results of all units of a grant, right ones or those of a liar.

@@ -14,6 +14,12 @@ pub(super) enum Timer {
     Announce(TaskId),
     /// A task whose input never came, or whose result was kept long enough, goes.
     Drop(TaskId),
+    /// A task has to have ended.
+    Deadline(TaskId),
+    /// Receipts of a task are to be issued.
+    Receipts(TaskId),
+    /// Points leave escrow or expire.
+    Lots,
 }
 
 /// The timers that are set.
@@ -36,6 +42,13 @@ impl Timers {
         self.clear(timer);
         self.set.insert(timer, at);
         self.due.insert((at, timer));
+    }
+
+    /// Sets the timer unless it is set for an earlier time.
+    pub(super) fn set_at_latest(&mut self, timer: Timer, at: Timestamp) {
+        if self.set.get(&timer).is_none_or(|set| *set > at) {
+            self.set(timer, at);
+        }
     }
 
     pub(super) fn clear(&mut self, timer: Timer) {

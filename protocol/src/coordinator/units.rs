@@ -7,9 +7,9 @@
 //! for those in `returned`, which wanted nobody and now do again; so a scan starts at the frontier, or
 //! where the last scan for the same device ended.
 //!
-//! Invariants: a device has at most one vote and one lease per unit; a unit is done once, when `agree` devices
-//! reported the same (outcome, output, fuel); no unit is leased to more devices than could complete its quorum,
-//! not counting leases that take very long.
+//! Invariants: an owner has at most one vote and one lease per unit, whichever of its devices; a unit is done once, when
+//! devices of `agree` owners reported the same (outcome, output, fuel); no unit is leased to more devices than could
+//! complete its quorum, not counting leases that take very long.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,9 +17,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Vote;
-use crate::entry::ValidatedUnit;
-use crate::id::{GrantId, NodeId};
+use crate::account::Holder;
+use crate::id::{GrantId, Hash, NodeId};
 use crate::message::customer::DeviceTally;
+use crate::message::work::UnpaidReason;
 use crate::task::Quorum;
 use crate::time::Timestamp;
 use crate::unit::Fault;
@@ -108,13 +109,24 @@ struct Place {
     rests_until: Timestamp,
 }
 
+/// A vote with whose it is and where it stands.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Ballot {
+    pub(super) holder: Holder,
+    pub(super) vote: Vote,
+    /// The root of the batch with it.
+    pub(super) batch: Hash,
+    /// When it was leased, or something else of the same report.
+    pub(super) leased_at: Timestamp,
+}
+
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct OpenUnit {
-    votes: Vec<(NodeId, Vote)>,
+    votes: Vec<Ballot>,
     /// Who could not run it, once for each time.
     faults: Vec<NodeId>,
     #[serde(skip)]
-    leases: Vec<(NodeId, GrantId)>,
+    leases: Vec<(Holder, GrantId)>,
     #[serde(skip)]
     attempts: u32,
 }
@@ -123,16 +135,11 @@ impl OpenUnit {
     /// Returns the votes for the result that most devices reported, the earliest of equals.
     fn best(&self) -> usize {
         let same = |vote: &Vote| {
-            self.votes
-                .iter()
-                .filter(|(_, other)| other.same(vote))
-                .count()
+            let votes = self.votes.iter();
+            votes.filter(|other| other.vote.same(vote)).count()
         };
-        self.votes
-            .iter()
-            .map(|(_, vote)| same(vote))
-            .max()
-            .unwrap_or(0)
+        let votes = self.votes.iter();
+        votes.map(|ballot| same(&ballot.vote)).max().unwrap_or(0)
     }
 
     /// Returns how many more leases could complete the quorum.
@@ -161,24 +168,40 @@ impl OpenUnit {
         devices.len() >= error_max || self.faults.len() >= error_max * SAME_DEVICE_FAULTS
     }
 
-    fn involves(&self, device: NodeId) -> bool {
-        self.leases.iter().any(|(holder, _)| *holder == device) || self.has_vote(device)
+    /// Returns whether a device of the same owner is at work on it or has reported it.
+    fn involves(&self, holder: Holder) -> bool {
+        let mut leases = self.leases.iter();
+        leases.any(|(other, _)| other.owner == holder.owner) || self.has_vote(holder)
     }
 
     fn end_lease(&mut self, device: NodeId) {
-        self.leases.retain(|(holder, _)| *holder != device);
+        self.leases.retain(|(holder, _)| holder.device != device);
     }
 
-    fn has_vote(&self, device: NodeId) -> bool {
-        self.votes.iter().any(|(voter, _)| *voter == device)
+    fn has_vote(&self, holder: Holder) -> bool {
+        let mut votes = self.votes.iter();
+        votes.any(|ballot| ballot.holder.owner == holder.owner)
     }
 }
 
-/// What a report changed.
+/// What a report or a fault changed.
 #[derive(Debug, Default)]
 pub(super) struct Settled {
     /// Units whose quorum was completed.
-    pub(super) validated: Vec<ValidatedUnit>,
+    pub(super) agreed: Vec<Agreed>,
+    /// Votes on units that are settled, for which nobody is paid.
+    pub(super) unpaid: Vec<(Ballot, UnpaidReason)>,
+}
+
+/// A unit whose quorum was completed.
+#[derive(Debug)]
+pub(super) struct Agreed {
+    /// What was agreed on.
+    pub(super) vote: Vote,
+    /// The votes for it, in the order in which they came.
+    pub(super) votes: Vec<Ballot>,
+    /// Devices that reported something else.
+    pub(super) outvoted: Vec<NodeId>,
 }
 
 impl Units {
@@ -252,18 +275,32 @@ impl Units {
         unit >= self.count || self.settled.get((unit / 64) as usize).is_none_or(settled)
     }
 
-    /// Returns whether the device has reported the unit already.
-    pub(super) fn has_vote(&self, unit: u32, device: NodeId) -> bool {
+    /// Returns whether the owner of the device has reported the unit already.
+    pub(super) fn has_vote(&self, unit: u32, holder: Holder) -> bool {
         self.open
             .get(&unit)
-            .is_some_and(|open| open.has_vote(device))
+            .is_some_and(|open| open.has_vote(holder))
+    }
+
+    /// Returns whether this very device has reported the unit already.
+    pub(super) fn has_reported(&self, unit: u32, device: NodeId) -> bool {
+        let by_it = |open: &OpenUnit| {
+            open.votes
+                .iter()
+                .any(|ballot| ballot.holder.device == device)
+        };
+        self.open.get(&unit).is_some_and(by_it)
+    }
+
+    /// Returns how many units nobody has touched.
+    pub(super) fn untouched(&self) -> u32 {
+        let open = u32::try_from(self.open.len()).unwrap_or(u32::MAX);
+        self.count - self.settled_count - open
     }
 
     /// Returns how many leases are still to be given.
     pub(super) fn wanted(&self) -> u32 {
-        let open = u32::try_from(self.open.len()).unwrap_or(u32::MAX);
-        let untouched = self.count - self.settled_count - open;
-        untouched
+        self.untouched()
             .saturating_mul(u32::from(self.quorum.agree))
             .saturating_add(self.open_wanted)
     }
@@ -279,8 +316,9 @@ impl Units {
         let disputed = self.open.iter();
         let disputed = disputed.filter(|(_, open)| open.has_last_votes_only(self.quorum));
         self.disputed = disputed.map(|(unit, _)| *unit).collect();
-        for (voter, _) in self.open.values().flat_map(|open| &open.votes) {
-            *self.unconfirmed.entry(*voter).or_default() += 1;
+        for ballot in self.open.values().flat_map(|open| &open.votes) {
+            let device = ballot.holder.device;
+            *self.unconfirmed.entry(device).or_default() += 1;
         }
     }
 
@@ -310,12 +348,12 @@ impl Units {
     /// Returns whether a lease of `unit` by `device` could complete its quorum.
     ///
     /// The last votes of a unit on which all disagree are kept for devices with which others have agreed before.
-    pub(super) fn may_lease(&self, unit: u32, device: NodeId) -> bool {
+    pub(super) fn may_lease(&self, unit: u32, holder: Holder) -> bool {
         !self.is_settled(unit)
             && self.open.get(&unit).is_none_or(|open| {
-                !open.involves(device)
+                !open.involves(holder)
                     && open.wanted(self.quorum) > 0
-                    && (!open.has_last_votes_only(self.quorum) || !self.is_kept_back(device))
+                    && (!open.has_last_votes_only(self.quorum) || !self.is_kept_back(holder.device))
             })
     }
 
@@ -348,39 +386,41 @@ impl Units {
     }
 
     /// Returns whether units are kept from the device that it could lease otherwise.
-    pub(super) fn keeps_back(&self, device: NodeId) -> bool {
+    pub(super) fn keeps_back(&self, holder: Holder) -> bool {
         let is_kept = |unit: &u32| {
             let open = self.open.get(unit);
-            open.is_some_and(|open| !open.involves(device))
+            open.is_some_and(|open| !open.involves(holder))
         };
         let mut disputed = self.disputed.iter().take(RETURNED_SCAN_MAX);
-        self.is_kept_back(device) && disputed.any(is_kept)
+        self.is_kept_back(holder.device) && disputed.any(is_kept)
     }
 
     /// Returns whether `device` may lease `unit` besides those who have it, all of them for very long.
     pub(super) fn may_back_up(
         &self,
         unit: u32,
-        device: NodeId,
+        holder: Holder,
         is_slow: impl Fn(GrantId) -> bool,
     ) -> bool {
         self.open.get(&unit).is_some_and(|open| {
             let prompt = open.leases.iter().filter(|(_, grant)| !is_slow(*grant));
-            !open.involves(device)
+            !open.involves(holder)
                 && prompt.count() < open.missing(self.quorum)
                 && open.leases.len() < UNIT_LEASES_MAX
         })
     }
 
-    /// Returns up to `want` units that `device` may lease, returned ones first, then from the frontier on; `fits`
-    /// ends the choice when the next unit would not fit the grant.
+    /// Returns up to `want` units that `holder` may lease, at most `untouched_max` of them units that nobody has
+    /// touched; returned ones first, then from the frontier on. `fits` ends the choice when the next unit would not fit
+    /// the grant.
     pub(super) fn choose(
         &mut self,
-        device: NodeId,
-        want: usize,
+        holder: Holder,
+        (want, untouched_max): (usize, u32),
         mut fits: impl FnMut(u32) -> bool,
     ) -> Vec<u32> {
         self.advance_frontier();
+        let (device, mut untouched_left) = (holder.device, untouched_max);
         let mut place = self.places.get(&device).copied().unwrap_or_default();
         let mut chosen: Vec<u32> = Vec::new();
         let mut full = false;
@@ -388,7 +428,7 @@ impl Units {
         let ring = behind.chain(self.returned.range(..place.returned));
         for unit in ring.copied().take(RETURNED_SCAN_MAX) {
             full = chosen.len() == want;
-            if !full && self.may_lease(unit, device) {
+            if !full && self.may_lease(unit, holder) {
                 full = !fits(unit);
                 if !full {
                     chosen.push(unit);
@@ -402,10 +442,12 @@ impl Units {
         place.next = place.next.max(self.frontier);
         while !full && place.next < self.count && chosen.len() < want {
             let unit = place.next;
-            if self.may_lease(unit, device) && !self.returned.contains(&unit) {
-                if !fits(unit) {
+            if self.may_lease(unit, holder) && !self.returned.contains(&unit) {
+                let opens = u32::from(!self.open.contains_key(&unit));
+                if opens > untouched_left || !fits(unit) {
                     break;
                 }
+                untouched_left -= opens;
                 chosen.push(unit);
             }
             place.next += 1;
@@ -461,7 +503,8 @@ impl Units {
             return;
         };
         if open.best() < open.votes.len() {
-            let voters: Vec<NodeId> = open.votes.iter().map(|(device, _)| *device).collect();
+            let voters = open.votes.iter().map(|ballot| ballot.holder.device);
+            let voters: Vec<NodeId> = voters.collect();
             for device in voters {
                 self.doubt(device);
             }
@@ -495,6 +538,11 @@ impl Units {
         std::mem::replace(&mut self.fresh, 0)
     }
 
+    /// Returns the votes on units that are not settled.
+    pub(super) fn undecided(&self) -> impl Iterator<Item = &Ballot> {
+        self.open.values().flat_map(|open| &open.votes)
+    }
+
     /// Drops what nobody asks for once the task has ended: only the counts stay.
     pub(super) fn seal(self) -> Self {
         Self {
@@ -512,9 +560,9 @@ impl Units {
     }
 
     /// Leases a chosen unit. Returns how often it had been leased before.
-    pub(super) fn lease(&mut self, unit: u32, device: NodeId, grant: GrantId) -> u32 {
+    pub(super) fn lease(&mut self, unit: u32, holder: Holder, grant: GrantId) -> u32 {
         self.change(unit, |open| {
-            open.leases.push((device, grant));
+            open.leases.push((holder, grant));
             open.attempts += 1;
             open.attempts - 1
         })
@@ -522,7 +570,10 @@ impl Units {
 
     /// Ends the lease of `unit` by `device`, if there is one. Returns whether there was.
     pub(super) fn end_lease(&mut self, unit: u32, device: NodeId) -> bool {
-        let leased = |open: &OpenUnit| open.leases.iter().any(|(holder, _)| *holder == device);
+        let leased = |open: &OpenUnit| {
+            let mut leases = open.leases.iter();
+            leases.any(|(holder, _)| holder.device == device)
+        };
         if !self.open.get(&unit).is_some_and(leased) {
             return false;
         }
@@ -535,31 +586,30 @@ impl Units {
         self.devices.entry(device).or_default().lost += 1;
     }
 
-    /// Counts what `device` reported. Votes on settled units and second votes change nothing.
-    pub(super) fn report(&mut self, device: NodeId, votes: &[Vote]) -> Settled {
+    /// Counts ballots of one device. Votes on settled units and second votes of an owner change nothing.
+    pub(super) fn report(&mut self, ballots: impl IntoIterator<Item = Ballot>) -> Settled {
         let mut settled = Settled::default();
-        for vote in votes {
-            if self.is_settled(vote.unit) || self.has_vote(vote.unit, device) {
+        for ballot in ballots {
+            let (unit, device) = (ballot.vote.unit, ballot.holder.device);
+            if self.is_settled(unit) || self.has_vote(unit, ballot.holder) {
                 continue;
             }
-            self.change(vote.unit, |open| {
+            self.change(unit, |open| {
                 open.end_lease(device);
-                open.votes.push((device, *vote));
+                open.votes.push(ballot);
             });
             *self.unconfirmed.entry(device).or_default() += 1;
-            if let Some(unit) = self.settle(vote.unit) {
-                settled.validated.push(unit);
-            } else {
-                self.doubt_if_contested(vote.unit);
-            }
+            self.settle(unit, &mut settled);
+            self.doubt_if_contested(unit);
         }
         settled
     }
 
     /// Counts a fault of `device` on `unit`.
-    pub(super) fn fault(&mut self, device: NodeId, unit: u32, fault: Fault) {
+    pub(super) fn fault(&mut self, device: NodeId, unit: u32, fault: Fault) -> Settled {
+        let mut settled = Settled::default();
         if self.is_settled(unit) {
-            return;
+            return settled;
         }
         let quorum = self.quorum;
         let (hopeless, faults) = self.change(unit, |open| {
@@ -569,74 +619,59 @@ impl Units {
         });
         self.count_lost(device);
         if hopeless {
-            self.fail(unit, format!("{fault}, after {faults} attempts"));
+            let reason = format!("{fault}, after {faults} attempts");
+            self.fail(unit, reason, &mut settled);
         }
+        settled
     }
 
-    /// Settles the unit if its votes decide it. Returns it if a quorum agreed.
-    fn settle(&mut self, unit: u32) -> Option<ValidatedUnit> {
-        let open = self.open.get(&unit)?;
+    /// Settles the unit if its votes decide it.
+    fn settle(&mut self, unit: u32, settled: &mut Settled) {
+        let Some(open) = self.open.get(&unit) else {
+            return;
+        };
         let needed = usize::from(self.quorum.agree);
         let agreed_on = |vote: &Vote| {
-            open.votes
-                .iter()
-                .filter(|(_, other)| other.same(vote))
-                .count()
-                >= needed
+            let votes = open.votes.iter();
+            votes.filter(|other| other.vote.same(vote)).count() >= needed
         };
-        let Some((_, vote)) = open.votes.iter().find(|(_, vote)| agreed_on(vote)) else {
-            if open.votes.len() >= usize::from(self.quorum.total_max) {
-                let reason = format!(
-                    "{} terminals reported, no {needed} of them the same",
-                    open.votes.len()
-                );
-                self.fail(unit, reason);
+        let decided = open.votes.iter().find(|ballot| agreed_on(&ballot.vote));
+        let Some(vote) = decided.map(|ballot| ballot.vote) else {
+            let count = open.votes.len();
+            if count >= usize::from(self.quorum.total_max) {
+                let reason = format!("{count} terminals reported, no {needed} of them the same");
+                self.fail(unit, reason, settled);
             }
-            return None;
+            return;
         };
-        let vote = *vote;
-        let open = self.close(unit)?;
-        let of = |same: bool| {
-            open.votes
-                .iter()
-                .filter(move |(_, other)| other.same(&vote) == same)
-                .map(|(device, _)| *device)
+        let Some(open) = self.close(unit) else {
+            return;
         };
-        let (agreed, outvoted): (Vec<NodeId>, Vec<NodeId>) =
-            (of(true).collect(), of(false).collect());
-        for device in &agreed {
-            self.count_agreed(*device, vote.fuel);
+        let is_same = |ballot: &Ballot| ballot.vote.same(&vote);
+        let (votes, others): (Vec<Ballot>, Vec<Ballot>) = open.votes.into_iter().partition(is_same);
+        for ballot in &votes {
+            self.count_agreed(ballot.holder.device, vote.fuel);
         }
-        for device in &outvoted {
-            self.count_outvoted(*device, unit);
+        for ballot in &others {
+            self.count_outvoted(ballot.holder.device, unit);
         }
         self.fuel = self.fuel.saturating_add(vote.fuel);
         if !vote.outcome.is_done() {
-            self.note_failure(
-                unit,
-                format!(
-                    "{} (reported alike by {} terminals)",
-                    vote.outcome,
-                    agreed.len()
-                ),
-            );
+            let (outcome, count) = (vote.outcome, votes.len());
+            let reason = format!("{outcome} (reported alike by {count} terminals)");
+            self.note_failure(unit, reason);
         }
-        let Vote {
-            outcome,
-            fuel,
-            output,
-            ..
-        } = vote;
-        Some(ValidatedUnit {
-            unit,
-            outcome,
-            fuel,
-            input_bytes: 0,
-            pixels: 0,
-            output,
-            agreed,
+        let outvoted = others.iter().map(|ballot| ballot.holder.device).collect();
+        let agreed = Agreed {
+            vote,
+            votes,
             outvoted,
-        })
+        };
+        settled.agreed.push(agreed);
+        let unpaid = others
+            .into_iter()
+            .map(|ballot| (ballot, UnpaidReason::Outvoted));
+        settled.unpaid.extend(unpaid);
     }
 
     /// Counts a result that others agreed with for `device`, which may then have what it could not before.
@@ -660,8 +695,14 @@ impl Units {
         self.doubt(device);
     }
 
-    fn fail(&mut self, unit: u32, reason: String) {
-        self.close(unit);
+    fn fail(&mut self, unit: u32, reason: String, settled: &mut Settled) {
+        if let Some(open) = self.close(unit) {
+            let unpaid = open
+                .votes
+                .into_iter()
+                .map(|ballot| (ballot, UnpaidReason::NoQuorum));
+            settled.unpaid.extend(unpaid);
+        }
         self.note_failure(unit, reason);
     }
 
@@ -684,11 +725,11 @@ impl Units {
         self.leased -= narrow(open.leases.len());
         self.settled[(unit / 64) as usize] |= 1 << (unit % 64);
         self.settled_count += 1;
-        for (voter, _) in &open.votes {
-            if let Some(count) = self.unconfirmed.get_mut(voter) {
+        for Ballot { holder, .. } in &open.votes {
+            if let Some(count) = self.unconfirmed.get_mut(&holder.device) {
                 *count -= 1;
                 if *count == 0 {
-                    self.unconfirmed.remove(voter);
+                    self.unconfirmed.remove(&holder.device);
                 }
             }
         }
@@ -711,13 +752,28 @@ mod tests {
         NodeId::from_bytes([number; 32])
     }
 
+    fn holder(number: u8) -> Holder {
+        Holder::alone(device(number))
+    }
+
     fn vote(unit: u32, output: &[u8]) -> Vote {
         Vote {
             unit,
             outcome: Outcome::Done,
             fuel: 7,
             output: BlobRef::of(output),
+            leaf: 0,
         }
+    }
+
+    fn report(units: &mut Units, holder: Holder, votes: &[Vote]) -> Settled {
+        let ballot = |vote: &Vote| Ballot {
+            holder,
+            vote: *vote,
+            batch: Hash::from_bytes([holder.device.as_bytes()[0]; 32]),
+            leased_at: Timestamp::default(),
+        };
+        units.report(votes.iter().map(ballot))
     }
 
     fn units(count: u32, agree: u8) -> Units {
@@ -732,9 +788,9 @@ mod tests {
     }
 
     fn lease(units: &mut Units, number: u8, want: usize) -> Vec<u32> {
-        let chosen = units.choose(device(number), want, |_| true);
+        let chosen = units.choose(holder(number), (want, u32::MAX), |_| true);
         for unit in &chosen {
-            units.lease(*unit, device(number), GrantId::from_bytes([number; 16]));
+            units.lease(*unit, holder(number), GrantId::from_bytes([number; 16]));
         }
         chosen
     }
@@ -756,22 +812,24 @@ mod tests {
         lease(&mut units, 1, 1);
         lease(&mut units, 2, 1);
         assert!(
-            units
-                .report(device(1), &[vote(0, b"right")])
-                .validated
+            report(&mut units, holder(1), &[vote(0, b"right")])
+                .agreed
                 .is_empty()
         );
         assert!(
-            units
-                .report(device(2), &[vote(0, b"wrong")])
-                .validated
+            report(&mut units, holder(2), &[vote(0, b"wrong")])
+                .agreed
                 .is_empty()
         );
         assert_eq!(lease(&mut units, 1, 1), [0_u32; 0]);
         assert_eq!(lease(&mut units, 3, 1), [0]);
-        let validated = units.report(device(3), &[vote(0, b"right")]).validated;
-        assert_eq!(validated[0].agreed, [device(1), device(3)]);
-        assert_eq!(validated[0].outvoted, [device(2)]);
+        let settled = report(&mut units, holder(3), &[vote(0, b"right")]);
+        let agreed = &settled.agreed[0];
+        let by: Vec<Holder> = agreed.votes.iter().map(|ballot| ballot.holder).collect();
+        assert_eq!(by, [holder(1), holder(3)]);
+        assert_eq!(agreed.outvoted, [device(2)]);
+        let (unpaid, reason) = settled.unpaid[0];
+        assert_eq!((unpaid.holder, reason), (holder(2), UnpaidReason::Outvoted));
         assert_eq!(units.devices()[&device(2)].outvoted_units, [0]);
         assert!(units.all_settled());
         assert_eq!(units.leased(), 0);
@@ -782,14 +840,14 @@ mod tests {
     fn who_is_always_contradicted_rests_until_somebody_agrees() {
         let (now, mut units) = (Timestamp::default(), units(9, 2));
         for unit in 0..4 {
-            units.report(device(1), &[vote(unit, b"nonsense")]);
-            units.report(device(2), &[vote(unit, b"right")]);
+            report(&mut units, holder(1), &[vote(unit, b"nonsense")]);
+            report(&mut units, holder(2), &[vote(unit, b"right")]);
         }
         assert!(units.is_doubted(device(1)) && units.is_doubted(device(2)));
         for number in [1, 2] {
             units.send_doubted_to_rest(now, device(number));
         }
-        units.report(device(3), &[vote(0, b"right")]);
+        report(&mut units, holder(3), &[vote(0, b"right")]);
         assert!(units.rests(now, device(1)) && units.is_doubted(device(1)));
         assert!(!units.rests(now, device(2)) && !units.is_doubted(device(2)));
         assert!(!units.rests(now + REST_MAX, device(1)), "not for ever");
@@ -800,18 +858,18 @@ mod tests {
     fn the_last_votes_of_a_unit_are_kept_for_the_proven_for_a_while() {
         let (now, mut units) = (Timestamp::default(), units(9, 2));
         for number in 1..=3 {
-            units.report(device(number), &[vote(8, &[number])]);
+            report(&mut units, holder(number), &[vote(8, &[number])]);
         }
         for number in [5, 6] {
-            units.report(device(number), &[vote(0, b"right")]);
+            report(&mut units, holder(number), &[vote(0, b"right")]);
         }
-        assert!(units.may_lease(8, device(5)), "others agree with it");
-        assert!(!units.may_lease(8, device(7)), "nobody knows it");
-        assert!(units.keeps_back(device(7)) && !units.keeps_back(device(5)));
+        assert!(units.may_lease(8, holder(5)), "others agree with it");
+        assert!(!units.may_lease(8, holder(7)), "nobody knows it");
+        assert!(units.keeps_back(holder(7)) && !units.keeps_back(holder(5)));
         for _ in 0..4 {
             units.send_doubted_to_rest(now, device(7));
         }
-        assert!(units.may_lease(8, device(7)), "nobody else came");
+        assert!(units.may_lease(8, holder(7)), "nobody else came");
     }
 
     /// Found by netsim: `liars-10-percent`, seed 0, in which one device that answered at once reported most units.
@@ -819,52 +877,84 @@ mod tests {
     fn who_was_contradicted_is_given_few_units_at_a_time() {
         let mut units = units(9, 2);
         assert_eq!(units.entrusted(device(1)), 64);
-        units.report(device(1), &[vote(8, b"right")]);
+        report(&mut units, holder(1), &[vote(8, b"right")]);
         assert_eq!(units.entrusted(device(1)), 63, "one is not confirmed");
         for unit in 0..5 {
-            units.report(device(2), &[vote(unit, b"right")]);
-            units.report(device(3), &[vote(unit, b"right")]);
+            report(&mut units, holder(2), &[vote(unit, b"right")]);
+            report(&mut units, holder(3), &[vote(unit, b"right")]);
         }
         assert_eq!(units.entrusted(device(2)), 64 + 4 * 5);
         for (unit, output) in [(5, b"nonsense"), (6, b"the same")] {
-            units.report(device(1), &[vote(unit, output)]);
-            units.report(device(2), &[vote(unit, b"the same")]);
-            units.report(device(3), &[vote(unit, b"the same")]);
+            report(&mut units, holder(1), &[vote(unit, output)]);
+            report(&mut units, holder(2), &[vote(unit, b"the same")]);
+            report(&mut units, holder(3), &[vote(unit, b"the same")]);
         }
         assert_eq!(units.entrusted(device(1)), 2, "one each way");
-        units.report(device(1), &[vote(7, b"nonsense")]);
-        units.report(device(2), &[vote(7, b"right")]);
-        units.report(device(3), &[vote(7, b"right")]);
+        report(&mut units, holder(1), &[vote(7, b"nonsense")]);
+        report(&mut units, holder(2), &[vote(7, b"right")]);
+        report(&mut units, holder(3), &[vote(7, b"right")]);
         assert_eq!(units.entrusted(device(1)), 1);
         assert_eq!(units.entrusted(device(2)), 64 + 4 * 8);
     }
 
     #[test]
+    fn two_devices_of_one_owner_never_have_the_same_unit() {
+        let mut units = units(2, 2);
+        let owner = device(9);
+        let of_owner = |number| Holder {
+            owner,
+            device: device(number),
+        };
+        units.lease(0, of_owner(1), GrantId::from_bytes([1; 16]));
+        assert!(!units.may_lease(0, of_owner(2)) && units.may_lease(0, holder(3)));
+        report(&mut units, of_owner(1), &[vote(0, b"x")]);
+        let second = report(&mut units, of_owner(2), &[vote(0, b"x")]);
+        assert!(second.agreed.is_empty(), "an owner cannot confirm itself");
+        assert_eq!(
+            report(&mut units, holder(3), &[vote(0, b"x")]).agreed.len(),
+            1
+        );
+    }
+
+    #[test]
+    fn no_more_untouched_units_are_chosen_than_there_is_money_for() {
+        let mut units = units(9, 2);
+        let chosen = units.choose(holder(1), (9, 3), |_| true);
+        assert_eq!(chosen, [0, 1, 2]);
+        for unit in chosen {
+            units.lease(unit, holder(1), GrantId::from_bytes([1; 16]));
+        }
+        assert_eq!(units.choose(holder(1), (9, 0), |_| true), [0_u32; 0]);
+        assert_eq!(units.choose(holder(2), (9, 1), |_| true), [0, 1, 2, 3]);
+    }
+
+    #[test]
     fn equal_output_with_other_fuel_does_not_agree() {
         let mut units = units(1, 2);
-        units.report(device(1), &[vote(0, b"same")]);
+        report(&mut units, holder(1), &[vote(0, b"same")]);
         let dearer = Vote {
             fuel: 8,
             ..vote(0, b"same")
         };
-        assert!(units.report(device(2), &[dearer]).validated.is_empty());
+        assert!(report(&mut units, holder(2), &[dearer]).agreed.is_empty());
     }
 
     #[test]
     fn a_second_vote_and_a_vote_on_a_done_unit_change_nothing() {
         let mut units = units(2, 2);
-        units.report(device(1), &[vote(0, b"x"), vote(0, b"x")]);
+        report(&mut units, holder(1), &[vote(0, b"x"), vote(0, b"x")]);
         assert!(
-            units
-                .report(device(1), &[vote(0, b"x")])
-                .validated
+            report(&mut units, holder(1), &[vote(0, b"x")])
+                .agreed
                 .is_empty()
         );
-        assert_eq!(units.report(device(2), &[vote(0, b"x")]).validated.len(), 1);
+        assert_eq!(
+            report(&mut units, holder(2), &[vote(0, b"x")]).agreed.len(),
+            1
+        );
         assert!(
-            units
-                .report(device(3), &[vote(0, b"x")])
-                .validated
+            report(&mut units, holder(3), &[vote(0, b"x")])
+                .agreed
                 .is_empty()
         );
         assert_eq!((units.done_count(), units.fuel()), (1, 7));
@@ -888,7 +978,7 @@ mod tests {
         units.fault(device(2), 0, Fault::StackOverflow);
         assert_eq!(units.failed()[&0], "stack overflow, after 2 attempts");
         for number in 1..=4 {
-            units.report(device(number), &[vote(1, &[number])]);
+            report(&mut units, holder(number), &[vote(1, &[number])]);
         }
         assert_eq!(
             units.failed()[&1],
@@ -902,9 +992,8 @@ mod tests {
     fn votes_beyond_the_units_are_ignored() {
         let mut units = units(2, 1);
         assert!(
-            units
-                .report(device(1), &[vote(2, b""), vote(u32::MAX, b"")])
-                .validated
+            report(&mut units, holder(1), &[vote(2, b""), vote(u32::MAX, b"")])
+                .agreed
                 .is_empty()
         );
         units.fault(device(1), 7, Fault::Killed);

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::message::customer::TaskSummary;
+use crate::message::customer::{TaskCost, TaskSummary};
+use crate::points::Points;
 
 #[test]
 fn submits_watches_fetches_and_ends() {
@@ -192,6 +193,11 @@ fn status(phase: Phase, version: u64) -> TaskStatus {
         failed: BTreeMap::new(),
         failed_count: 0,
         fuel: 0,
+        cost: TaskCost {
+            points: Points::ZERO,
+            paid: "0 EUR".parse().unwrap(),
+            held: "0 EUR".parse().unwrap(),
+        },
         devices: BTreeMap::new(),
         waiting_for: None,
         result,

@@ -110,6 +110,20 @@ impl UnitTable {
         }
     }
 
+    /// Returns how many pixels of the result unit `index` yields; 0 if it is no tile.
+    #[must_use]
+    pub fn core_pixels(&self, index: u32) -> u64 {
+        match self {
+            Self::Even { .. } | Self::Ends(_) => 0,
+            Self::Tiles(table) => {
+                let tile = table.grid.tile(index);
+                tile.map_or(0, |tile| {
+                    u64::from(tile.core.width) * u64::from(tile.core.height)
+                })
+            }
+        }
+    }
+
     /// Returns the parameters of unit `index`, empty for units that have none.
     #[must_use]
     pub fn params(&self, index: u32) -> String {

@@ -426,6 +426,49 @@ fn a_grant_that_is_over_is_stopped_and_its_outputs_are_discarded() {
 }
 
 #[test]
+fn a_distrusted_coordinator_loses_its_work_and_is_never_asked_again() {
+    let mut bench = Bench::new(2);
+    let pull = bench.found(1);
+    let grant = bench.grant(1, 0..1, 60_000);
+    bench.answer(&pull, Some(&grant));
+    let job = bench.jobs()[0];
+    let asked = bench.pull().expect("the other slot is free");
+    bench.step(Input::Distrusted(node(1)));
+    assert_eq!(bench.out, [Effect::Stop(job)]);
+    assert_eq!(bench.machine.coordinators().count(), 0);
+    bench.step(Input::Ran {
+        job,
+        runs: vec![large_run(0)],
+    });
+    let discarded = Effect::Discard(vec![BlobId::of(b"large")]);
+    assert_eq!(bench.out, [discarded], "nothing is kept for it");
+    bench.step(Input::Finished(job));
+    assert_eq!(bench.out, [Effect::Release(grant.id)]);
+    // An answer that was on its way.
+    let late = bench.grant(1, 4..5, 60_000);
+    bench.answer(&asked, Some(&late));
+    assert_eq!(bench.machine.busy(), (0, 0));
+    for input in [
+        Input::Found(node(1)),
+        Input::Nudged {
+            by: node(1),
+            task: TaskId::from_bytes([1; 32]),
+        },
+        Input::OfferHeard(Box::new(bench.offer(1))),
+    ] {
+        bench.step(input);
+        assert!(bench.out.is_empty(), "{:?}", bench.out);
+    }
+    bench.pass(3_600_000);
+    assert!(bench.pull().is_none());
+    assert!(bench.machine.is_drained());
+    bench.found(2);
+    bench.step(Input::OfferHeard(Box::new(bench.offer(3))));
+    let dials = |effect: &Effect| matches!(effect, Effect::Dial(_));
+    assert!(bench.out.iter().any(dials), "others are as before");
+}
+
+#[test]
 fn the_store_holds_what_many_coordinators_give_at_once() {
     let mut bench = Bench::new(1);
     let pull = bench.found(1);
@@ -589,6 +632,28 @@ impl Bench {
             _ => None,
         });
         jobs.collect()
+    }
+
+    fn offer(&self, by: u8) -> Verified<Offer> {
+        let offer = Offer {
+            task: TaskId::from_bytes([1; 32]),
+            epoch: 1,
+            program: BlobId::of(b"program"),
+            program_bytes: 7,
+            profile: profile(),
+            limits: Limits {
+                fuel: 1_000,
+                memory_bytes: 1 << 20,
+                output_bytes: 100,
+            },
+            open_units: 1,
+            spread_millis: 0,
+            sortition: u16::MAX,
+            addresses: Vec::new(),
+            issued: self.now,
+            expires: self.now + Duration::from_secs(60),
+        };
+        Verified::sign(offer, &network(), &SigningKey::from_bytes(&[by; 32]))
     }
 
     fn grant(&mut self, by: u8, units: std::ops::Range<u32>, lease_millis: u64) -> Verified<Grant> {

@@ -4,20 +4,32 @@ use std::collections::BTreeMap;
 
 use ed25519_dalek::SigningKey;
 use serde::Serialize;
+use tally_protocol::account::{Account, Commodity, Holder, Lot, Money};
+use tally_protocol::books::{Posting, Step, Transfer};
+use tally_protocol::certificate::DeviceCertificate;
+use tally_protocol::checkpoint::VerifiedCheckpoint;
+use tally_protocol::checkpoint::log_proof::LogProof;
 use tally_protocol::codec;
 use tally_protocol::coordinator::{Division, Fact, Vote};
-use tally_protocol::entry::{Ending, Entry, Event, ValidatedUnit};
-use tally_protocol::id::{GrantId, NetworkId, NodeId, TaskId};
+use tally_protocol::entry::{Ending, Entry, Event, Fund, Payee, ValidatedUnit};
+use tally_protocol::id::{GrantId, Hash, NetworkId, NodeId, TaskId};
+use tally_protocol::merkle::proof::inclusion_spans;
+use tally_protocol::merkle::{self, TreeHead, leaf_hash};
 use tally_protocol::message::Refusal;
 use tally_protocol::message::announce::{Offer, Role, RoleStatement};
 use tally_protocol::message::blob::{BlobGrant, BlobRange, BlobReply, BlobRequest};
 use tally_protocol::message::customer::{
-    CustomerReply, CustomerRequest, DeviceTally, Phase, TaskStatus, TaskSummary,
+    CustomerReply, CustomerRequest, DeviceTally, Phase, TaskCost, TaskStatus, TaskSummary, Terms,
 };
+use tally_protocol::message::log::{LogReply, LogRequest, LoggedEntry};
 use tally_protocol::message::work::{
     Abandoned, Batch, Grant, Leased, LeasedUnit, Pull, PullReply, Report, ResultVerdict,
-    UnitResult, WorkReply, WorkRequest,
+    UnitResult, Unpaid, UnpaidReason, WorkReply, WorkRequest,
 };
+use tally_protocol::points::Points;
+use tally_protocol::posting;
+use tally_protocol::rate_card::{PixelWeight, Price, RateCard, Rates};
+use tally_protocol::receipt::{BatchShare, LeafRun, Receipt, Validation};
 use tally_protocol::signed::{Signed, Statement, Verified};
 use tally_protocol::task::split::UnitTable;
 use tally_protocol::task::tiles::TileGrid;
@@ -26,6 +38,7 @@ use tally_protocol::task::{
 };
 use tally_protocol::time::Timestamp;
 use tally_protocol::unit::{Fault, Limits, Outcome, Trap};
+use tally_protocol::witness::{self, Witness};
 
 /// The key of all samples: 32 bytes of 1.
 pub(crate) fn key() -> SigningKey {
@@ -86,6 +99,107 @@ pub(crate) fn task() -> Task {
             limits: limits(),
         }),
         on_failure: OnFailure::Fail,
+        rate_card: sign(rate_card()).id(),
+        max_price: 250,
+        deadline_millis: 86_400_000,
+    }
+}
+
+pub(crate) fn rate_card() -> RateCard {
+    let mut rates = Rates::free("EUR".parse().unwrap());
+    let (program, fuel) = (BlobRef::of(b"blur").id, 48);
+    rates.pixel_weights = vec![PixelWeight { program, fuel }];
+    let micro_points = 1_000_000;
+    rates.price = Price {
+        minor: 3,
+        micro_points,
+    };
+    rates.reserve = Price {
+        minor: 2,
+        micro_points,
+    };
+    RateCard {
+        version: 2,
+        published: at(0),
+        rates,
+    }
+}
+
+fn holder() -> Holder {
+    Holder {
+        owner: NodeId::from_bytes([8; 32]),
+        device: node(),
+    }
+}
+
+pub(crate) fn certificate() -> DeviceCertificate {
+    DeviceCertificate {
+        device: node(),
+        not_before: at(0),
+        not_after: at(31_536_000),
+        serial: 1,
+    }
+}
+
+pub(crate) fn receipt() -> Receipt {
+    let run = |leaf, unit, count| LeafRun { leaf, unit, count };
+    Receipt {
+        sequence: 4,
+        holder: holder(),
+        task: task_id(),
+        shares: vec![BatchShare {
+            batch: batch().root,
+            runs: vec![run(0, 7, 2), run(3, 11, 1)],
+        }],
+        units: 3,
+        fuel: 3_000_000_000,
+        bytes: 300,
+        pixels: 0,
+        points: Points::from_micro(3_000_003),
+        rate_card: sign(rate_card()).id(),
+        profile: "wasmtime48-1".parse().unwrap(),
+        validation: Validation::Quorum(2),
+        leased_at: at(1),
+        done_at: at(6),
+    }
+}
+
+/// One posting with each step, account and commodity; it would not balance.
+fn posting() -> Posting {
+    let (holder, customer, task) = (holder(), node(), task_id());
+    let lot = Lot {
+        holder,
+        since: at(86_400),
+        card: 2,
+    };
+    let hold = posting::hold_of(task);
+    let euro = Commodity::Money("EUR".parse().unwrap());
+    let transfer = |from, to, commodity, step| Transfer {
+        from,
+        to,
+        commodity,
+        amount: 1_000,
+        step,
+    };
+    let (points, held) = (Commodity::Points, Account::Held(task));
+    let of_customer = |step| transfer(Account::Customer(customer), held, euro, step);
+    let moved = |from, to, commodity| transfer(from, to, commodity, Step::Move);
+    Posting {
+        id: posting::posting_id("receipt", b"sample"),
+        transfers: vec![
+            moved(Account::Issued, Account::Escrow(lot), points),
+            moved(Account::Escrow(lot), Account::Spendable(lot), points),
+            moved(Account::Spendable(lot), Account::Redeemed, points),
+            moved(Account::Spendable(lot), Account::Expired, points),
+            of_customer(Step::Hold { until: at(9) }),
+            of_customer(Step::Post(hold)),
+            of_customer(Step::Void(hold)),
+            of_customer(Step::Expire(hold)),
+            moved(held, Account::Revenue, euro),
+            moved(held, Account::Reserve, euro),
+            moved(Account::Subsidy, Account::Credit(customer), euro),
+            moved(Account::Credit(customer), Account::Outside, euro),
+        ],
     }
 }
 
@@ -108,7 +222,7 @@ pub(crate) fn offer() -> Offer {
 
 pub(crate) fn role() -> RoleStatement {
     RoleStatement {
-        protocol: 1,
+        protocol: 2,
         roles: vec![Role::Coordinator, Role::Terminal, Role::Bootstrap],
         expires: at(3_600),
     }
@@ -160,6 +274,7 @@ pub(crate) fn grant() -> Grant {
             bytes: 10,
             params: "53 81 9 9 44 72".to_owned(),
         }],
+        rate_card: task().rate_card,
         issued: at(1),
         deadline: at(61),
     }
@@ -177,6 +292,8 @@ fn validated() -> ValidatedUnit {
         unit,
         outcome,
         fuel,
+        input_bytes: 10,
+        pixels: 3_168,
         output,
         agreed: vec![node()],
         outvoted: vec![NodeId::from_bytes([9; 32])],
@@ -213,6 +330,8 @@ pub(crate) fn entries() -> Vec<(&'static str, Entry)> {
         ),
     ];
     events.extend(endings().map(|(name, ending)| (name, Event::TaskEnded { task, ending })));
+    events.extend(money_events());
+    let posting = |name| (name == "receipted").then(posting);
     let entry = |(name, event)| {
         (
             name,
@@ -220,14 +339,67 @@ pub(crate) fn entries() -> Vec<(&'static str, Entry)> {
                 sequence: 300,
                 at: at(9),
                 event,
+                posting: posting(name),
             },
         )
     };
     events.into_iter().map(entry).collect()
 }
 
+fn money_events() -> Vec<(&'static str, Event)> {
+    let (task, customer, at) = (task_id(), node(), at(9));
+    let money: Money = "12.50 EUR".parse().unwrap();
+    let (receipt, reference) = (sign(receipt()), "transfer 17".to_owned());
+    let deposited = |to| Event::Deposited {
+        to,
+        money,
+        reference: reference.clone(),
+    };
+    let paid_out = |to| Event::PaidOut {
+        to,
+        money,
+        reference: reference.clone(),
+    };
+    let (card, certificate) = (sign(rate_card()), sign(certificate()));
+    vec![
+        ("settled", Event::TaskSettled { task, at }),
+        ("rate_card", Event::RateCardPublished { card }),
+        ("certified", Event::DeviceCertified { certificate }),
+        ("deposited", deposited(Fund::Customer(customer))),
+        ("subsidised", deposited(Fund::Subsidy)),
+        ("withdrawn", paid_out(Payee::Customer(customer))),
+        ("paid_out", paid_out(Payee::Owner(customer))),
+        ("taken", paid_out(Payee::Operator)),
+        (
+            "refunded",
+            Event::Refunded {
+                customer,
+                money,
+                reference: reference.clone(),
+            },
+        ),
+        (
+            "clawed_back",
+            Event::ClawedBack {
+                receipt: receipt.id(),
+                reason: "wrong result".to_owned(),
+            },
+        ),
+        ("released", Event::Released { at }),
+        ("expired", Event::Expired { card: 2, at }),
+        (
+            "receipted",
+            Event::Receipted {
+                receipt,
+                batches: vec![sign(batch())],
+            },
+        ),
+    ]
+}
+
 pub(crate) fn facts() -> Vec<(&'static str, Fact)> {
-    let (task, device, batch) = (task_id(), node(), batch().root);
+    let (task, device, signed) = (task_id(), node(), sign(batch()));
+    let (batch, holder) = (batch().root, holder());
     let packed = BlobRef::of(b"input");
     let divided = |table| Fact::Divided {
         task,
@@ -246,6 +418,7 @@ pub(crate) fn facts() -> Vec<(&'static str, Fact)> {
         outcome,
         fuel,
         output,
+        leaf: 5,
     }];
     let mut facts = vec![
         (
@@ -263,8 +436,11 @@ pub(crate) fn facts() -> Vec<(&'static str, Fact)> {
             "reported",
             Fact::Reported {
                 task,
-                device,
+                holder,
                 batch,
+                signed,
+                leased_at: at(1),
+                at: at(6),
                 votes,
             },
         ),
@@ -275,6 +451,7 @@ pub(crate) fn facts() -> Vec<(&'static str, Fact)> {
                 device,
                 unit,
                 fault: Fault::Killed,
+                at: at(6),
             },
         ),
         (
@@ -286,6 +463,7 @@ pub(crate) fn facts() -> Vec<(&'static str, Fact)> {
         ),
         ("forgotten", Fact::Forgotten(task)),
     ];
+    facts.extend(money_facts());
     facts.extend(endings().map(|(name, ending)| {
         (
             name,
@@ -297,6 +475,32 @@ pub(crate) fn facts() -> Vec<(&'static str, Fact)> {
         )
     }));
     facts
+}
+
+fn money_facts() -> Vec<(&'static str, Fact)> {
+    let (task, holder) = (task_id(), holder());
+    vec![
+        (
+            "receipted",
+            Fact::Receipted {
+                task,
+                holder,
+                validation: Validation::Quorum(2),
+            },
+        ),
+        (
+            "receipted_known",
+            Fact::Receipted {
+                task,
+                holder,
+                validation: Validation::KnownAnswer,
+            },
+        ),
+        ("settled", Fact::Settled(task)),
+        ("published", Fact::Published(sign(rate_card()))),
+        ("certified", Fact::Certified(sign(certificate()))),
+        ("ordered", Fact::Ordered(posting().id)),
+    ]
 }
 
 pub(crate) fn work_requests() -> Vec<(&'static str, WorkRequest)> {
@@ -321,12 +525,16 @@ pub(crate) fn work_requests() -> Vec<(&'static str, WorkRequest)> {
         }],
         report: Some(report),
         share: vec!["/ip4/192.0.2.2/tcp/4700".to_owned()],
+        certificate: Some(sign(certificate())),
+        kept: vec![sign(receipt()).id()],
     };
     let idle = Pull {
         report: None,
         renew: vec![],
         abandoned: vec![],
         share: vec![],
+        certificate: None,
+        kept: vec![],
         ..pull.clone()
     };
     vec![
@@ -342,6 +550,12 @@ pub(crate) fn work_replies() -> Vec<(&'static str, WorkReply)> {
         grant: sign(grant()),
         inputs: Some(b"0123456789".to_vec()),
         read: sign(blob_grant()),
+        rate_card: sign(rate_card()),
+    };
+    let unpaid = |unit, reason| Unpaid {
+        task: task_id(),
+        unit,
+        reason,
     };
     let full = PullReply {
         leased: Some(leased),
@@ -350,6 +564,12 @@ pub(crate) fn work_replies() -> Vec<(&'static str, WorkReply)> {
         unknown: vec![GrantId::from_bytes([4; 16])],
         retry_millis: 0,
         peers: vec!["/ip4/192.0.2.3/tcp/4700".to_owned()],
+        receipts: vec![sign(receipt())],
+        unpaid: vec![
+            unpaid(7, UnpaidReason::Outvoted),
+            unpaid(8, UnpaidReason::NoQuorum),
+            unpaid(9, UnpaidReason::TaskEnded),
+        ],
     };
     let empty = PullReply {
         retry_millis: 5_000,
@@ -376,6 +596,7 @@ pub(crate) fn customer_requests() -> Vec<(&'static str, CustomerRequest)> {
         ),
         ("list", CustomerRequest::List),
         ("cancel", CustomerRequest::Cancel(task_id())),
+        ("terms", CustomerRequest::Terms),
     ]
 }
 
@@ -403,6 +624,11 @@ pub(crate) fn customer_replies() -> Vec<(&'static str, CustomerReply)> {
         failed: BTreeMap::from([(3, "out of fuel".to_owned())]),
         failed_count: 1,
         fuel: 99,
+        cost: TaskCost {
+            points: Points::from_micro(3_000_003),
+            paid: "0.10 EUR".parse().unwrap(),
+            held: "2.40 EUR".parse().unwrap(),
+        },
         devices: BTreeMap::from([(node(), tally)]),
         waiting_for: Some("terminals".to_owned()),
         result: Some(BlobRef::of(b"result")),
@@ -410,6 +636,21 @@ pub(crate) fn customer_replies() -> Vec<(&'static str, CustomerReply)> {
     vec![
         ("status", CustomerReply::Status(Box::new(status))),
         ("tasks", CustomerReply::Tasks(vec![summary])),
+        (
+            "terms",
+            CustomerReply::Terms(Box::new(Terms {
+                rate_card: sign(rate_card()),
+                available: "7.50 EUR".parse().unwrap(),
+                held: "2.50 EUR".parse().unwrap(),
+            })),
+        ),
+        (
+            "refused_funds",
+            CustomerReply::Refused(Refusal::InsufficientFunds {
+                needed: "2.50 EUR".parse().unwrap(),
+                available: "0 EUR".parse().unwrap(),
+            }),
+        ),
         (
             "refused",
             CustomerReply::Refused(Refusal::InvalidTask("name is \"\"".to_owned())),
@@ -471,6 +712,7 @@ pub(crate) fn words() -> Vec<(String, Vec<u8>)> {
         Refusal::UnknownBlob,
         Refusal::InvalidTask("why".to_owned()),
         Refusal::Busy,
+        Refusal::UnknownEntry,
     ];
     let phases = [
         Phase::Uploading,
@@ -513,3 +755,97 @@ const TRAPS: [Trap; 6] = [
     Trap::Arithmetic,
     Trap::Abi,
 ];
+
+/// The log of all samples of entries: what its coordinator signs.
+pub(crate) fn checkpoint() -> VerifiedCheckpoint {
+    let leaves = leaves();
+    let head = TreeHead {
+        size: leaves.len() as u64,
+        root: merkle::root(leaves),
+    };
+    VerifiedCheckpoint::sign(head, &network(), &key())
+}
+
+/// The proof that the second of them stands in it.
+pub(crate) fn log_proof() -> LogProof {
+    let leaves = leaves();
+    let place = |leaf: u64| usize::try_from(leaf).unwrap();
+    let hash_of = |subtree: merkle::proof::Subtree| {
+        let range = place(subtree.start)..=place(subtree.last());
+        Ok::<_, std::convert::Infallible>(merkle::root(leaves[range].iter().copied()))
+    };
+    let spans = inclusion_spans(1, leaves.len() as u64).unwrap();
+    LogProof {
+        extra: None,
+        index: 1,
+        path: spans
+            .into_iter()
+            .map(|span| span.hash(hash_of).unwrap())
+            .collect(),
+        checkpoint: checkpoint().signed().clone(),
+    }
+}
+
+fn leaves() -> Vec<Hash> {
+    let leaf = |(_, entry): &(&str, Entry)| leaf_hash(&codec::to_bytes(entry));
+    entries().iter().map(leaf).collect()
+}
+
+pub(crate) fn log_requests() -> Vec<(&'static str, LogRequest)> {
+    vec![
+        ("head", LogRequest::Head),
+        ("consistency", LogRequest::Consistency { from: 3, to: 5 }),
+        (
+            "inclusion",
+            LogRequest::Inclusion {
+                sequence: 1,
+                size: 5,
+            },
+        ),
+    ]
+}
+
+pub(crate) fn log_replies() -> Vec<(&'static str, LogReply)> {
+    let path = log_proof().path;
+    vec![
+        ("head", LogReply::Head(checkpoint().signed().clone())),
+        ("consistency", LogReply::Consistency(path.clone())),
+        (
+            "inclusion",
+            LogReply::Inclusion(LoggedEntry {
+                entry: codec::to_bytes(&entries()[1].1),
+                path,
+            }),
+        ),
+        ("refused", LogReply::Refused(Refusal::UnknownEntry)),
+    ]
+}
+
+/// A node that is not the one of [`key`].
+pub(crate) fn stranger() -> NodeId {
+    NodeId::from_bytes([2; 32])
+}
+
+/// A witness of one log: a head, one that waits for its proof, and a fork. And of another that was not met.
+pub(crate) fn witness() -> Witness {
+    let mut witness = Witness::new(stranger());
+    let other = SigningKey::from_bytes(&[2; 32]);
+    let head = |size: u64, root: u8| TreeHead {
+        size,
+        root: leaf_hash(&[root]),
+    };
+    let mut hear = |seconds, checkpoint| {
+        witness.handle(
+            at(seconds),
+            witness::Input::Heard(checkpoint),
+            &mut Vec::new(),
+        );
+    };
+    hear(1, checkpoint());
+    hear(2, VerifiedCheckpoint::sign(head(7, 0), &network(), &key()));
+    hear(3, VerifiedCheckpoint::sign(head(9, 1), &network(), &other));
+    hear(4, VerifiedCheckpoint::sign(head(9, 2), &network(), &other));
+    let met = NodeId::from_bytes(key().verifying_key().to_bytes());
+    witness.handle(at(5), witness::Input::Found(met), &mut Vec::new());
+    witness
+}

@@ -11,7 +11,8 @@ fn timers_and_grants_go_with_what_they_are_for() {
         desk.report(1, results(&grant, b"x"));
     }
     assert_eq!(desk.coordinator.devices.grants.len(), 0);
-    assert_eq!(desk.coordinator.timers.len(), 1, "the next offer");
+    let timers = desk.coordinator.timers.len();
+    assert_eq!(timers, 3, "the next offer, the next receipt, the deadline");
     let held = desk.lease(2, 4);
     for _ in 0..300 {
         desk.pass(30);
@@ -24,7 +25,8 @@ fn timers_and_grants_go_with_what_they_are_for() {
             },
         );
     }
-    assert_eq!(desk.coordinator.timers.len(), 2);
+    let timers = desk.coordinator.timers.len();
+    assert_eq!(timers, 4, "offer, deadline, lease, and points in escrow");
 }
 
 #[test]
@@ -81,15 +83,12 @@ fn a_status_with_very_many_devices_fits_a_message() {
         let vote = Vote {
             unit: number,
             outcome: Outcome::Exit(1),
-            fuel: u64::MAX,
+            fuel: 1 << 50,
             output: BlobRef::of(b""),
+            leaf: 0,
         };
-        let fact = Fact::Reported {
-            task: id,
-            device: NodeId::from_bytes(raw),
-            batch: Hash::from_bytes([0; 32]),
-            votes: vec![vote],
-        };
+        let holder = Holder::alone(NodeId::from_bytes(raw));
+        let fact = reported_by(&desk, id, holder, vec![vote]);
         desk.coordinator.apply(&fact);
     }
     let status = desk.status(id);
@@ -123,11 +122,14 @@ fn many_terminals_and_many_units_cost_little_each() {
                 abandoned: vec![],
                 report: None,
                 share: vec!["/ip4/127.0.0.1/tcp/1".to_owned()],
+                certificate: None,
+                kept: vec![],
             };
             let missing = BTreeSet::new();
             let answer = desk.answer(|question| Input::Pulled {
                 question,
                 from,
+                certificate: None,
                 pull,
                 report: None,
                 missing,
@@ -137,24 +139,37 @@ fn many_terminals_and_many_units_cost_little_each() {
             };
             let Some(new) = pulled.leased else { continue };
             assert!(pulled.peers.len() <= 8 && (round == 0 || pulled.peers.len() == 8));
-            let votes = new.grant.units.iter().map(|leased| Vote {
+            let votes = (0..).zip(&new.grant.units).map(|(leaf, leased)| Vote {
                 unit: leased.unit,
                 outcome: Outcome::Done,
                 fuel: 1,
                 output: BlobRef::of(b""),
+                leaf,
             });
             let votes: Vec<Vote> = votes.collect();
             reported += u32::try_from(votes.len()).unwrap();
             for vote in &votes {
                 desk.coordinator.release(new.grant.id, vote.unit);
             }
-            desk.coordinator.vote(
-                desk.now,
-                (id, from, Hash::from_bytes([0; 32])),
-                votes,
-                &mut Vec::new(),
-            );
+            let fact = reported_by(&desk, id, Holder::alone(from), votes);
+            let batch = Hash::from_bytes([0; 32]);
+            let out = &mut Vec::new();
+            desk.coordinator
+                .vote(desk.now, (id, from, batch), fact, out);
         }
     }
     assert_eq!((desk.phase(id).as_str(), reported), ("merging", 100_000));
+}
+
+/// A report as it is recorded.
+fn reported_by(desk: &Desk, task: TaskId, holder: Holder, votes: Vec<Vote>) -> Fact {
+    Fact::Reported {
+        task,
+        holder,
+        batch: Hash::from_bytes([0; 32]),
+        signed: Signed::from_bytes(Vec::new()),
+        leased_at: desk.now,
+        at: desk.now,
+        votes,
+    }
 }

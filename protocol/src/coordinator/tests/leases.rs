@@ -357,11 +357,14 @@ fn the_customers_own_computer_and_a_small_one_get_nothing() {
         abandoned: vec![],
         report: None,
         share: vec![],
+        certificate: None,
+        kept: vec![],
     };
     let missing = BTreeSet::new();
     let answer = desk.answer(|question| Input::Pulled {
         question,
         from: node(1),
+        certificate: None,
         pull,
         report: None,
         missing,

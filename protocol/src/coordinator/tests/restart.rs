@@ -184,7 +184,11 @@ impl Story {
 
     fn note_log(&mut self) {
         for effect in std::mem::take(&mut self.desk.out) {
-            if let Effect::Append(Event::BatchValidated { task, units, .. }) = effect {
+            if let Effect::Append {
+                event: Event::BatchValidated { task, units, .. },
+                ..
+            } = effect
+            {
                 for unit in units {
                     assert!(
                         self.validated.insert((task, unit.unit)),
@@ -200,7 +204,8 @@ impl Story {
 
     fn restored(&self) -> Coordinator {
         let seed = *blake3::hash(&self.desk.now.as_millis().to_be_bytes()).as_bytes();
-        Coordinator::restore(config(), seed, self.snapshot.as_deref(), &self.desk.facts).unwrap()
+        let state = (self.snapshot.as_deref(), self.desk.books.clone());
+        Coordinator::restore(config(), seed, state, &self.desk.facts).unwrap()
     }
 
     fn compare(&self) {
