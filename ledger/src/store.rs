@@ -1,13 +1,17 @@
 //! The tables of a node and the one way to write them.
 //!
 //! A [`Change`] is a group commit: facts for the journal, events for the log, rows to put and to remove. It becomes
-//! durable as a whole in one transaction, or not at all; [`Store::commit`] returns after the disk has it. Two more
-//! invariants: sequences of the log are dense from 0, and its times never go back, even if the clock does.
+//! durable as a whole in one transaction, or not at all; [`Store::commit`] returns after the disk has it. More
+//! invariants: sequences of the log are dense from 0; its times never go back, even if the clock does; the books are
+//! what the postings of the log add up to, and no posting is made twice.
 //!
-//! When a commit fails the disk is full or broken, and only a new start can tell whether the change reached the disk:
+//! A change that may not be is refused, and the store goes on. When a commit fails for another reason the disk is full or broken, and only a new start can tell whether the change reached the disk:
 //! the store takes no further change, and the process must stop before it answers anybody. Opened again, the tables
 //! are as after the last change that was committed, or as after the one that failed.
 
+mod books;
+mod line;
+mod names;
 mod open;
 mod read;
 
@@ -16,18 +20,23 @@ use std::sync::{Mutex, MutexGuard};
 
 use redb::{Durability, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
+use tally_protocol::books::{Posting, PostingFault};
 use tally_protocol::codec;
 use tally_protocol::entry::{ENTRY_BYTES_MAX, Entry, Event};
-use tally_protocol::id::{Hash, NetworkId, NodeId};
+use tally_protocol::id::{Hash, NetworkId, NodeId, PostingId};
 use tally_protocol::merkle::{Frontier, leaf_hash};
 use tally_protocol::time::Timestamp;
 
 pub(crate) use read::{Log, Nodes};
 
+pub use books::Projection;
+pub use names::receipt_posting;
 pub use open::{CACHE_BYTES, FORMAT, OpenError};
 pub use read::{Entries, Facts, Loaded, ReadError, Reader, Rows, Snapshot, StoredEntry};
 
 use crate::tree::{Tree, node_count};
+use books::Posted;
+use names::{Name, RecentNames};
 
 /// One row, [`FORMAT_KEY`]: the version of these tables and whose they are.
 const FORMAT_TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("format");
@@ -62,8 +71,8 @@ pub struct Identity {
 pub struct Change {
     /// Facts for the journal, in order.
     pub facts: Vec<Vec<u8>>,
-    /// Events for the log, in order, with the time by the node's clock.
-    pub events: Vec<(Timestamp, Event)>,
+    /// Events for the log, in order.
+    pub events: Vec<Draft>,
     /// Rows to write; a key that is there already gets the new value.
     pub puts: Vec<Row>,
     /// Prefixes of the keys of rows to remove; all keys start with the empty one.
@@ -78,6 +87,26 @@ impl Change {
             && self.events.is_empty()
             && self.puts.is_empty()
             && self.removals.is_empty()
+    }
+}
+
+/// An entry that has no place in the log yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// When it happened, by the node's clock.
+    pub at: Timestamp,
+    /// What happened.
+    pub event: Event,
+    /// What that does to the books.
+    pub posting: Option<Posting>,
+}
+
+impl Draft {
+    /// Makes an entry that does nothing to the books.
+    #[must_use]
+    pub const fn of(at: Timestamp, event: Event) -> Self {
+        let posting = None;
+        Self { at, event, posting }
     }
 }
 
@@ -112,6 +141,26 @@ pub enum CommitError {
         /// Its length.
         bytes: usize,
     },
+    /// A posting is not possible. Nothing was written, and the store goes on.
+    #[error("commit entry {sequence}: its posting {id}: {fault}")]
+    Posting {
+        /// The place that the entry would have had.
+        sequence: u64,
+        /// The posting.
+        id: PostingId,
+        /// Why it is not possible.
+        fault: PostingFault,
+    },
+    /// A posting has an id that is taken: the same has happened before. Nothing was written, and the store goes on.
+    #[error("commit entry {sequence}: its posting {id} was made before, by entry {earlier}")]
+    PostedBefore {
+        /// The place that the entry would have had.
+        sequence: u64,
+        /// The posting.
+        id: PostingId,
+        /// The entry that made it; one of the same change if it is not in the log.
+        earlier: u64,
+    },
     /// The disk is full. The store has stopped.
     #[error("commit: no space is left on the disk")]
     DiskFull(#[source] redb::Error),
@@ -128,13 +177,26 @@ impl CommitError {
     #[must_use]
     pub const fn hint(&self) -> &'static str {
         match self {
-            Self::EntryTooLong { .. } => "this is a mistake in the program, please report it",
+            Self::EntryTooLong { .. } | Self::Posting { .. } | Self::PostedBefore { .. } => {
+                "this is a mistake in the program, please report it"
+            }
             Self::DiskFull(_) => {
                 "free some space and start the node again; nothing that it confirmed is lost"
             }
             Self::Storage(_) | Self::Stopped => {
                 "check the disk and start the node again; nothing that it confirmed is lost"
             }
+        }
+    }
+}
+
+impl CommitError {
+    /// Returns whether only this change was refused, and the store takes others.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        match self {
+            Self::EntryTooLong { .. } | Self::Posting { .. } | Self::PostedBefore { .. } => true,
+            Self::DiskFull(_) | Self::Storage(_) | Self::Stopped => false,
         }
     }
 }
@@ -163,7 +225,7 @@ pub struct Store {
 /// Whether changes are taken.
 #[derive(Debug)]
 enum Writer {
-    Ready(Tip),
+    Ready { tip: Tip, names: RecentNames },
     Stopped,
 }
 
@@ -187,10 +249,10 @@ impl Store {
     /// Writes `change`; when this returns, all of it is durable.
     ///
     /// # Errors
-    /// [`CommitError`]; unless it is [`CommitError::EntryTooLong`], the process must stop, see the module.
+    /// [`CommitError`]; unless it [is a refusal](CommitError::is_refusal), the process must stop, see the module.
     pub fn commit(&self, change: Change) -> Result<Committed, CommitError> {
         let mut writer = self.lock();
-        let Writer::Ready(tip) = &mut *writer else {
+        let Writer::Ready { tip, names } = &mut *writer else {
             return Err(CommitError::Stopped);
         };
         let first_sequence = tip.tree.size();
@@ -206,12 +268,19 @@ impl Store {
             if growth.entries.is_empty() {
                 return Ok(());
             }
+            if !growth.names.is_empty() {
+                names.check(transaction, &growth.names)?;
+                books::post(transaction, &growth.posted)?;
+                names.write(transaction, first_sequence, &growth.names)?;
+            }
             write_growth(transaction, first_sequence, &growth)?;
-            write_head(transaction, &next.tree.frontier())
+            Ok(write_head(transaction, &next.tree.frontier())?)
         });
         if let Err(error) = written {
-            *writer = Writer::Stopped;
-            return Err(error.into());
+            if !error.is_refusal() {
+                *writer = Writer::Stopped;
+            }
+            return Err(error);
         }
         let committed = next.committed(first_sequence);
         *tip = next;
@@ -227,39 +296,32 @@ impl Store {
     /// If `up_to` is beyond the journal, or before the snapshot that is there.
     pub fn write_snapshot(&self, up_to: u64, bytes: &[u8]) -> Result<(), CommitError> {
         let mut writer = self.lock();
-        let Writer::Ready(tip) = &*writer else {
+        let Writer::Ready { tip, .. } = &*writer else {
             return Err(CommitError::Stopped);
         };
         assert!(
             up_to <= tip.journal_end,
             "a snapshot holds only facts that are in the journal"
         );
-        let written = self.transact(|transaction| {
-            let mut snapshot = transaction.open_table(SNAPSHOT)?;
-            while let Some((older, _)) = snapshot.pop_first()? {
-                assert!(older.value() <= up_to, "a snapshot never goes back");
-            }
-            snapshot.insert(up_to, bytes)?;
-            let mut journal = transaction.open_table(JOURNAL)?;
-            journal.retain_in(..up_to, |_, _| false)?;
-            Ok(())
-        });
-        written.map_err(|error| {
-            *writer = Writer::Stopped;
-            error.into()
-        })
+        let written = self.transact(|transaction| Ok(replace_snapshot(transaction, up_to, bytes)?));
+        written.inspect_err(|_| *writer = Writer::Stopped)
     }
 
-    /// Runs `write` in one durable transaction.
+    /// Runs `write` in one durable transaction; if it fails, nothing is written.
     fn transact(
         &self,
-        write: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
-    ) -> Result<(), redb::Error> {
-        let mut transaction = self.reader.writable().begin_write()?;
+        write: impl FnOnce(&WriteTransaction) -> Result<(), CommitError>,
+    ) -> Result<(), CommitError> {
+        let begun = self.reader.writable().begin_write();
+        let mut transaction = begun.map_err(redb::Error::from)?;
         durable(&mut transaction);
-        write(&transaction)?;
-        transaction.commit()?;
-        Ok(())
+        match write(&transaction) {
+            Ok(()) => Ok(transaction.commit().map_err(redb::Error::from)?),
+            Err(refused) => {
+                transaction.abort().map_err(redb::Error::from)?;
+                Err(refused)
+            }
+        }
     }
 
     /// Returns the writer; a thread that panicked while it held it leaves it stopped.
@@ -274,17 +336,20 @@ impl Store {
 
 impl Tip {
     /// Appends the events, and returns what that adds to the tables.
-    fn grow(&mut self, events: Vec<(Timestamp, Event)>) -> Result<Growth, CommitError> {
+    fn grow(&mut self, events: Vec<Draft>) -> Result<Growth, CommitError> {
         let mut growth = Growth {
             entries: Vec::with_capacity(events.len()),
             nodes: Vec::with_capacity(events.len().saturating_mul(2)),
+            names: Vec::with_capacity(events.len()),
+            posted: Vec::with_capacity(events.len()),
         };
-        for (at, event) in events {
+        for Draft { at, event, posting } in events {
             self.last_time = self.last_time.max(at);
             let entry = Entry {
                 sequence: self.tree.size(),
                 at: self.last_time,
                 event,
+                posting,
             };
             let bytes = codec::to_bytes(&entry);
             if bytes.len() > ENTRY_BYTES_MAX {
@@ -292,6 +357,13 @@ impl Tip {
             }
             self.tree.push(leaf_hash(&bytes), &mut growth.nodes);
             growth.entries.push(bytes);
+            growth.names.extend(Name::of(&entry));
+            let (sequence, at) = (entry.sequence, entry.at);
+            growth.posted.extend(entry.posting.map(|posting| Posted {
+                sequence,
+                at,
+                posting,
+            }));
         }
         Ok(growth)
     }
@@ -310,6 +382,8 @@ impl Tip {
 struct Growth {
     entries: Vec<Vec<u8>>,
     nodes: Vec<Hash>,
+    names: Vec<Name>,
+    posted: Vec<Posted>,
 }
 
 /// The row of [`HEAD`].
@@ -347,6 +421,21 @@ fn write_facts(
     for (position, fact) in (first..).zip(facts) {
         journal.insert(position, fact.as_slice())?;
     }
+    Ok(())
+}
+
+fn replace_snapshot(
+    transaction: &WriteTransaction,
+    up_to: u64,
+    bytes: &[u8],
+) -> Result<(), redb::Error> {
+    let mut snapshot = transaction.open_table(SNAPSHOT)?;
+    while let Some((older, _)) = snapshot.pop_first()? {
+        assert!(older.value() <= up_to, "a snapshot never goes back");
+    }
+    snapshot.insert(up_to, bytes)?;
+    let mut journal = transaction.open_table(JOURNAL)?;
+    journal.retain_in(..up_to, |_, _| false)?;
     Ok(())
 }
 

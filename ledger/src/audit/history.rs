@@ -42,6 +42,7 @@ impl History {
                 }
                 Ok(())
             }
+            _ => Ok(()),
         }
     }
 

@@ -88,6 +88,7 @@ fn columns(event: &EventRow) -> (String, &'static str, String) {
             };
             (time(*at), "ended", about)
         }
+        EventRow::Other { at } => (time(*at), "other", String::new()),
         EventRow::Unreadable { reason } => (String::new(), "unreadable", reason.clone()),
     }
 }
@@ -136,6 +137,7 @@ fn detail(entry: &EntryDetail) -> String {
                 Ending::Cancelled => text.field("ending", "cancelled by the customer"),
             }
         }
+        EventDetail::Other => text.field("what", "something else"),
     }
     text.0
 }

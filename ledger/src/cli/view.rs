@@ -64,6 +64,11 @@ pub enum EventRow {
         /// How.
         ending: Ending,
     },
+    /// Something else happened.
+    Other {
+        /// When.
+        at: Timestamp,
+    },
     /// The bytes are no entry.
     Unreadable {
         /// Why not.
@@ -102,7 +107,7 @@ impl EntryRow {
             EventRow::TaskAccepted { task, .. }
             | EventRow::BatchValidated { task, .. }
             | EventRow::TaskEnded { task, .. } => Some(task),
-            EventRow::Unreadable { .. } => None,
+            EventRow::Other { .. } | EventRow::Unreadable { .. } => None,
         }
     }
 }
@@ -135,6 +140,16 @@ impl EventRow {
                     .fold(0, |sum: u64, unit| sum.saturating_add(unit.fuel)),
             },
             Event::TaskEnded { task, ending } => Self::TaskEnded { at, task, ending },
+            Event::TaskSettled { .. }
+            | Event::RateCardPublished { .. }
+            | Event::DeviceCertified { .. }
+            | Event::Receipted { .. }
+            | Event::Deposited { .. }
+            | Event::PaidOut { .. }
+            | Event::Refunded { .. }
+            | Event::ClawedBack { .. }
+            | Event::Released
+            | Event::Expired { .. } => Self::Other { at },
         }
     }
 }
@@ -185,6 +200,8 @@ pub enum EventDetail {
         /// How.
         ending: Ending,
     },
+    /// Something else happened.
+    Other,
 }
 
 /// A signed task.
@@ -227,6 +244,16 @@ impl EntryDetail {
                     units,
                 },
                 Event::TaskEnded { task, ending } => EventDetail::TaskEnded { task, ending },
+                Event::TaskSettled { .. }
+                | Event::RateCardPublished { .. }
+                | Event::DeviceCertified { .. }
+                | Event::Receipted { .. }
+                | Event::Deposited { .. }
+                | Event::PaidOut { .. }
+                | Event::Refunded { .. }
+                | Event::ClawedBack { .. }
+                | Event::Released
+                | Event::Expired { .. } => EventDetail::Other,
             },
         })
     }

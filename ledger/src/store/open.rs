@@ -15,15 +15,16 @@ use tally_protocol::id::{NetworkId, NodeId};
 use tally_protocol::merkle::Frontier;
 use tally_protocol::time::Timestamp;
 
+use super::names::{NameTables, RecentNames};
 use super::read::Handle;
 use super::{
     ENTRIES, FORMAT_KEY, FORMAT_TABLE, HEAD, Identity, JOURNAL, NODES, ROWS, ReadError, Reader,
-    SNAPSHOT, Store, Tip, Writer, durable, write_head,
+    SNAPSHOT, Store, Tip, Writer, books, durable, names, write_head,
 };
 use crate::tree::Tree;
 
 /// The version of the tables that this program reads and writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// Memory for pages of the file, in bytes. redb's own default is 1 GiB.
 pub const CACHE_BYTES: usize = 64 << 20;
 /// The most bytes of the format row.
@@ -183,13 +184,19 @@ impl Store {
                 expected: identity.node,
             });
         }
-        let tip = tip(&reader).map_err(|source| OpenError::Damaged {
+        let damaged = |source| OpenError::Damaged {
             path: path.to_owned(),
             source,
-        })?;
+        };
+        let tip = tip(&reader).map_err(damaged)?;
+        let names = reader
+            .begin_read()
+            .and_then(|transaction| NameTables::of(&transaction))
+            .and_then(|tables| RecentNames::load(&tables, tip.tree.size()))
+            .map_err(damaged)?;
         Ok(Self {
             reader,
-            writer: Mutex::new(Writer::Ready(tip)),
+            writer: Mutex::new(Writer::Ready { tip, names }),
         })
     }
 }
@@ -329,6 +336,8 @@ fn initialise(database: &Database, identity: &Identity, now: Timestamp) -> Resul
     transaction.open_table(NODES)?;
     transaction.open_table(HEAD)?;
     transaction.open_table(ROWS)?;
+    books::create(&transaction)?;
+    names::create(&transaction)?;
     write_head(&transaction, &Frontier::default())?;
     transaction.commit()?;
     Ok(())

@@ -114,6 +114,10 @@ impl Reader {
         }
     }
 
+    pub(super) fn begin_read(&self) -> Result<ReadTransaction, ReadError> {
+        Ok(self.handle.begin_read()?)
+    }
+
     pub(super) fn writable(&self) -> &Database {
         match &self.handle {
             Handle::Writable(database) => database,
