@@ -230,6 +230,18 @@ pub enum AnswerError {
 }
 
 impl AnswerError {
+    /// Returns a word for programs; it starts with `unknown` if what was named is not there.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NoSuchEntry { .. } => "unknown_entry",
+            Self::NoSuchReceipt { .. } => "unknown_receipt",
+            Self::NoSuchPosting { .. } => "unknown_posting",
+            Self::NoKey { .. } => "no_key",
+            Self::Read(_) => "ledger",
+        }
+    }
+
     /// Returns what to do next.
     #[must_use]
     pub const fn hint(&self) -> &'static str {
