@@ -65,7 +65,7 @@ impl Name {
             | Event::PaidOut { .. }
             | Event::Refunded { .. }
             | Event::ClawedBack { .. }
-            | Event::Released
+            | Event::Released { .. }
             | Event::Expired { .. } => None,
         };
         Some(Self {
