@@ -100,7 +100,7 @@ impl Proved {
         text.field("network", self.network.as_str());
         text.field("entries", &grouped(self.size));
         text.field("root", &self.root.to_string());
-        text.0
+        text.into_string()
     }
 }
 

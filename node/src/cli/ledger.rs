@@ -1,5 +1,6 @@
 //! `tally ledger`: the permanent log and the books of a coordinator, through its running node or from its file.
 
+mod books;
 mod source;
 mod verify;
 
@@ -48,6 +49,19 @@ pub(super) enum LedgerCommand {
     Statement(StatementOf),
     /// Hold deposits and payouts against what a bank says.
     Reconcile(Reconcile),
+    /// Check everything: the log, each posting by the rules, and what must hold of the books as a whole.
+    Audit {
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Compute the books again from the log and compare.
+    Rebuild {
+        /// Replace the books by what the log gives. The node must not run.
+        #[arg(long, requires = "file")]
+        write: bool,
+        #[command(flatten)]
+        source: Source,
+    },
     /// Write the ledger as a file for other programs.
     Export(Export),
 }
@@ -191,6 +205,11 @@ impl LedgerCommand {
             Self::Verify(verify) => verify.run(common),
             Self::Statement(statement) => statement.run(common),
             Self::Reconcile(reconcile) => reconcile.run(common),
+            Self::Audit { source } => books::audit(common, &source),
+            Self::Rebuild { write, source } => {
+                let way = if write { books::Way::Write } else { books::Way::Compare };
+                books::rebuild(common, &source, way)
+            }
             Self::Export(export) => export.run(common),
         }
     }

@@ -35,6 +35,11 @@ pub(super) enum Asked {
 }
 
 impl Source {
+    /// Returns the file that was named.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
     /// Finds out who answers.
     pub(super) fn open(&self, common: &Common) -> Result<Asked, Failure> {
         if let Some(file) = &self.file {
@@ -60,7 +65,7 @@ impl Source {
     }
 }
 
-fn open(file: &Path) -> Result<Reader, Failure> {
+pub(super) fn open(file: &Path) -> Result<Reader, Failure> {
     Reader::open(file).map_err(|error| {
         let hint = error.hint();
         let missing = matches!(error, OpenError::Missing { .. });

@@ -54,7 +54,7 @@ impl Verify {
                 LedgerAnswer::Verify(report) => report,
                 _ => return Err(Failure::new(Exit::Failed, "understand the node's answer")),
             },
-            Some(reader) => with_bar(common, |progress| audit::verify(reader, progress))?,
+            Some(reader) => with_bar(common, "verifying", |progress| audit::verify(reader, progress))?,
         };
         let is_sound = report.is_sound();
         let found = LedgerAnswer::Verify(report);
@@ -68,8 +68,8 @@ impl Verify {
 }
 
 fn verify_export(common: &Common, file: &Path, key: NodeId) -> Result<(), Failure> {
-    let opened = BufReader::new(File::open(file)?);
-    let report = with_bar(common, |progress| check_export(opened, key, progress))?;
+    let open = || File::open(file).map(BufReader::new);
+    let report = with_bar(common, "verifying", |progress| check_export(key, open, progress))?;
     common.output().result(&report, || report.render())?;
     sound(
         report.is_sound(),
@@ -103,9 +103,9 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// Runs what tells its progress, beside a bar.
-fn with_bar<T>(common: &Common, run: impl FnOnce(&mut dyn FnMut(Progress)) -> T) -> T {
+pub(super) fn with_bar<T>(common: &Common, doing: &'static str, run: impl FnOnce(&mut dyn FnMut(Progress)) -> T) -> T {
     let bar = common.output().bar(BarUnit::Entries);
-    bar.set_message("verifying");
+    bar.set_message(doing);
     let found = run(&mut |Progress { done, total }| {
         bar.set_length(total);
         bar.set_position(done);
@@ -114,7 +114,7 @@ fn with_bar<T>(common: &Common, run: impl FnOnce(&mut dyn FnMut(Progress)) -> T)
     found
 }
 
-fn sound(is_sound: bool, what: &str, hint: &str) -> Result<(), Failure> {
+pub(super) fn sound(is_sound: bool, what: &str, hint: &str) -> Result<(), Failure> {
     if is_sound {
         Ok(())
     } else {
