@@ -148,7 +148,7 @@ impl EventRow {
             | Event::PaidOut { .. }
             | Event::Refunded { .. }
             | Event::ClawedBack { .. }
-            | Event::Released
+            | Event::Released { .. }
             | Event::Expired { .. } => Self::Other { at },
         }
     }
@@ -252,7 +252,7 @@ impl EntryDetail {
                 | Event::PaidOut { .. }
                 | Event::Refunded { .. }
                 | Event::ClawedBack { .. }
-                | Event::Released
+                | Event::Released { .. }
                 | Event::Expired { .. } => EventDetail::Other,
             },
         })
