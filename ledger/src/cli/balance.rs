@@ -173,7 +173,7 @@ pub(super) fn render(page: &BalancePage) -> String {
     let (shown, all) = (grouped(page.lines.len() as u64), grouped(page.count));
     let size = grouped(page.size);
     text.line(&format!("{shown} of {all} accounts, after {size} entries"));
-    text.0
+    text.into_string()
 }
 
 /// The accounts of one commodity: a tree of names beside three columns of amounts.

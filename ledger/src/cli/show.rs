@@ -37,7 +37,7 @@ pub(super) fn render(entry: &EntryDetail) -> String {
     if let Some(posted) = &entry.posting {
         posting(&mut text, posted);
     }
-    text.0
+    text.into_string()
 }
 
 /// What happened to a task.

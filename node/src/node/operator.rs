@@ -126,7 +126,7 @@ impl Operator {
             },
             Request::Ledger { query } => match self.ask(|reply| Ask::Ledger(query, reply)).await? {
                 Ok(answer) => json(&answer),
-                Err(error) => Err(AdminError::new("ledger", chain(&error), error.hint())),
+                Err(error) => Err(AdminError::new(error.code(), chain(&error), error.hint())),
             },
             Request::Stop => {
                 let _ = self.stop.try_send(());
