@@ -44,7 +44,10 @@ pub use dossier::{
     Check, DOSSIER_BYTES_MAX, Dossier, DossierBatch, DossierError, DossierGrant, Finding,
     Verification, Work,
 };
-pub use read::{AccountRow, DisputeRow, Holding, Lot, RECEIPTS_PAGE_MAX, ReceiptPage, ReceiptView};
+pub use read::{
+    AccountRow, Balance, DisputeRow, Holding, Lot, RECEIPTS_PAGE_MAX, ReceiptPage, ReceiptView,
+    WalletAnswer, WalletQuery,
+};
 
 /// The version of the tables that this program reads and writes.
 pub const FORMAT: u32 = 1;
