@@ -331,9 +331,7 @@ impl Wallet {
             }
         }
         let proofs = transaction.open_table(PROOFS)?;
-        dossier.proof = proofs
-            .get(id.as_bytes())?
-            .map(|text| text.value().to_owned());
+        dossier.proof = take(&proofs, id.as_bytes(), "proofs")?;
         Ok(Some(dossier))
     }
 
