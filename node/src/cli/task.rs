@@ -149,7 +149,7 @@ impl Desk {
         let folder = common.folder()?;
         let config = joining.config(&folder)?;
         let key = match keys::read(&folder.key()) {
-            Err(keys::KeyError::Missing(path)) => {
+            Err(keys::KeyError::Missing { path, .. }) => {
                 let key = keys::create(&path)?;
                 common
                     .output()
