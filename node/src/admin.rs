@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tally_ledger::cli::LedgerQuery;
 use tally_ledger::wallet::WalletQuery;
-use tally_protocol::id::TaskId;
+use tally_protocol::account::Money;
+use tally_protocol::coordinator::Movement;
+use tally_protocol::id::{ReceiptId, TaskId};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -48,6 +50,22 @@ pub enum Request {
     Cancel {
         /// Which.
         task: TaskId,
+    },
+    /// Have the coordinator move money.
+    Move {
+        /// From where to where.
+        movement: Movement,
+        /// How much.
+        money: Money,
+        /// What the payment is called in the outside world.
+        reference: String,
+    },
+    /// Have the coordinator take a receipt back.
+    ClawBack {
+        /// Which.
+        receipt: ReceiptId,
+        /// Why.
+        reason: String,
     },
     /// About the coordinator's log.
     Ledger {
