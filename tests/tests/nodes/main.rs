@@ -15,6 +15,7 @@ mod customer;
 mod demo;
 mod dishonest;
 mod disk;
+mod fork;
 mod hostile;
 mod order;
 mod overlay;
