@@ -19,6 +19,7 @@ mod fork;
 mod hostile;
 mod order;
 mod overlay;
+mod proofs;
 mod third_party;
 
 use tally_tests::net::Net;
