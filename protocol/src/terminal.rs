@@ -13,32 +13,40 @@
 
 mod gauges;
 mod link;
+mod pull;
 #[cfg(test)]
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "a story looks for one effect among many"
 )]
 mod tests;
+mod wallet;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::certificate::{self, DeviceCertificate};
 use crate::coordinator::Question;
-use crate::id::{BlobId, GrantId, NodeId, TaskId};
+use crate::id::{BlobId, GrantId, Hash, NodeId, ReceiptId, TaskId};
+use crate::merkle;
 use crate::message::Refusal;
 use crate::message::announce::Offer;
-use crate::message::work::{
-    Abandoned, Batch, Grant, Pull, PullReply, RENEWALS_MAX, Report, ResultVerdict, UnitResult,
-};
+use crate::message::work::{Abandoned, Batch, Grant, RENEWALS_MAX, UnitResult};
+use crate::rate_card::RateCard;
 use crate::signed::{Signed, Verified};
 use crate::task::BlobRef;
 use crate::time::Timestamp;
 use crate::unit::{Fault, Outcome, ProfileId};
 
 pub use gauges::Gauges;
+pub use pull::{Answer, Beside, PullOut};
+pub use wallet::{
+    Credit, Dispute, Effort, KeptReceipt, LEAVES_MAX, ReceiptFault, Standing, Totals, UnpaidLeaf,
+};
 
-use link::{Link, Pause, Settled};
+use link::{Asking, Link, Pause, Settled};
+use wallet::{Collected, Reported, Told, Wallet};
 use work::Work;
 
 /// The most units waiting to be run.
@@ -65,6 +73,8 @@ pub struct TerminalConfig {
     pub memory_bytes: u64,
     /// How many units it runs at a time.
     pub slots: usize,
+    /// Whose it is; its own if there is none.
+    pub certificate: Option<Verified<DeviceCertificate>>,
 }
 
 /// Names a piece of work that the shell was told to run.
@@ -118,25 +128,17 @@ pub enum Input {
     Finished(Job),
     /// Where other terminals may reach this one has changed.
     Shared(Vec<String>),
+    /// Receipts of a coordinator are durable: they may be acknowledged.
+    Kept {
+        /// Who signed them.
+        by: NodeId,
+        /// Which.
+        receipts: Vec<ReceiptId>,
+    },
     /// No more work is to be taken; what is there is finished and reported.
     Drain,
     /// The time of [`Terminal::next_deadline`] has come.
     DeadlineReached,
-}
-
-/// A checked answer to a pull.
-#[derive(Debug, Default)]
-pub struct Answer {
-    /// The leases; the shell keeps what came with them.
-    pub grant: Option<Verified<Grant>>,
-    /// The rest of the answer.
-    pub verdicts: Vec<ResultVerdict>,
-    /// See [`PullReply::ended`].
-    pub ended: Vec<GrantId>,
-    /// See [`PullReply::unknown`].
-    pub unknown: Vec<GrantId>,
-    /// See [`PullReply::retry_millis`].
-    pub retry_millis: u64,
 }
 
 /// How one unit ran.
@@ -187,56 +189,16 @@ pub enum Effect {
     Discard(Vec<BlobId>),
     /// Try to connect to a coordinator.
     Dial(Box<Verified<Offer>>),
-}
-
-/// A pull to be sent.
-#[derive(Debug, PartialEq, Eq)]
-pub struct PullOut {
-    /// Repeated with the answer.
-    pub question: Question,
-    /// The coordinator.
-    pub to: NodeId,
-    /// Units wanted.
-    pub want: u32,
-    /// Grants to renew.
-    pub renew: Vec<GrantId>,
-    /// Units given back.
-    pub abandoned: Vec<Abandoned>,
-    /// What was computed, to be signed as one batch.
-    pub results: Vec<UnitResult>,
-    /// Grants that the coordinator wants to see, as it signed them.
-    pub grants: Vec<Signed<Grant>>,
-    /// See [`Input::Shared`].
-    pub share: Vec<String>,
-}
-
-impl PullOut {
-    /// Makes the message, with a report if there is something to tell or to show. `sign` signs its batch.
-    #[must_use]
-    pub fn into_pull(
-        self,
-        now: Timestamp,
-        (profile, memory_bytes): (ProfileId, u64),
-        sign: impl FnOnce(Batch) -> Signed<Batch>,
-    ) -> Pull {
-        let reports = !self.results.is_empty() || !self.grants.is_empty();
-        let report = reports.then(|| Report {
-            batch: sign(Batch::of(&self.results, self.to, now)),
-            results: self.results,
-            grants: self.grants,
-        });
-        Pull {
-            want: self.want,
-            profile,
-            memory_bytes,
-            renew: self.renew,
-            abandoned: self.abandoned,
-            report,
-            share: self.share,
-            certificate: None,
-            kept: Vec::new(),
-        }
-    }
+    /// Write a receipt to the wallet, then say [`Input::Kept`].
+    KeepReceipt(Box<KeptReceipt>),
+    /// Note a receipt that is wrong: the wallet keeps it as evidence.
+    Dispute(Box<Dispute>),
+    /// Note results of a coordinator that will not be paid.
+    GiveUp(NodeId, Vec<UnpaidLeaf>),
+    /// Write down how things stand with a coordinator, for [`Terminal::remember`].
+    Settle(NodeId, Totals),
+    /// Receipts of a coordinator are missing: get them from its log.
+    CatchUp(NodeId),
 }
 
 /// What a terminal has done since its start.
@@ -254,11 +216,15 @@ pub struct Tally {
     pub fuel: u64,
 }
 
-/// Whom a question went to, and how many units it wants.
-#[derive(Debug, Clone, Copy)]
+/// Whom a question went to, and what it was.
+#[derive(Debug)]
 struct Asked {
     to: NodeId,
     want: u32,
+    /// The batch that it carries.
+    root: Option<Hash>,
+    /// The receipts that it acknowledges.
+    kept: Vec<ReceiptId>,
 }
 
 /// The state of a terminal.
@@ -271,6 +237,7 @@ pub struct Terminal {
     questions: BTreeMap<Question, Asked>,
     work: Work,
     distrusted: BTreeSet<NodeId>,
+    wallet: Wallet,
     share: Vec<String>,
     draining: bool,
     tally: Tally,
@@ -281,6 +248,7 @@ impl Terminal {
     #[must_use]
     pub fn new(config: TerminalConfig, seed: [u8; 32]) -> Self {
         let work = Work::new(config.slots);
+        let wallet = Wallet::new(config.me, config.profile.clone(), config.slots);
         Self {
             config,
             seed,
@@ -289,14 +257,21 @@ impl Terminal {
             questions: BTreeMap::new(),
             work,
             distrusted: BTreeSet::new(),
+            wallet,
             share: Vec::new(),
             draining: false,
             tally: Tally::default(),
         }
     }
 
+    /// Takes how things stood with a coordinator when the last run of this terminal ended: before the first input.
+    pub fn remember(&mut self, coordinator: NodeId, totals: Totals) {
+        self.wallet.remember(coordinator, totals);
+    }
+
     /// Takes one input. Never fails, never waits.
     pub fn handle(&mut self, now: Timestamp, input: Input, out: &mut Vec<Effect>) {
+        self.wallet.note_time(now);
         match input {
             Input::Found(node) => self.found(now, node),
             Input::Lost(node) => {
@@ -316,6 +291,7 @@ impl Terminal {
             Input::Ran { job, runs } => self.ran(now, job, runs, out),
             Input::Finished(job) => self.finished(now, job, out),
             Input::Shared(addresses) => self.share = addresses,
+            Input::Kept { by, receipts } => self.wallet.kept(by, &receipts),
             Input::Drain => self.draining = true,
             Input::DeadlineReached => {}
         }
@@ -335,7 +311,7 @@ impl Terminal {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let due = |(node, link): (&NodeId, &Link)| {
-            link.due(self.wants(*node), self.work.renew_every(*node))
+            link.due(self.wants(*node), self.asked_every(*node))
                 .or_else(|| link.given_up_at())
         };
         self.links.iter().filter_map(due).min()
@@ -357,6 +333,11 @@ impl Terminal {
     #[must_use]
     pub fn busy(&self) -> (usize, usize) {
         (self.work.stored(), self.work.running())
+    }
+
+    /// Returns how things stand with each coordinator that it has worked for.
+    pub fn credits(&self) -> impl Iterator<Item = (NodeId, Credit)> + '_ {
+        self.wallet.credits()
     }
 
     /// Returns the coordinators in touch.
@@ -442,7 +423,8 @@ impl Terminal {
 
     /// Returns how many more units are wanted from this coordinator.
     fn wants(&self, from: NodeId) -> u32 {
-        if self.draining || self.work.count_of(from) >= RENEWALS_MAX {
+        let full = self.work.count_of(from) >= RENEWALS_MAX;
+        if self.draining || full || self.wallet.is_owing(from) {
             return 0;
         }
         let asked: usize = self
@@ -456,10 +438,16 @@ impl Terminal {
             .min(u32::try_from(room).unwrap_or(u32::MAX))
     }
 
+    /// Returns how long after its last answer a coordinator is asked again even if no work is wanted.
+    fn asked_every(&self, node: NodeId) -> Option<Duration> {
+        let (renew, collect) = (self.work.renew_every(node), self.wallet.collect_every(node));
+        renew.into_iter().chain(collect).min()
+    }
+
     /// Asks each coordinator for which something is due.
     fn pull_where_due(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
         let is_due = |(node, link): &(&NodeId, &Link)| {
-            link.due(self.wants(**node), self.work.renew_every(**node))
+            link.due(self.wants(**node), self.asked_every(**node))
                 .is_some_and(|at| at <= now)
         };
         let due: Vec<NodeId> = self
@@ -469,29 +457,60 @@ impl Terminal {
             .map(|(node, _)| *node)
             .collect();
         for to in due {
-            self.asked += 1;
-            let (want, question) = (self.wants(to), Question(self.asked));
-            let Some(link) = self.links.get_mut(&to) else {
-                continue;
-            };
-            let (results, abandoned, show) = link.ask(now);
-            let grants = show
-                .iter()
-                .filter_map(|grant| self.work.grant(grant))
-                .map(|grant| grant.signed().clone());
-            let pull = PullOut {
-                question,
-                to,
-                want,
-                renew: self.work.of(to),
-                abandoned,
-                results,
-                grants: grants.collect(),
-                share: self.share.clone(),
-            };
-            self.questions.insert(question, Asked { to, want });
-            out.push(Effect::Pull(Box::new(pull)));
+            let pull = self.pull(now, to);
+            out.extend(pull.map(|pull| Effect::Pull(Box::new(pull))));
         }
+    }
+
+    /// Asks a coordinator for work and reports what is there.
+    fn pull(&mut self, now: Timestamp, to: NodeId) -> Option<PullOut> {
+        let want = self.wants(to);
+        let Asking {
+            results,
+            abandoned,
+            show,
+        } = self.links.get_mut(&to)?.ask(now);
+        let shown = show.iter().filter_map(|grant| self.work.grant(grant));
+        let grants: Vec<Signed<Grant>> = shown.map(|grant| grant.signed().clone()).collect();
+        let terms = |(result, took): &(UnitResult, Duration)| {
+            let terms = self.work.terms(&result.grant)?;
+            Some(Reported::new(terms.clone(), result, *took))
+        };
+        let reported: Option<Vec<Reported>> = results.iter().map(terms).collect();
+        let results: Vec<UnitResult> = results.into_iter().map(|(result, _)| result).collect();
+        let reports = !results.is_empty() || !grants.is_empty();
+        let batch = reports.then(|| Batch::of(&results, to, now));
+        let root = batch.as_ref().map(|batch| batch.root);
+        let certificate = self.config.certificate.as_ref();
+        let certificate = certificate
+            .filter(|shown| certificate::holder(self.config.me, Some(shown), now).is_ok());
+        let owner = certificate.map_or(self.config.me, Verified::signer);
+        let remembered = (root.unwrap_or_else(|| merkle::root([])), owner);
+        let kept = self
+            .wallet
+            .ask(to, remembered, reported.unwrap_or_default());
+        self.asked += 1;
+        let question = Question(self.asked);
+        let asked = Asked {
+            to,
+            want,
+            root,
+            kept: kept.clone(),
+        };
+        self.questions.insert(question, asked);
+        Some(PullOut {
+            question,
+            to,
+            want,
+            renew: self.work.of(to),
+            abandoned,
+            batch,
+            results,
+            grants,
+            share: self.share.clone(),
+            certificate: certificate.map(|shown| shown.signed().clone()),
+            kept,
+        })
     }
 
     fn answered(
@@ -501,9 +520,10 @@ impl Terminal {
         answer: Answer,
         out: &mut Vec<Effect>,
     ) {
-        let Some(Asked { to: from, want }) = self.questions.remove(&question) else {
+        let Some(asked) = self.questions.remove(&question) else {
             return;
         };
+        let (from, want) = (asked.to, asked.want);
         let Some(link) = self.links.get_mut(&from) else {
             return;
         };
@@ -512,6 +532,8 @@ impl Terminal {
         let grant = answer
             .grant
             .filter(|grant| is_usable(grant, config, from, want));
+        let grant = grant.zip(answer.card.filter(|card| is_in_order(card, from)));
+        let grant = grant.filter(|(grant, card)| grant.rate_card == card.id());
         let pause = match (&grant, has_grant) {
             (Some(_), _) => Pause::None,
             (None, true) => Pause::Idle(BAD_GRANT_PAUSE),
@@ -539,8 +561,16 @@ impl Terminal {
             self.work.end(grant, out);
         }
         self.settle(settled, out);
-        if let Some(grant) = grant {
-            self.work.add(grant, out);
+        let told = Told {
+            root: asked.root,
+            verdicts: &answer.verdicts,
+            receipts: answer.receipts,
+            unpaid: &answer.unpaid,
+        };
+        let collected = self.wallet.collect(now, from, told);
+        carry(from, collected, out);
+        if let Some((grant, card)) = grant {
+            self.work.add(grant, &card.rates, out);
         }
     }
 
@@ -560,11 +590,11 @@ impl Terminal {
         refusal: Option<Refusal>,
         out: &mut Vec<Effect>,
     ) {
-        let Some(link) = self
-            .questions
-            .remove(&question)
-            .and_then(|asked| self.links.get_mut(&asked.to))
-        else {
+        let Some(asked) = self.questions.remove(&question) else {
+            return;
+        };
+        self.wallet.unanswered(asked.to, asked.kept);
+        let Some(link) = self.links.get_mut(&asked.to) else {
             return;
         };
         let jitter = |pause| spread(&self.seed, question, pause);
@@ -590,7 +620,7 @@ impl Terminal {
                 Ok(ran) => {
                     self.tally.fuel = self.tally.fuel.saturating_add(ran.fuel);
                     let result = ran.reported(ours.grant, run.unit);
-                    link.keep(now, ours.within, result);
+                    link.keep(now, ours.within, (result, run.took));
                 }
                 Err(fault) => {
                     self.tally.faults += 1;
@@ -661,21 +691,30 @@ fn is_usable(grant: &Verified<Grant>, config: &TerminalConfig, from: NodeId, wan
         && grant.limits.memory_bytes <= config.memory_bytes
 }
 
-fn discard(outputs: Vec<BlobId>, out: &mut Vec<Effect>) {
-    if !outputs.is_empty() {
-        out.push(Effect::Discard(outputs));
+/// Returns whether a rate card is by whom was asked, and makes sense.
+fn is_in_order(card: &Verified<RateCard>, from: NodeId) -> bool {
+    card.signer() == from && card.rates.check().is_ok()
+}
+
+/// Has the shell write down what came of an answer.
+fn carry(from: NodeId, collected: Collected, out: &mut Vec<Effect>) {
+    let kept = collected.kept.into_iter().map(Box::new);
+    out.extend(kept.map(Effect::KeepReceipt));
+    let disputes = collected.disputes.into_iter().map(Box::new);
+    out.extend(disputes.map(Effect::Dispute));
+    if !collected.unpaid.is_empty() {
+        out.push(Effect::GiveUp(from, collected.unpaid));
+    }
+    let totals = collected.totals;
+    out.extend(totals.map(|totals| Effect::Settle(from, totals)));
+    if collected.gap {
+        out.push(Effect::CatchUp(from));
     }
 }
 
-impl From<PullReply> for Answer {
-    fn from(reply: PullReply) -> Self {
-        Self {
-            grant: None,
-            verdicts: reply.verdicts,
-            ended: reply.ended,
-            unknown: reply.unknown,
-            retry_millis: reply.retry_millis,
-        }
+fn discard(outputs: Vec<BlobId>, out: &mut Vec<Effect>) {
+    if !outputs.is_empty() {
+        out.push(Effect::Discard(outputs));
     }
 }
 

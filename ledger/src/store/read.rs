@@ -13,9 +13,10 @@ use tally_protocol::id::Hash;
 use tally_protocol::merkle::Frontier;
 use tally_protocol::time::Timestamp;
 
+use super::books::Projection;
 use super::{
-    ENTRIES, HEAD, HEAD_BYTES_MAX, HEAD_KEY, Identity, JOURNAL, NODES, Projection, ROWS, Row,
-    SNAPSHOT, StoredHead,
+    ENTRIES, HEAD, HEAD_BYTES_MAX, HEAD_KEY, Identity, JOURNAL, NODES, ROWS, Row, SNAPSHOT,
+    StoredHead,
 };
 use crate::tree::node_count;
 
@@ -224,7 +225,7 @@ impl Reader {
         Log::of(&self.begin_read()?)
     }
 
-    /// Returns one state of the log and the books.
+    /// Returns one state of the log and of the books that belong to it.
     pub(crate) fn log_and_books(&self) -> Result<(Log, Projection), ReadError> {
         let transaction = self.begin_read()?;
         Ok((Log::of(&transaction)?, Projection::of(&transaction)?))

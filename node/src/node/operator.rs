@@ -18,6 +18,7 @@ use crate::error::chain;
 use crate::folder::Folder;
 use crate::network::Network;
 use crate::terminal::{self, TerminalStatus};
+use crate::witness::{self, WitnessedLog};
 
 /// How a node is.
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,6 +48,7 @@ pub struct NodeStatus {
 pub(super) struct Operator {
     coordinator: Option<mpsc::Sender<coordinator::Message>>,
     terminal: Option<mpsc::Sender<terminal::Message>>,
+    witness: Option<mpsc::Sender<witness::Message>>,
     network: Network,
     node: NodeId,
     roles: Vec<Role>,
@@ -69,6 +71,7 @@ impl Operator {
         Self {
             coordinator,
             terminal,
+            witness: running.witness.clone(),
             network,
             node,
             roles,
@@ -104,6 +107,7 @@ impl Operator {
             Request::Status => json(&self.status().await),
             Request::Peers => json(&self.network.peers().await),
             Request::Find => json(&self.network.find_coordinators().await),
+            Request::Witness => json(&self.witnessed().await?),
             Request::Counters => {
                 let counters = self.network.counters().all().into_iter();
                 let named: BTreeMap<String, u64> = counters
@@ -157,6 +161,20 @@ impl Operator {
             process: std::process::id(),
             terminal,
         }
+    }
+
+    async fn witnessed(&self) -> Result<Vec<WitnessedLog>, AdminError> {
+        let Some(mailbox) = &self.witness else {
+            let hint = "ask a node that runs with --role terminal or coordinator";
+            let message = "this node does not look at logs";
+            return Err(AdminError::new("wrong_role", message, hint));
+        };
+        let (reply, answered) = oneshot::channel();
+        let _ = mailbox.send(witness::Message::List(reply)).await;
+        answered.await.map_err(|_| {
+            let hint = "start the node again";
+            AdminError::new("stopping", "the node is stopping", hint)
+        })
     }
 
     /// Asks the coordinator of this node.

@@ -64,6 +64,27 @@ impl Tile {
     }
 }
 
+/// Returns the core pixels of a unit with these parameters: what [`Tile::params`] writes, with a core that lies inside
+/// of what the program sees. 0 if they are anything else.
+#[must_use]
+pub fn core_pixels(params: &str) -> u64 {
+    let mut numbers = [0_u32; 6];
+    let mut words = params.split(' ');
+    for number in &mut numbers {
+        let Some(Ok(read)) = words.next().map(str::parse) else {
+            return 0;
+        };
+        *number = read;
+    }
+    let [width, height, left, top, core_width, core_height] = numbers.map(u64::from);
+    let inside = left + core_width <= width && top + core_height <= height;
+    if inside && words.next().is_none() {
+        core_width * core_height
+    } else {
+        0
+    }
+}
+
 impl TileGrid {
     /// Lays the grid over an image of `width` x `height` pixels; `None` if the image is empty or has more tiles
     /// than a task has units.
@@ -140,6 +161,32 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn only_parameters_of_a_tile_have_core_pixels() {
+        let pixels = |params: &str| core_pixels(params);
+        assert_eq!(pixels("146 81 9 9 128 72"), 128 * 72);
+        let area = u64::from(u32::MAX).pow(2);
+        assert_eq!(
+            pixels("4294967295 4294967295 0 0 4294967295 4294967295"),
+            area
+        );
+        let others = [
+            "",
+            "7",
+            "146 81 9 9 128",
+            "146 81 9 9 128 72 1",
+            "146 81 9 9 138 72",
+            "146 81 9 10 128 72",
+            "146 81 9 9 -1 72",
+            "146  81 9 9 128 72",
+            "4294967296 81 9 9 128 72",
+        ];
+        assert!(others.iter().all(|params| pixels(params) == 0));
+        let grid = TileGrid::new(300, 200, TileSplit { core: 128, halo: 9 }).unwrap();
+        let all: u64 = grid.tiles().map(|tile| pixels(&tile.params())).sum();
+        assert_eq!(all, 300 * 200);
+    }
 
     #[test]
     fn a_tile_tells_where_its_core_lies() {

@@ -20,6 +20,12 @@ pub struct Gauges {
     pub results: usize,
     /// Units to be given back.
     pub given_back: usize,
+    /// Leaves of reported batches that are remembered, at most [`super::LEAVES_MAX`] of each coordinator.
+    pub leaves: usize,
+    /// Results that counted and have neither a receipt nor a reason for having none.
+    pub owed: u64,
+    /// Coordinators that owe so much that they get no more work done.
+    pub owing: usize,
 }
 
 impl Terminal {
@@ -34,6 +40,12 @@ impl Terminal {
             jobs: self.work.running(),
             results: self.links.values().map(Link::kept).sum(),
             given_back: self.links.values().map(Link::given_back).sum(),
+            leaves: self.wallet.leaves(),
+            owed: self
+                .credits()
+                .map(|(_, credit)| credit.totals.owed().results)
+                .sum(),
+            owing: self.credits().filter(|(_, credit)| credit.owing).count(),
         }
     }
 }

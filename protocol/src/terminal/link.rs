@@ -65,7 +65,19 @@ enum State {
 #[derive(Debug)]
 struct Kept {
     result: UnitResult,
+    /// How long its unit ran.
+    took: Duration,
     tries: u8,
+}
+
+/// What goes into one message.
+#[derive(Debug)]
+pub(super) struct Asking {
+    /// Results, each with the time that its unit ran.
+    pub(super) results: Vec<(UnitResult, Duration)>,
+    pub(super) abandoned: Vec<Abandoned>,
+    /// Grants to be shown.
+    pub(super) show: Vec<GrantId>,
 }
 
 /// What an answer settled.
@@ -156,9 +168,10 @@ impl Link {
         }
     }
 
-    /// Returns when it is to be asked next: `wants` units are wanted, leases are renewed each `renew_every`.
-    pub(super) fn due(&self, wants: u32, renew_every: Option<Duration>) -> Option<Timestamp> {
-        let renew = renew_every.map(|every| self.heard + every);
+    /// Returns when it is to be asked next: `wants` units are wanted; leases are renewed and receipts collected each
+    /// `every`.
+    pub(super) fn due(&self, wants: u32, every: Option<Duration>) -> Option<Timestamp> {
+        let renew = every.map(|every| self.heard + every);
         let first = |work: Timestamp| {
             let work = (wants > 0).then_some(work);
             [work, self.report_at, renew].into_iter().flatten().min()
@@ -172,8 +185,18 @@ impl Link {
     }
 
     /// Keeps a result, to be reported soon: within `within`, or with enough others.
-    pub(super) fn keep(&mut self, now: Timestamp, within: Duration, result: UnitResult) {
-        self.results.push(Kept { result, tries: 0 });
+    pub(super) fn keep(
+        &mut self,
+        now: Timestamp,
+        within: Duration,
+        (result, took): (UnitResult, Duration),
+    ) {
+        let tries = 0;
+        self.results.push(Kept {
+            result,
+            took,
+            tries,
+        });
         let at = if self.results.len() >= GRANT_UNITS_MAX as usize / 2 {
             now
         } else {
@@ -195,10 +218,7 @@ impl Link {
     }
 
     /// Takes what fits one message: results, units given back, and the grants to be shown with them.
-    pub(super) fn ask(
-        &mut self,
-        now: Timestamp,
-    ) -> (Vec<UnitResult>, Vec<Abandoned>, Vec<GrantId>) {
+    pub(super) fn ask(&mut self, now: Timestamp) -> Asking {
         let mut inline = 0;
         let mut show = BTreeSet::new();
         let fits = |kept: &&Kept| {
@@ -228,13 +248,18 @@ impl Link {
         let more =
             !self.results.is_empty() || !self.given_back.is_empty() || !self.unknown.is_empty();
         self.report_at = more.then_some(now);
-        let sent = results.iter().map(|kept| kept.result.clone()).collect();
+        let sent = results.iter();
+        let asking = Asking {
+            results: sent.map(|kept| (kept.result.clone(), kept.took)).collect(),
+            abandoned: given_back.clone(),
+            show: show.into_iter().collect(),
+        };
         self.state = State::Asked {
             results,
-            given_back: given_back.clone(),
+            given_back,
             nudged: None,
         };
-        (sent, given_back, show.into_iter().collect())
+        asking
     }
 
     /// Notes grants that the coordinator does not know and wants to see.

@@ -3,9 +3,13 @@
 use ed25519_dalek::SigningKey;
 
 use super::*;
-use crate::id::RateCardId;
-use crate::message::work::{LeasedUnit, SHOWN_MAX};
+use crate::id::NetworkId;
+use crate::message::work::{LeasedUnit, ResultVerdict, SHOWN_MAX, Unpaid};
+use crate::rate_card::Rates;
+use crate::receipt::Receipt;
 use crate::unit::Limits;
+
+mod wallet;
 
 #[test]
 fn takes_units_runs_them_and_reports_them_with_the_next_pull() {
@@ -141,6 +145,7 @@ fn a_result_of_a_short_lease_is_reported_within_it() {
         &more,
         Answer {
             grant: Some(other),
+            card: Some(card(node(1))),
             verdicts: vec![ResultVerdict::Counted],
             ..Answer::default()
         },
@@ -522,6 +527,7 @@ impl Bench {
             profile: profile(),
             memory_bytes: 1 << 30,
             slots,
+            certificate: None,
         };
         Self {
             machine: Terminal::new(config, [3; 32]),
@@ -563,6 +569,7 @@ impl Bench {
             pull,
             Answer {
                 grant: grant.cloned(),
+                card: grant.map(|grant| card(grant.signer())),
                 ..Answer::default()
             },
         );
@@ -673,7 +680,7 @@ impl Bench {
             profile: profile(),
             input: BlobRef::of(b"input"),
             units: units.map(leased).collect(),
-            rate_card: RateCardId::from_bytes([0; 32]),
+            rate_card: card(node(by)).id(),
             issued: self.now,
             deadline: self.now + Duration::from_millis(lease_millis),
         };
@@ -704,7 +711,19 @@ fn node(number: u8) -> NodeId {
     )
 }
 
-fn network() -> crate::id::NetworkId {
+/// The rate card of the node with this id.
+fn card(of: NodeId) -> Verified<RateCard> {
+    let number = (0..=u8::MAX).find(|number| node(*number) == of);
+    let key = SigningKey::from_bytes(&[number.expect("a node of these stories"); 32]);
+    let card = RateCard {
+        version: 1,
+        published: Timestamp::from_millis(1),
+        rates: Rates::free("EUR".parse().unwrap()),
+    };
+    Verified::sign(card, &network(), &key)
+}
+
+fn network() -> NetworkId {
     "test".parse().unwrap()
 }
 

@@ -1,11 +1,14 @@
 //! The terminal's store of work: grants, the units of them that wait, and the jobs that run.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::wallet::Terms;
 use super::{Effect, Job, Run, STORE_UNITS_MAX};
 use crate::id::{GrantId, NodeId, TaskId};
 use crate::message::work::{GRANT_UNITS_MAX, Grant};
+use crate::rate_card::Rates;
 use crate::signed::Verified;
 
 /// How much work is kept in store for each slot.
@@ -35,6 +38,8 @@ pub(super) struct Work {
 #[derive(Debug)]
 struct Held {
     grant: Verified<Grant>,
+    /// By what its results are paid.
+    terms: Arc<Terms>,
     /// Units before this place were given to jobs.
     next: usize,
     /// Units without a verdict.
@@ -73,6 +78,10 @@ impl Work {
 
     pub(super) fn grant(&self, id: &GrantId) -> Option<&Verified<Grant>> {
         self.grants.get(id).map(|held| &held.grant)
+    }
+
+    pub(super) fn terms(&self, id: &GrantId) -> Option<&Arc<Terms>> {
+        self.grants.get(id).map(|held| &held.terms)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -176,7 +185,7 @@ impl Work {
         pace.saturating_mul(units)
     }
 
-    pub(super) fn add(&mut self, grant: Verified<Grant>, out: &mut Vec<Effect>) {
+    pub(super) fn add(&mut self, grant: Verified<Grant>, rates: &Rates, out: &mut Vec<Effect>) {
         let units = grant.units.len();
         if units == 0 || units > GRANT_UNITS_MAX as usize || self.grants.contains_key(&grant.id) {
             return;
@@ -185,6 +194,7 @@ impl Work {
         self.grants.insert(
             id,
             Held {
+                terms: Arc::new(Terms::of(&grant, Arc::new(rates.clone()))),
                 grant,
                 next: 0,
                 unreported: units,
