@@ -36,9 +36,9 @@ use crate::rebuild::{self, RebuildError, Rebuilt};
 use crate::store::{ReadError, Reader, StoredEntry};
 
 pub use balance::{AccountLine, BalanceOf, BalancePage, BalanceQuery, CommoditySum, LINES_MAX};
+pub(crate) use checks::render_audit;
 pub use name::{EntryName, Moment, NodeName, ParseNameError, TaskPrefix};
 pub use pages::{Pages, UnexpectedAnswer};
-pub(crate) use checks::render_audit;
 pub(crate) use prove::origin_of;
 pub use prove::{EntryProof, ProveError, Proved, check_proof};
 pub use receipt::{Halves, LotState, Paid, ReceiptDetail};

@@ -54,7 +54,14 @@ pub(crate) fn render_audit(text: &mut Text, report: &Report) {
         (report.receipts, "receipts"),
     ]
     .map(|(count, name)| format!("{} {name}", grouped(count)));
-    text.field(if report.finding.is_none() { "ok" } else { "read" }, &counts.join(", "));
+    text.field(
+        if report.finding.is_none() {
+            "ok"
+        } else {
+            "read"
+        },
+        &counts.join(", "),
+    );
     for invariant in &report.invariants {
         rule(text, invariant);
     }

@@ -273,9 +273,7 @@ impl<F: BufRead> Entries<'_, F> {
         let read = self.lines.next()?;
         let read = read.ok_or_else(|| found(ExportProblem::Missing))?;
         if self.reading == Reading::Parsed {
-            return parse_line(read)
-                .map(|(_, bytes)| bytes)
-                .map_err(found);
+            return parse_line(read).map(|(_, bytes)| bytes).map_err(found);
         }
         if sequence.is_multiple_of(PROGRESS_ENTRIES) {
             (self.tell)(sequence);

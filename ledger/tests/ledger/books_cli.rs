@@ -93,7 +93,7 @@ fn fits(text: String) -> String {
 }
 
 /// Compares with the file beside, or writes it if the variable says so.
-fn same(name: &str, found: &str) {
+pub(crate) fn same(name: &str, found: &str) {
     let path = format!("{}/cli/{name}.txt", SNAPSHOTS);
     if std::env::var_os("TALLY_SNAPSHOTS").is_some() {
         std::fs::write(&path, found).unwrap();
@@ -243,7 +243,11 @@ fn a_statement_goes_from_balance_to_balance() {
         fits(books.statement(owner.clone(), before).render()),
         fits(books.statement(customer.clone(), all).render()),
         fits(books.statement(customer.clone(), after).render()),
-        fits(books.statement(Party::Owner("zzzz".parse().unwrap()), all).render()),
+        fits(
+            books
+                .statement(Party::Owner("zzzz".parse().unwrap()), all)
+                .render(),
+        ),
     ];
     same("statement", &text.join("\n"));
     for party in [owner, customer] {
@@ -253,13 +257,18 @@ fn a_statement_goes_from_balance_to_balance() {
             let of = |statement: &AccountStatement| {
                 let mut sections = statement.sections.iter();
                 let found = sections.find(|other| other.commodity == section.commodity);
-                found.map(|section| (section.opening, section.closing)).unwrap()
+                found
+                    .map(|section| (section.opening, section.closing))
+                    .unwrap()
             };
             assert_eq!(of(&first).1, of(&second).0);
             assert_eq!(of(&second).1, section.closing);
         }
         let json = serde_json::to_string(&whole).unwrap();
-        assert_eq!(serde_json::from_str::<AccountStatement>(&json).unwrap(), whole);
+        assert_eq!(
+            serde_json::from_str::<AccountStatement>(&json).unwrap(),
+            whole
+        );
     }
     let several = Party::Customer(NodeName::End(customer_end()));
     assert_eq!(
@@ -298,11 +307,26 @@ fn the_books_are_held_against_a_bank() {
         bank-1001,50.00,EUR\n";
     let found = compare(bad, all);
     assert!(!found.is_clean());
-    same("reconcile", &[clean, found].map(|found| fits(found.render())).join("\n"));
+    same(
+        "reconcile",
+        &[clean, found].map(|found| fits(found.render())).join("\n"),
+    );
     let january = Period {
         from: Some(example::START),
         to: Some(books.example.drafts[2].at),
     };
     let first = compare("reference,amount,currency\nbank-1001,50,EUR\n", january);
     assert!(first.is_clean() && first.matched == 1);
+}
+
+#[test]
+fn everything_is_audited_rule_by_rule_and_the_books_are_what_the_log_gives() {
+    let books = books();
+    let text = [
+        LedgerQuery::Verify,
+        LedgerQuery::Audit,
+        LedgerQuery::Rebuild,
+    ]
+    .map(|query| books.shown(&query));
+    same("audit", &text.join("\n"));
 }

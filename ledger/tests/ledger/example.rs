@@ -274,10 +274,7 @@ impl Example {
         };
         let results: Vec<UnitResult> = (first..first + 2).map(result).collect();
         let batch = Batch::of(&results, identity().node, self.at);
-        (
-            Verified::sign(batch, &identity().network, device),
-            results,
-        )
+        (Verified::sign(batch, &identity().network, device), results)
     }
 
     fn validate(
