@@ -12,6 +12,7 @@
 //! - [`rebuild`]: computes the books again from the log, compares, and replaces them
 //! - [`cli`]: questions about the log, asked of a file or of a running node, and their answers as tables
 //! - [`export`]: the log as a file for other programs, and its verification by whoever has only a public key
+//! - [`wallet`]: what a terminal has earned: receipts, and what proves them, in a file of its own
 //!
 //! Nothing here reads a clock or the environment, prints, or waits for anything but the disk.
 #![forbid(unsafe_code)]
@@ -24,3 +25,4 @@ pub mod proofs;
 pub mod rebuild;
 pub mod store;
 mod tree;
+pub mod wallet;

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tally_ledger::cli::LedgerQuery;
+use tally_ledger::wallet::WalletQuery;
 use tally_protocol::id::TaskId;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -52,6 +53,11 @@ pub enum Request {
     Ledger {
         /// What.
         query: LedgerQuery,
+    },
+    /// About what the terminal has earned.
+    Wallet {
+        /// What.
+        query: WalletQuery,
     },
     /// Finish the units at hand and stop.
     Stop,

@@ -207,7 +207,11 @@ impl LedgerCommand {
             Self::Reconcile(reconcile) => reconcile.run(common),
             Self::Audit { source } => books::audit(common, &source),
             Self::Rebuild { write, source } => {
-                let way = if write { books::Way::Write } else { books::Way::Compare };
+                let way = if write {
+                    books::Way::Write
+                } else {
+                    books::Way::Compare
+                };
                 books::rebuild(common, &source, way)
             }
             Self::Export(export) => export.run(common),

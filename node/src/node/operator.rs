@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tally_ledger::wallet::{Wallet, WalletAnswer, WalletQuery};
 use tally_protocol::id::NodeId;
 use tally_protocol::message::announce::Role;
 use tally_protocol::unit::ProfileId;
@@ -53,10 +54,16 @@ pub(super) struct Operator {
     node: NodeId,
     roles: Vec<Role>,
     folder: Folder,
+    wallet: Option<Arc<Wallet>>,
     stop: mpsc::Sender<()>,
 }
 
 impl Operator {
+    /// Lets it read the terminal's wallet.
+    pub(super) fn with_wallet(self, wallet: Option<Arc<Wallet>>) -> Self {
+        Self { wallet, ..self }
+    }
+
     pub(super) fn new(
         running: &Roles,
         network: Network,
@@ -76,6 +83,7 @@ impl Operator {
             node,
             roles,
             folder,
+            wallet: None,
             stop,
         }
     }
@@ -128,6 +136,7 @@ impl Operator {
                 Ok(answer) => json(&answer),
                 Err(error) => Err(AdminError::new(error.code(), chain(&error), error.hint())),
             },
+            Request::Wallet { query } => json(&self.wallet(query).await?),
             Request::Stop => {
                 let _ = self.stop.try_send(());
                 Ok(Value::Null)
@@ -175,6 +184,18 @@ impl Operator {
             let hint = "start the node again";
             AdminError::new("stopping", "the node is stopping", hint)
         })
+    }
+
+    /// Reads the terminal's wallet.
+    async fn wallet(&self, query: WalletQuery) -> Result<WalletAnswer, AdminError> {
+        let Some(wallet) = self.wallet.clone() else {
+            let hint = "ask a node that runs with --role terminal";
+            let message = "this node is no terminal";
+            return Err(AdminError::new("wrong_role", message, hint));
+        };
+        let read = tokio::task::spawn_blocking(move || wallet.answer(&query)).await;
+        let read = read.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        read.map_err(|error| AdminError::new("wallet", chain(&error), error.hint()))
     }
 
     /// Asks the coordinator of this node.

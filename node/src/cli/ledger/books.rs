@@ -52,7 +52,9 @@ pub(super) fn rebuild(common: &Common, source: &Source, way: Way) -> Result<(), 
     let found = LedgerAnswer::Rebuild(rebuilt);
     common.output().result(&found, || render(&found))?;
     if replaced {
-        common.output().note("the books were replaced by what the log gives");
+        common
+            .output()
+            .note("the books were replaced by what the log gives");
     }
     Ok(())
 }

@@ -54,7 +54,9 @@ impl Verify {
                 LedgerAnswer::Verify(report) => report,
                 _ => return Err(Failure::new(Exit::Failed, "understand the node's answer")),
             },
-            Some(reader) => with_bar(common, "verifying", |progress| audit::verify(reader, progress))?,
+            Some(reader) => with_bar(common, "verifying", |progress| {
+                audit::verify(reader, progress)
+            })?,
         };
         let is_sound = report.is_sound();
         let found = LedgerAnswer::Verify(report);
@@ -69,7 +71,9 @@ impl Verify {
 
 fn verify_export(common: &Common, file: &Path, key: NodeId) -> Result<(), Failure> {
     let open = || File::open(file).map(BufReader::new);
-    let report = with_bar(common, "verifying", |progress| check_export(key, open, progress))?;
+    let report = with_bar(common, "verifying", |progress| {
+        check_export(key, open, progress)
+    })?;
     common.output().result(&report, || report.render())?;
     sound(
         report.is_sound(),
@@ -103,7 +107,11 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// Runs what tells its progress, beside a bar.
-pub(super) fn with_bar<T>(common: &Common, doing: &'static str, run: impl FnOnce(&mut dyn FnMut(Progress)) -> T) -> T {
+pub(super) fn with_bar<T>(
+    common: &Common,
+    doing: &'static str,
+    run: impl FnOnce(&mut dyn FnMut(Progress)) -> T,
+) -> T {
     let bar = common.output().bar(BarUnit::Entries);
     bar.set_message(doing);
     let found = run(&mut |Progress { done, total }| {
