@@ -235,14 +235,7 @@ impl EventRow {
                 device,
                 batch,
                 units,
-            } => Self::BatchValidated {
-                task,
-                device,
-                batch,
-                units: units.len() as u64,
-                done: done(&units),
-                fuel: fuel(&units),
-            },
+            } => Self::validated(task, (device, batch), &units),
             Event::TaskEnded { task, ending } => Self::TaskEnded { task, ending },
             Event::TaskSettled { task, .. } => Self::TaskSettled {
                 task,
@@ -296,15 +289,18 @@ impl EventRow {
             },
         }
     }
-}
 
-fn done(units: &[ValidatedUnit]) -> u64 {
-    units.iter().filter(|unit| unit.outcome.is_done()).count() as u64
-}
-
-fn fuel(units: &[ValidatedUnit]) -> u64 {
-    let fuel = units.iter().map(|unit| unit.fuel);
-    fuel.fold(0, u64::saturating_add)
+    fn validated(task: TaskId, (device, batch): (NodeId, Hash), units: &[ValidatedUnit]) -> Self {
+        let fuel = units.iter().map(|unit| unit.fuel);
+        Self::BatchValidated {
+            task,
+            device,
+            batch,
+            units: units.len() as u64,
+            done: units.iter().filter(|unit| unit.outcome.is_done()).count() as u64,
+            fuel: fuel.fold(0, u64::saturating_add),
+        }
+    }
 }
 
 impl TaskSummary {
