@@ -36,6 +36,8 @@ pub enum Request {
     Peers,
     /// Coordinators, by Kademlia.
     Find,
+    /// What is known of the logs of coordinators.
+    Witness,
     /// What was refused, by protocol and reason.
     Counters,
     /// The tasks of the coordinator.

@@ -9,6 +9,7 @@
 //! lock              held by the process that uses the folder
 //! admin.sock        where the command line reaches the running node
 //! peers.json        coordinators seen before
+//! witness           what the logs of others have signed
 //! coordinator.redb  journal, log and rows of the coordinator
 //! customer.redb     the tasks that this key has submitted
 //! tasks/ID/         contents of one task, at the coordinator
@@ -152,6 +153,12 @@ impl Folder {
     #[must_use]
     pub fn peers(&self) -> PathBuf {
         self.root.join("peers.json")
+    }
+
+    /// Returns the place of what the witness remembers.
+    #[must_use]
+    pub fn witness(&self) -> PathBuf {
+        self.root.join("witness")
     }
 
     /// Returns the place of the coordinator's database.

@@ -30,6 +30,7 @@ use crate::keys;
 use crate::network::{Network, NetworkConfig, NetworkLimits};
 use crate::peers::Peers;
 use crate::terminal;
+use crate::witness;
 use crate::worker::Workers;
 
 /// How long a terminal may finish its units after it was told to stop.
@@ -51,6 +52,8 @@ pub struct Start {
 struct Roles {
     coordinator: Option<Part<coordinator::Message>>,
     terminal: Option<Part<terminal::Message>>,
+    /// Not a role: every node with one looks at the logs of others.
+    witness: Option<mpsc::Sender<witness::Message>>,
 }
 
 /// A role that runs.
@@ -80,6 +83,7 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
     let mut running = Roles {
         coordinator: None,
         terminal: None,
+        witness: None,
     };
     if roles.contains(&Role::Coordinator) {
         let store = open_store(folder.tasks(), config.coordinator.disk_max.bytes())?;
@@ -110,6 +114,7 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
         let beside = coordinator::Message::Beside(terminal.mailbox.clone());
         let _ = coordinator.mailbox.send(beside).await;
     }
+    running.witness = start_witness(&folder, &running, &network).await?;
     let serving = blobs::serve(&network, stores, access, ServeLimits::default());
     let socket = crate::admin::listen(&folder.socket())
         .with_context(|| format!("open the admin socket {}", folder.socket().display()))?;
@@ -229,6 +234,8 @@ fn start_coordinator(
     let table = &config.coordinator;
     let role = CoordinatorConfig {
         me,
+        key: key.clone(),
+        rates: table.rates.rates(),
         network: config.network.clone(),
         profile: tally_sandbox::profile().clone(),
         customers: table.customers.0.clone(),
@@ -256,6 +263,26 @@ fn start_coordinator(
         })
     });
     Ok(Part { mailbox, task })
+}
+
+/// Starts the witness, on a node that has to do with coordinators.
+async fn start_witness(
+    folder: &Folder,
+    running: &Roles,
+    network: &Network,
+) -> Result<Option<mpsc::Sender<witness::Message>>> {
+    if running.coordinator.is_none() && running.terminal.is_none() {
+        return Ok(None);
+    }
+    let (mailbox, messages) = mpsc::channel(witness::MAILBOX_MAX);
+    let shell = witness::Shell::start(witness::Setup {
+        network: network.clone(),
+        path: folder.witness(),
+        terminal: running.terminal.as_ref().map(|part| part.mailbox.clone()),
+        mailbox: mailbox.clone(),
+    });
+    tokio::spawn(shell.await?.run(messages));
+    Ok(Some(mailbox))
 }
 
 fn open_wallet(folder: &Folder, config: &Config, me: NodeId) -> Result<Arc<Wallet>> {

@@ -21,6 +21,7 @@ use crate::error::chain;
 use crate::folder::Folder;
 use crate::network::Network;
 use crate::terminal::{self, TerminalStatus};
+use crate::witness::{self, WitnessedLog};
 
 /// How a node is.
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,6 +51,7 @@ pub struct NodeStatus {
 pub(super) struct Operator {
     coordinator: Option<mpsc::Sender<coordinator::Message>>,
     terminal: Option<mpsc::Sender<terminal::Message>>,
+    witness: Option<mpsc::Sender<witness::Message>>,
     network: Network,
     node: NodeId,
     roles: Vec<Role>,
@@ -78,6 +80,7 @@ impl Operator {
         Self {
             coordinator,
             terminal,
+            witness: running.witness.clone(),
             network,
             node,
             roles,
@@ -114,6 +117,7 @@ impl Operator {
             Request::Status => json(&self.status().await),
             Request::Peers => json(&self.network.peers().await),
             Request::Find => json(&self.network.find_coordinators().await),
+            Request::Witness => json(&self.witnessed().await?),
             Request::Counters => {
                 let counters = self.network.counters().all().into_iter();
                 let named: BTreeMap<String, u64> = counters
@@ -132,7 +136,7 @@ impl Operator {
             },
             Request::Ledger { query } => match self.ask(|reply| Ask::Ledger(query, reply)).await? {
                 Ok(answer) => json(&answer),
-                Err(error) => Err(AdminError::new("ledger", chain(&error), error.hint())),
+                Err(error) => Err(AdminError::new(error.code(), chain(&error), error.hint())),
             },
             Request::Wallet { query } => json(&self.wallet(query).await?),
             Request::Fetch { from, range, grant } => json(&self.fetch(from, range, grant).await?),
@@ -169,6 +173,20 @@ impl Operator {
             process: std::process::id(),
             terminal,
         }
+    }
+
+    async fn witnessed(&self) -> Result<Vec<WitnessedLog>, AdminError> {
+        let Some(mailbox) = &self.witness else {
+            let hint = "ask a node that runs with --role terminal or coordinator";
+            let message = "this node does not look at logs";
+            return Err(AdminError::new("wrong_role", message, hint));
+        };
+        let (reply, answered) = oneshot::channel();
+        let _ = mailbox.send(witness::Message::List(reply)).await;
+        answered.await.map_err(|_| {
+            let hint = "start the node again";
+            AdminError::new("stopping", "the node is stopping", hint)
+        })
     }
 
     /// Reads the terminal's wallet.

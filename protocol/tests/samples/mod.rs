@@ -398,7 +398,7 @@ fn money_events() -> Vec<(&'static str, Event)> {
 }
 
 pub(crate) fn facts() -> Vec<(&'static str, Fact)> {
-    let (task, device, signed) = (task_id(), node(), sign(batch()));
+    let (task, signed) = (task_id(), sign(batch()));
     let (batch, holder) = (batch().root, holder());
     let packed = BlobRef::of(b"input");
     let divided = |table| Fact::Divided {
@@ -444,6 +444,26 @@ pub(crate) fn facts() -> Vec<(&'static str, Fact)> {
                 votes,
             },
         ),
+        ("forgotten", Fact::Forgotten(task)),
+    ];
+    facts.extend(money_facts());
+    facts.extend(other_facts());
+    facts.extend(endings().map(|(name, ending)| {
+        (
+            name,
+            Fact::Ended {
+                task,
+                ending,
+                at: at(9),
+            },
+        )
+    }));
+    facts
+}
+
+fn other_facts() -> Vec<(&'static str, Fact)> {
+    let (task, device, unit) = (task_id(), node(), result().unit);
+    vec![
         (
             "faulted",
             Fact::Faulted {
@@ -461,20 +481,7 @@ pub(crate) fn facts() -> Vec<(&'static str, Fact)> {
                 merged: BlobRef::of(b"merged"),
             },
         ),
-        ("forgotten", Fact::Forgotten(task)),
-    ];
-    facts.extend(money_facts());
-    facts.extend(endings().map(|(name, ending)| {
-        (
-            name,
-            Fact::Ended {
-                task,
-                ending,
-                at: at(9),
-            },
-        )
-    }));
-    facts
+    ]
 }
 
 fn money_facts() -> Vec<(&'static str, Fact)> {
