@@ -9,12 +9,14 @@ use tally_ledger::wallet::{Wallet, WalletAnswer, WalletQuery};
 use tally_protocol::coordinator::OrderFault;
 use tally_protocol::id::NodeId;
 use tally_protocol::message::announce::Role;
+use tally_protocol::message::blob::{BlobGrant, BlobRange};
+use tally_protocol::signed::Signed;
 use tally_protocol::unit::ProfileId;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Roles;
-use crate::admin::{self, AdminError, Request};
+use crate::admin::{self, AdminError, Content, FETCH_BYTES_MAX, Request};
 use crate::coordinator::{self, ClawBackError, Operator as Ask};
 use crate::error::chain;
 use crate::folder::Folder;
@@ -162,6 +164,7 @@ impl Operator {
                 Err(error) => Err(AdminError::new(error.code(), chain(&error), error.hint())),
             },
             Request::Wallet { query } => json(&self.wallet(query).await?),
+            Request::Fetch { from, range, grant } => json(&self.fetch(from, range, grant).await?),
             Request::Stop => {
                 let _ = self.stop.try_send(());
                 Ok(Value::Null)
@@ -221,6 +224,23 @@ impl Operator {
         let read = tokio::task::spawn_blocking(move || wallet.answer(&query)).await;
         let read = read.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         read.map_err(|error| AdminError::new("wallet", chain(&error), error.hint()))
+    }
+
+    /// Reads a part of a blob from another node.
+    async fn fetch(
+        &self,
+        from: NodeId,
+        range: BlobRange,
+        grant: Signed<BlobGrant>,
+    ) -> Result<Content, AdminError> {
+        if range.bytes > FETCH_BYTES_MAX {
+            let message = format!("at most {FETCH_BYTES_MAX} bytes are read at once");
+            return Err(AdminError::new("usage", message, "ask for less"));
+        }
+        let read = crate::blobs::read_range(&self.network, from, range, Some(grant)).await;
+        let hint = "the coordinator may be away, or the leave to read has expired";
+        read.map(Content)
+            .map_err(|error| AdminError::new("fetch", chain(&error), hint))
     }
 
     /// Asks the coordinator of this node.
