@@ -11,6 +11,7 @@
 mod amount;
 mod balance;
 mod bytes;
+mod checks;
 mod name;
 mod pages;
 mod prove;
@@ -31,9 +32,11 @@ use tally_protocol::merkle::TreeHead;
 use tally_protocol::time::Timestamp;
 
 use crate::audit::{self, Report};
+use crate::rebuild::{self, RebuildError, Rebuilt};
 use crate::store::{ReadError, Reader, StoredEntry};
 
 pub use balance::{AccountLine, BalanceOf, BalancePage, BalanceQuery, CommoditySum, LINES_MAX};
+pub(crate) use checks::render_audit;
 pub use name::{EntryName, Moment, NodeName, ParseNameError, TaskPrefix};
 pub use pages::{Pages, UnexpectedAnswer};
 pub(crate) use prove::origin_of;
@@ -49,6 +52,7 @@ pub use statement::{
 };
 pub use table::render;
 pub use text::COLUMNS;
+pub(crate) use text::{Text, grouped};
 pub(crate) use view::Parties;
 pub use view::{
     Certified, Checking, EntryDetail, EntryRow, EventDetail, EventRow, ReceiptSummary, Says,
@@ -99,6 +103,10 @@ pub enum LedgerQuery {
     },
     /// Is the log whole?
     Verify,
+    /// Is the log whole, and do the books follow from it?
+    Audit,
+    /// Are the books what the log gives?
+    Rebuild,
 }
 
 /// Which entries to list.
@@ -151,6 +159,10 @@ pub enum LedgerAnswer {
     Bytes(BytesPage),
     /// To [`LedgerQuery::Verify`].
     Verify(Report),
+    /// To [`LedgerQuery::Audit`].
+    Audit(Report),
+    /// To [`LedgerQuery::Rebuild`].
+    Rebuild(Rebuilt),
 }
 
 /// Entries of the log.
@@ -227,9 +239,24 @@ pub enum AnswerError {
     /// The tables could not be read.
     #[error("answer a question about the ledger")]
     Read(#[from] ReadError),
+    /// The books could not be computed again.
+    #[error(transparent)]
+    Rebuild(#[from] RebuildError),
 }
 
 impl AnswerError {
+    /// Returns a word for programs; it starts with `unknown` if what was named is not there.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NoSuchEntry { .. } => "unknown_entry",
+            Self::NoSuchReceipt { .. } => "unknown_receipt",
+            Self::NoSuchPosting { .. } => "unknown_posting",
+            Self::NoKey { .. } => "no_key",
+            Self::Read(_) | Self::Rebuild(_) => "ledger",
+        }
+    }
+
     /// Returns what to do next.
     #[must_use]
     pub const fn hint(&self) -> &'static str {
@@ -242,6 +269,7 @@ impl AnswerError {
                 "ask the running node, or name the coordinator's key file with --key-file"
             }
             Self::Read(error) => error.hint(),
+            Self::Rebuild(error) => error.hint(),
         }
     }
 }
@@ -266,6 +294,8 @@ pub fn answer(
         LedgerQuery::Head { before } => LedgerAnswer::Head(head(reader, key, *before)?),
         LedgerQuery::Bytes { from, to } => LedgerAnswer::Bytes(entry_bytes(reader, *from, *to)?),
         LedgerQuery::Verify => LedgerAnswer::Verify(audit::verify(reader, &mut |_| ())?),
+        LedgerQuery::Audit => LedgerAnswer::Audit(audit::audit(reader, &mut |_| ())?.report),
+        LedgerQuery::Rebuild => LedgerAnswer::Rebuild(rebuild::check(reader, &mut |_| ())?),
     })
 }
 

@@ -41,10 +41,13 @@ use tally_protocol::time::Timestamp;
 use crate::store::Identity;
 
 pub use dossier::{
-    Check, DOSSIER_BYTES_MAX, Dossier, DossierBatch, DossierError, DossierGrant, Finding,
-    Verification, Work,
+    Check, DOSSIER_BYTES_MAX, Dossier, DossierBatch, DossierError, DossierGrant, DossierProof,
+    Finding, Verification, Work,
 };
-pub use read::{AccountRow, DisputeRow, Holding, Lot, RECEIPTS_PAGE_MAX, ReceiptPage, ReceiptView};
+pub use read::{
+    AccountRow, Balance, DisputeRow, Holding, Lot, RECEIPTS_PAGE_MAX, ReceiptPage, ReceiptView,
+    WalletAnswer, WalletQuery,
+};
 
 /// The version of the tables that this program reads and writes.
 pub const FORMAT: u32 = 1;
@@ -82,8 +85,8 @@ const RECEIVED: TableDefinition<'_, u64, &[u8; 32]> = TableDefinition::new("rece
 const LOTS: TableDefinition<'_, &[u8; 72], Bytes> = TableDefinition::new("lots");
 /// Receipts that are wrong.
 const DISPUTES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("disputes");
-/// Proofs that a receipt stands in its coordinator's log, as text.
-const PROOFS: TableDefinition<'_, &[u8; 32], &str> = TableDefinition::new("proofs");
+/// Proofs that a receipt stands in its coordinator's log.
+const PROOFS: TableDefinition<'_, &[u8; 32], Bytes> = TableDefinition::new("proofs");
 
 /// Why the wallet could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -193,7 +196,7 @@ pub enum Write {
     /// How things stand with a coordinator.
     Totals(NodeId, Totals),
     /// A receipt was proven to stand in its coordinator's log.
-    Proof(ReceiptId, String),
+    Proof(ReceiptId, Box<DossierProof>),
 }
 
 /// The wallet of a terminal.
@@ -428,7 +431,7 @@ struct Tables<'a> {
     received: Table<'a, u64, &'static [u8; 32]>,
     lots: Table<'a, &'static [u8; 72], Bytes>,
     disputes: Table<'a, u64, Bytes>,
-    proofs: Table<'a, &'static [u8; 32], &'static str>,
+    proofs: Table<'a, &'static [u8; 32], Bytes>,
 }
 
 impl<'a> Tables<'a> {
@@ -477,9 +480,11 @@ impl<'a> Tables<'a> {
             Write::Totals(coordinator, totals) => {
                 self.change_account(coordinator, |account| account.totals = *totals)
             }
-            Write::Proof(receipt, text) => {
-                if self.receipts.get(receipt.as_bytes())?.is_some() {
-                    self.proofs.insert(receipt.as_bytes(), text.as_str())?;
+            Write::Proof(receipt, proof) => {
+                let here = self.receipts.get(receipt.as_bytes())?.is_some();
+                if here && self.proofs.get(receipt.as_bytes())?.is_none() {
+                    let bytes = put(&mut self.proofs, receipt.as_bytes(), proof)?;
+                    self.counts.bytes = self.counts.bytes.saturating_add(bytes);
                 }
                 Ok(())
             }

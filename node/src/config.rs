@@ -170,6 +170,8 @@ pub struct TerminalTable {
     pub nice: i32,
     /// Whether other terminals on the same task may be told this one's address.
     pub share_address: bool,
+    /// The most disk space for receipts and what proves them.
+    pub wallet_max: Size,
 }
 
 /// A size in bytes, written as in job files.
@@ -266,6 +268,7 @@ impl Default for TerminalTable {
             unit_seconds_max: 600,
             nice: 19,
             share_address: true,
+            wallet_max: gib(1),
         }
     }
 }

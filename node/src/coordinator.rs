@@ -440,9 +440,9 @@ impl Shell {
                 }
             }
             Operator::Ledger(query, reply) => {
-                let store = Arc::clone(&self.store);
+                let (store, key) = (Arc::clone(&self.store), self.parts.key.clone());
                 spawn_blocking(move || {
-                    let _ = reply.send(tally_ledger::cli::answer(&store, &query));
+                    let _ = reply.send(tally_ledger::cli::answer(&store, Some(&key), &query));
                 });
             }
             Operator::Stop => self.stopping = true,

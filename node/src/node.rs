@@ -4,19 +4,25 @@ pub mod operator;
 mod router;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ed25519_dalek::SigningKey;
 use tally_ledger::store::{Identity, Store};
+use tally_ledger::wallet::Wallet;
+use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::coordinator::CoordinatorConfig;
+use tally_protocol::id::NodeId;
 use tally_protocol::message::announce::Role;
+use tally_protocol::signed::Verified;
 use tally_sandbox::SandboxConfig;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::blobs::{self, Access, BlobStore, ServeLimits, StoreLimits};
+use crate::certificates::{self, Certified};
 use crate::config::Config;
 use crate::coordinator;
 use crate::folder::Folder;
@@ -91,13 +97,17 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
         peers.add_own(part.mailbox.clone(), store);
         running.coordinator = Some(part);
     }
+    let mut wallet_read = None;
     if roles.contains(&Role::Terminal) {
         let store = open_store(folder.blobs(), config.terminal.disk_max.bytes())?;
         stores.push(store.clone());
+        let wallet = open_wallet(&folder, &config, me)?;
+        wallet_read = Some(Arc::clone(&wallet));
         running.terminal = Some(start_terminal(
-            &config,
+            (&folder, &config),
             &key,
             (store, access.clone(), peers.clone()),
+            wallet,
         )?);
     }
     if let (Some(coordinator), Some(terminal)) = (&running.coordinator, &running.terminal) {
@@ -116,7 +126,8 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
         network.clone(),
         (me, roles, folder.clone()),
         asked,
-    );
+    )
+    .with_wallet(wallet_read);
     let stop = async {
         tokio::select! {
             () = stop => {}
@@ -274,10 +285,47 @@ async fn start_witness(
     Ok(Some(mailbox))
 }
 
-fn start_terminal(
+fn open_wallet(folder: &Folder, config: &Config, me: NodeId) -> Result<Arc<Wallet>> {
+    let identity = Identity {
+        network: config.network.clone(),
+        node: me,
+    };
+    let opened = Wallet::create_or_open(&folder.wallet(), &identity);
+    let wallet = opened.map_err(|error| {
+        let hint = error.hint();
+        anyhow::Error::from(error).context(hint)
+    })?;
+    Ok(Arc::new(wallet))
+}
+
+/// Reads whose this computer is, and says for whom it earns.
+fn certificate(
+    folder: &Folder,
     config: &Config,
+    me: NodeId,
+) -> Result<Option<Verified<DeviceCertificate>>> {
+    let Some(certificate) = certificates::read(&folder.certificate(), &config.network)? else {
+        tracing::info!("earns for itself; `tally key certify` lets it earn for its owner");
+        return Ok(None);
+    };
+    let (owner, until) = (certificate.signer(), certificate.not_after);
+    match certificates::standing(&certificate, me, crate::clock::now()) {
+        Certified::Holds => tracing::info!(%owner, %until, "earns for its owner"),
+        Certified::EndsSoon => tracing::warn!(
+            %owner, %until, "earns for its owner; the certificate ends soon: `tally key certify` makes a new one"
+        ),
+        Certified::Not(fault) => tracing::warn!(
+            %owner, %until, "earns for itself, because {fault}: `tally key certify` makes a new one"
+        ),
+    }
+    Ok(Some(certificate))
+}
+
+fn start_terminal(
+    (folder, config): (&Folder, &Config),
     key: &SigningKey,
     (store, access, peers): (BlobStore, Access, Peers),
+    wallet: Arc<Wallet>,
 ) -> Result<Part<terminal::Message>> {
     let table = &config.terminal;
     let (mailbox, messages) = mpsc::channel(terminal::MAILBOX_MAX);
@@ -301,8 +349,11 @@ fn start_terminal(
         access,
         peers,
         workers,
+        certificate: certificate(folder, config, keys::node_id(key))?,
+        wallet,
+        wallet_bytes_max: table.wallet_max.bytes(),
         mailbox: mailbox.clone(),
-    });
+    })?;
     let task = tokio::spawn(async move { Ok(shell.run(messages).await?) });
     Ok(Part { mailbox, task })
 }

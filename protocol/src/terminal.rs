@@ -335,6 +335,19 @@ impl Terminal {
         (self.work.stored(), self.work.running())
     }
 
+    /// Returns for whom it earns.
+    #[must_use]
+    pub fn owner(&self, now: Timestamp) -> NodeId {
+        let certificate = self.shown(now);
+        certificate.map_or(self.config.me, Verified::signer)
+    }
+
+    /// Returns the certificate, while it holds.
+    fn shown(&self, now: Timestamp) -> Option<&Verified<DeviceCertificate>> {
+        let certificate = self.config.certificate.as_ref();
+        certificate.filter(|shown| certificate::holder(self.config.me, Some(shown), now).is_ok())
+    }
+
     /// Returns how things stand with each coordinator that it has worked for.
     pub fn credits(&self) -> impl Iterator<Item = (NodeId, Credit)> + '_ {
         self.wallet.credits()
@@ -481,10 +494,8 @@ impl Terminal {
         let reports = !results.is_empty() || !grants.is_empty();
         let batch = reports.then(|| Batch::of(&results, to, now));
         let root = batch.as_ref().map(|batch| batch.root);
-        let certificate = self.config.certificate.as_ref();
-        let certificate = certificate
-            .filter(|shown| certificate::holder(self.config.me, Some(shown), now).is_ok());
-        let owner = certificate.map_or(self.config.me, Verified::signer);
+        let certificate = self.shown(now).map(|shown| shown.signed().clone());
+        let owner = self.owner(now);
         let remembered = (root.unwrap_or_else(|| merkle::root([])), owner);
         let kept = self
             .wallet
@@ -508,7 +519,7 @@ impl Terminal {
             results,
             grants,
             share: self.share.clone(),
-            certificate: certificate.map(|shown| shown.signed().clone()),
+            certificate,
             kept,
         })
     }

@@ -48,12 +48,13 @@ impl BalanceOf {
             Self::Prefix(prefix) => {
                 prefix.is_empty() || account.to_string().starts_with(prefix.as_str())
             }
-            Self::Owner(owner) => match account {
-                Account::Credit(of) => owner.is_of(of),
-                _ => account
-                    .holder()
-                    .is_some_and(|holder| owner.is_of(holder.owner)),
-            },
+            Self::Owner(owner) => {
+                let of = match (account, account.holder()) {
+                    (Account::Credit(of), _) => Some(of),
+                    (_, holder) => holder.map(|holder| holder.owner),
+                };
+                of.is_some_and(|of| owner.is_of(of))
+            }
             Self::Customer(customer) => {
                 matches!(account, Account::Customer(of) if customer.is_of(of))
             }
@@ -173,7 +174,7 @@ pub(super) fn render(page: &BalancePage) -> String {
     let (shown, all) = (grouped(page.lines.len() as u64), grouped(page.count));
     let size = grouped(page.size);
     text.line(&format!("{shown} of {all} accounts, after {size} entries"));
-    text.0
+    text.into_string()
 }
 
 /// The accounts of one commodity: a tree of names beside three columns of amounts.

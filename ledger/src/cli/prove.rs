@@ -7,6 +7,7 @@ use tally_protocol::checkpoint::{CheckpointError, Origin};
 use tally_protocol::id::{Hash, NetworkId, NodeId};
 
 use super::bytes;
+use super::text::{Text, grouped};
 
 /// The proof that an entry stands in the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +86,22 @@ pub fn check_proof(proof: &str, entry: &[u8], coordinator: NodeId) -> Result<Pro
 pub(crate) fn origin_of(checkpoint: &str) -> Result<Origin, CheckpointError> {
     let origin = checkpoint.lines().next().unwrap_or_default();
     Ok(origin.parse()?)
+}
+
+impl Proved {
+    /// Returns what was proved as lines of text of at most [`super::COLUMNS`] columns.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = Text::default();
+        text.line("The entry stands in the log.");
+        text.field("entry", &self.sequence.to_string());
+        text.field("leaf", &self.leaf.to_string());
+        text.field("log of", &self.coordinator.to_string());
+        text.field("network", self.network.as_str());
+        text.field("entries", &grouped(self.size));
+        text.field("root", &self.root.to_string());
+        text.into_string()
+    }
 }
 
 pub(super) fn render(proof: &EntryProof) -> String {

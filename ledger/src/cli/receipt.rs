@@ -247,7 +247,7 @@ pub(super) fn render(detail: &ReceiptDetail) -> String {
     if let Some(sequence) = detail.clawed_back {
         text.field("taken back", &format!("by entry {}", grouped(sequence)));
     }
-    text.0
+    text.into_string()
 }
 
 fn lot_line(state: &LotState) -> String {

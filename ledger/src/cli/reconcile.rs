@@ -368,7 +368,7 @@ impl Reconciliation {
         ]
         .map(|(name, count)| format!("{} {name}", grouped(count)));
         text.line(&problems.join(", "));
-        text.0
+        text.into_string()
     }
 }
 

@@ -418,7 +418,7 @@ impl AccountStatement {
                 ));
             }
         }
-        text.0
+        text.into_string()
     }
 }
 

@@ -5,8 +5,7 @@ use tally_protocol::entry::{Ending, Fund, Payee};
 
 use super::text::{TIME_CHARS, Text, blob, grouped, time};
 use super::view::{EntryRow, EventRow};
-use super::{EntriesPage, LedgerAnswer, LogHead, balance, prove, receipt, show};
-use crate::audit::Report;
+use super::{EntriesPage, LedgerAnswer, LogHead, balance, checks, prove, receipt, show};
 
 /// Returns the answer as lines of text.
 #[must_use]
@@ -19,7 +18,9 @@ pub fn render(answer: &LedgerAnswer) -> String {
         LedgerAnswer::Proof(proof) => prove::render(proof),
         LedgerAnswer::Head(head) => log_head(head),
         LedgerAnswer::Bytes(page) => format!("{} entries\n", grouped(page.entries.len() as u64)),
-        LedgerAnswer::Verify(report) => verdict(report),
+        LedgerAnswer::Verify(report) => checks::verdict(report),
+        LedgerAnswer::Audit(report) => checks::audit(report),
+        LedgerAnswer::Rebuild(rebuilt) => checks::rebuilt(rebuilt),
     }
 }
 
@@ -45,7 +46,7 @@ fn entries(page: &EntriesPage) -> String {
     let (shown, all) = (page.rows.len() as u64, page.size);
     text.line(&format!("{} of {} entries", grouped(shown), grouped(all)));
     text.line(&format!("root {}", page.root));
-    text.0
+    text.into_string()
 }
 
 impl EventRow {
@@ -172,26 +173,5 @@ fn log_head(head: &LogHead) -> String {
     text.field("node", &head.coordinator.to_string());
     text.field("entries", &grouped(head.size));
     text.field("root", &head.root.to_string());
-    text.0
-}
-
-fn verdict(report: &Report) -> String {
-    let mut text = Text::default();
-    match &report.finding {
-        None => text.line("The log is sound."),
-        Some(finding) => {
-            text.line("The log is NOT sound.");
-            text.field("problem", &finding.to_string());
-            text.line("");
-            text.line("What comes before is sound:");
-        }
-    }
-    text.field("entries", &grouped(report.entries));
-    text.field("tasks", &grouped(report.tasks));
-    text.field("units", &grouped(report.units));
-    if let Some(at) = report.last_at {
-        text.field("last", &at.to_string());
-    }
-    text.field("root", &report.root.to_string());
-    text.0
+    text.into_string()
 }

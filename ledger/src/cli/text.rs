@@ -19,17 +19,21 @@ const NODES_NAMED: usize = 1;
 
 /// Text under construction.
 #[derive(Default)]
-pub(super) struct Text(pub(super) String);
+pub(crate) struct Text(String);
 
 impl Text {
+    pub(crate) fn into_string(self) -> String {
+        self.0
+    }
+
     /// Adds a line, cut to the width of the page.
-    pub(super) fn line(&mut self, line: &str) {
+    pub(crate) fn line(&mut self, line: &str) {
         let line = fit(line.trim_end(), COLUMNS);
         writeln!(self.0, "{line}").expect("writing to a string cannot fail");
     }
 
     /// Adds a named value, on as many lines as it needs.
-    pub(super) fn field(&mut self, name: &str, value: &str) {
+    pub(crate) fn field(&mut self, name: &str, value: &str) {
         let (mut name, mut rest) = (name, fit(value, VALUE_CHARS_MAX));
         if rest.is_empty() {
             rest.push('-');
@@ -142,7 +146,7 @@ pub(super) fn scaled(number: u64) -> String {
 }
 
 /// Returns a number with a comma at each thousand.
-pub(super) fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let groups: Vec<&str> = digits
         .as_bytes()

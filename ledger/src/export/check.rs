@@ -4,6 +4,8 @@
 //! the one that follows from its bytes, and stands in its place; the tree over the bytes is the one that was signed.
 //! Then all that an audit checks. The first thing that is wrong is told, with the entry that it is about.
 
+use std::cell::RefCell;
+use std::fmt;
 use std::io::{self, BufRead, Read};
 
 use serde::{Deserialize, Serialize};
@@ -14,9 +16,9 @@ use tally_protocol::id::{Hash, NetworkId, NodeId};
 use tally_protocol::merkle::{Frontier, leaf_hash};
 
 use super::jsonl::{EXPORT_FORMAT, Head, LINE_BYTES_MAX, line, to_json};
-use crate::audit::Progress;
-use crate::cli::origin_of;
-use crate::store::StoredEntry;
+use crate::audit::{Audited, Progress, Report, audit_entries};
+use crate::cli::{Text, grouped, origin_of, render_audit};
+use crate::store::{Identity, StoredEntry};
 
 /// What a verification of an export found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,15 +31,46 @@ pub struct ExportReport {
     pub entries: u64,
     /// Root of the tree over them.
     pub root: Hash,
-    /// The first thing that is wrong.
+    /// The first thing that is wrong with the export.
     pub finding: Option<ExportFinding>,
+    /// What an audit of the entries found, if nothing is wrong with the export.
+    pub audit: Option<Report>,
 }
 
 impl ExportReport {
     /// Returns whether nothing is wrong.
     #[must_use]
-    pub const fn is_sound(&self) -> bool {
-        self.finding.is_none()
+    pub fn is_sound(&self) -> bool {
+        self.finding.is_none() && self.audit.as_ref().is_some_and(Report::is_sound)
+    }
+
+    /// Returns the report as lines of text of at most [`crate::cli::COLUMNS`] columns.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = Text::default();
+        match (&self.finding, &self.audit) {
+            (Some(finding), _) => {
+                text.line("The export is NOT sound.");
+                text.field("problem", &finding.to_string());
+                text.line("");
+                text.line("What comes before is as it was written:");
+            }
+            (None, Some(audit)) if !audit.is_sound() => {
+                text.line("The export is as its coordinator has signed it, but NOT sound.");
+            }
+            (None, _) => text.line("The export is sound, and its coordinator has signed it."),
+        }
+        text.field("entries", &grouped(self.entries));
+        text.field("root", &self.root.to_string());
+        text.field("log of", &self.coordinator.to_string());
+        if let Some(network) = &self.network {
+            text.field("network", network.as_str());
+        }
+        if let Some(audit) = &self.audit {
+            text.line("");
+            render_audit(&mut text, audit);
+        }
+        text.into_string()
     }
 }
 
@@ -48,6 +81,15 @@ pub struct ExportFinding {
     pub sequence: Option<u64>,
     /// What is wrong.
     pub problem: ExportProblem,
+}
+
+impl fmt::Display for ExportFinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.sequence {
+            Some(sequence) => write!(f, "entry {sequence}: {}", self.problem),
+            None => self.problem.fmt(f),
+        }
+    }
 }
 
 /// What is wrong with an export.
@@ -109,93 +151,164 @@ pub enum ExportProblem {
     },
 }
 
-/// Verifies the export in `file` against the key of `coordinator`.
+/// Verifies the export that `open` opens against the key of `coordinator`. It is opened twice: the first time the lines
+/// and the tree are checked, the second time what they say is audited.
 ///
 /// # Errors
 /// If the file cannot be read; what is wrong with its content stands in the report.
-pub fn check_export(
-    file: impl BufRead,
+pub fn check_export<F: BufRead>(
     coordinator: NodeId,
+    mut open: impl FnMut() -> io::Result<F>,
     progress: &mut dyn FnMut(Progress),
 ) -> io::Result<ExportReport> {
-    let mut check = Check {
-        lines: Lines { file },
-        tree: Frontier::default(),
-        network: None,
-    };
-    let finding = check.run(coordinator, progress)?;
-    Ok(ExportReport {
+    let mut report = ExportReport {
         coordinator,
-        entries: check.tree.size(),
-        root: check.tree.root(),
-        network: check.network,
-        finding,
-    })
-}
-
-struct Check<F> {
-    lines: Lines<F>,
-    tree: Frontier,
-    network: Option<NetworkId>,
-}
-
-impl<F: BufRead> Check<F> {
-    fn run(
-        &mut self,
-        coordinator: NodeId,
-        progress: &mut dyn FnMut(Progress),
-    ) -> io::Result<Option<ExportFinding>> {
-        let of_whole = |problem| {
-            Some(ExportFinding {
-                sequence: None,
-                problem,
-            })
-        };
-        let head = match self.lines.next()? {
-            Some(line) => check_head(line, coordinator),
-            None => Err(ExportProblem::Head {
-                reason: "there is none".to_owned(),
-            }),
-        };
-        let head = match head {
-            Ok(head) => head,
-            Err(problem) => return Ok(of_whole(problem)),
-        };
-        self.network = Some(head.network.clone());
-        for sequence in 0..head.size {
-            if sequence.is_multiple_of(PROGRESS_ENTRIES) {
-                progress(Progress {
-                    done: sequence,
-                    total: head.size,
-                });
-            }
-            let checked = match self.lines.next()? {
-                None => Err(ExportProblem::Missing),
-                Some(line) => check_line(line, sequence, &head.network),
-            };
-            match checked {
-                Ok(stored) => self.tree.push(leaf_hash(&stored.bytes)),
-                Err(problem) => {
-                    return Ok(Some(ExportFinding {
-                        sequence: Some(sequence),
-                        problem,
-                    }));
-                }
-            }
+        network: None,
+        entries: 0,
+        root: Frontier::default().root(),
+        finding: None,
+        audit: None,
+    };
+    let head = match read_head(&mut Lines { file: open()? }, coordinator)? {
+        Ok(head) => head,
+        Err(problem) => {
+            let sequence = None;
+            report.finding = Some(ExportFinding { sequence, problem });
+            return Ok(report);
         }
-        progress(Progress {
-            done: head.size,
-            total: head.size,
-        });
-        if self.lines.next()?.is_some() {
-            return Ok(of_whole(ExportProblem::BeyondTheEnd));
-        }
-        let (computed, signed) = (self.tree.root(), head.root);
-        if computed != signed {
-            return Ok(of_whole(ExportProblem::Root { computed, signed }));
-        }
-        Ok(None)
+    };
+    report.network = Some(head.network.clone());
+    let identity = Identity {
+        network: head.network.clone(),
+        node: coordinator,
+    };
+    let tree = RefCell::new(Frontier::default());
+    let progress = RefCell::new(progress);
+    // Half of the way is the first reading, half the second.
+    let tell = |done: u64| {
+        let total = head.size.saturating_mul(2);
+        progress.borrow_mut()(Progress { done, total });
+    };
+    let mut reading = Reading::Checked;
+    let reopened = || {
+        let mut lines = Lines { file: open()? };
+        lines.next()?;
+        let reading = std::mem::replace(&mut reading, Reading::Parsed);
+        Ok(Entries {
+            lines,
+            head: &head,
+            next: 0,
+            reading,
+            tree: &tree,
+            tell: &tell,
+        })
+    };
+    let audited = audit_entries(&identity, head.size, reopened, &mut |told| {
+        tell(head.size.saturating_add(told.done));
+    });
+    match audited {
+        Ok(Audited { report: audit, .. }) => report.audit = Some(audit),
+        Err(Stop::Found(finding)) => report.finding = Some(finding),
+        Err(Stop::Io(error)) => return Err(error),
     }
+    let tree = tree.into_inner();
+    (report.entries, report.root) = (tree.size(), tree.root());
+    Ok(report)
+}
+
+/// How the lines of entries are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// Each line must be as it is written, and the tree over them as it was signed.
+    Checked,
+    /// They are known to be.
+    Parsed,
+}
+
+/// Why the entries of an export end early.
+enum Stop {
+    Io(io::Error),
+    Found(ExportFinding),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// The bytes of the entries of an export.
+struct Entries<'a, F> {
+    lines: Lines<F>,
+    head: &'a Head,
+    next: u64,
+    reading: Reading,
+    tree: &'a RefCell<Frontier>,
+    tell: &'a dyn Fn(u64),
+}
+
+impl<F: BufRead> Iterator for Entries<'_, F> {
+    type Item = Result<Vec<u8>, Stop>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let sequence = self.next;
+        self.next = sequence.checked_add(1)?;
+        if sequence < self.head.size {
+            return Some(self.entry(sequence));
+        }
+        // Behind the last entry the whole is checked, once.
+        if sequence > self.head.size || self.reading == Reading::Parsed {
+            return None;
+        }
+        self.check_end().err().map(Err)
+    }
+}
+
+impl<F: BufRead> Entries<'_, F> {
+    fn entry(&mut self, sequence: u64) -> Result<Vec<u8>, Stop> {
+        let found = |problem| {
+            let sequence = Some(sequence);
+            Stop::Found(ExportFinding { sequence, problem })
+        };
+        let read = self.lines.next()?;
+        let read = read.ok_or_else(|| found(ExportProblem::Missing))?;
+        if self.reading == Reading::Parsed {
+            return parse_line(read).map(|(_, bytes)| bytes).map_err(found);
+        }
+        if sequence.is_multiple_of(PROGRESS_ENTRIES) {
+            (self.tell)(sequence);
+        }
+        let stored = check_line(read, sequence, &self.head.network).map_err(found)?;
+        self.tree.borrow_mut().push(leaf_hash(&stored.bytes));
+        Ok(stored.bytes)
+    }
+
+    fn check_end(&mut self) -> Result<(), Stop> {
+        let found = |problem| {
+            let sequence = None;
+            Err(Stop::Found(ExportFinding { sequence, problem }))
+        };
+        if self.lines.next()?.is_some() {
+            return found(ExportProblem::BeyondTheEnd);
+        }
+        let (computed, signed) = (self.tree.borrow().root(), self.head.root);
+        if computed != signed {
+            return found(ExportProblem::Root { computed, signed });
+        }
+        Ok(())
+    }
+}
+
+fn read_head(
+    lines: &mut Lines<impl BufRead>,
+    coordinator: NodeId,
+) -> io::Result<Result<Head, ExportProblem>> {
+    Ok(match lines.next()? {
+        Some(line) => check_head(line, coordinator),
+        None => Err(ExportProblem::Head {
+            reason: "there is none".to_owned(),
+        }),
+    })
 }
 
 /// After how many entries progress is told.
@@ -285,21 +398,26 @@ struct EntryLine {
     bytes: String,
 }
 
+fn parse_line(read: LineRead) -> Result<(u64, Vec<u8>), ExportProblem> {
+    let no_line = |reason: String| ExportProblem::Line { reason };
+    let read = read.map_err(no_line)?;
+    let EntryLine { sequence, bytes } =
+        serde_json::from_slice(&read).map_err(|error| no_line(error.to_string()))?;
+    let bytes = BASE64.decode(bytes.as_bytes());
+    Ok((sequence, bytes.map_err(|error| no_line(error.to_string()))?))
+}
+
 fn check_line(
     read: LineRead,
     sequence: u64,
     network: &NetworkId,
 ) -> Result<StoredEntry, ExportProblem> {
-    let no_line = |reason: String| ExportProblem::Line { reason };
-    let read = read.map_err(no_line)?;
-    let found: EntryLine =
-        serde_json::from_slice(&read).map_err(|error| no_line(error.to_string()))?;
-    let bytes = BASE64
-        .decode(found.bytes.as_bytes())
-        .map_err(|error| no_line(error.to_string()))?;
+    let (says, bytes) = parse_line(read.clone())?;
     let stored = StoredEntry { sequence, bytes };
-    let made = line(&stored, network).map_err(|error| no_line(error.to_string()))?;
-    if found.sequence == sequence && made == read {
+    let made = line(&stored, network).map_err(|error| ExportProblem::Line {
+        reason: error.to_string(),
+    })?;
+    if says == sequence && Ok(made) == read {
         Ok(stored)
     } else {
         Err(ExportProblem::Readable)

@@ -13,10 +13,9 @@ use tally_protocol::id::Hash;
 use tally_protocol::merkle::Frontier;
 use tally_protocol::time::Timestamp;
 
-use super::books::Projection;
 use super::{
-    ENTRIES, HEAD, HEAD_BYTES_MAX, HEAD_KEY, Identity, JOURNAL, NODES, ROWS, Row, SNAPSHOT,
-    StoredHead,
+    ENTRIES, HEAD, HEAD_BYTES_MAX, HEAD_KEY, Identity, JOURNAL, NODES, Projection, ROWS, Row,
+    SNAPSHOT, StoredHead,
 };
 use crate::tree::node_count;
 

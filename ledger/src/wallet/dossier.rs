@@ -9,6 +9,9 @@ use std::fmt;
 
 use data_encoding::BASE64;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tally_protocol::checkpoint::log_proof::LogProof;
+use tally_protocol::codec;
+use tally_protocol::entry::{ENTRY_BYTES_MAX, Entry, Event};
 use tally_protocol::id::{GrantId, Hash, NetworkId, NodeId, ReceiptId};
 use tally_protocol::merkle;
 use tally_protocol::message::blob::BlobGrant;
@@ -41,8 +44,19 @@ pub struct Dossier {
     pub batches: Vec<DossierBatch>,
     /// The grants of their results.
     pub grants: Vec<DossierGrant>,
-    /// Text that proves that it stands in the coordinator's log (C2SP tlog-proof).
-    pub proof: Option<String>,
+    /// What proves that it stands in the coordinator's log.
+    pub proof: Option<DossierProof>,
+}
+
+/// An entry of a log, with its proof.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DossierProof {
+    /// The stored bytes of the entry.
+    #[serde(with = "bytes_as_base64")]
+    pub entry: Vec<u8>,
+    /// The proof as text (C2SP tlog-proof).
+    pub proof: String,
 }
 
 /// A batch with its leaves.
@@ -92,6 +106,8 @@ pub enum Check {
     Card,
     /// The amounts are those of the results by the rate card.
     Amounts,
+    /// The receipt stands in the coordinator's log.
+    Logged,
 }
 
 impl fmt::Display for Check {
@@ -103,6 +119,7 @@ impl fmt::Display for Check {
             Self::Grants => "leases of the units",
             Self::Card => "rate card",
             Self::Amounts => "amounts",
+            Self::Logged => "entry in the log",
         })
     }
 }
@@ -194,6 +211,7 @@ impl Dossier {
             (Check::Grants, self.check_grants(&receipt, &paid)),
             (Check::Card, self.check_card(&receipt)),
             (Check::Amounts, self.check_amounts(&receipt, &paid)),
+            (Check::Logged, self.check_proof(&receipt)),
         ];
         Ok(Verification {
             id: receipt.id(),
@@ -342,6 +360,16 @@ impl Dossier {
         missing_or_right(missing.len(), "grants")
     }
 
+    fn check_proof(&self, receipt: &Verified<Receipt>) -> Finding {
+        match &self.proof {
+            None => Finding::Missing("the proof".to_owned()),
+            Some(proof) => match proof.verify(receipt, &self.network) {
+                Ok(()) => Finding::Right,
+                Err(what) => Finding::Wrong(what),
+            },
+        }
+    }
+
     fn verified_card(&self, receipt: &Verified<Receipt>) -> Result<Option<RateCard>, String> {
         let Some(card) = &self.card else {
             return Ok(None);
@@ -429,6 +457,32 @@ impl Dossier {
     }
 }
 
+impl DossierProof {
+    /// Checks that the entry is that of `receipt`, and stands in the log of who signed it.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn verify(&self, receipt: &Verified<Receipt>, network: &NetworkId) -> Result<(), String> {
+        let entry: Entry = codec::from_bytes(&self.entry, ENTRY_BYTES_MAX)
+            .map_err(|error| format!("the entry cannot be read: {error}"))?;
+        let is_its = matches!(
+            &entry.event,
+            Event::Receipted { receipt: logged, .. } if logged == receipt.signed()
+        );
+        if !is_its {
+            return Err("the entry is of another receipt".to_owned());
+        }
+        let proof: LogProof = self.proof.parse().map_err(|error| format!("{error}"))?;
+        let checkpoint = proof.verify(&self.entry, network);
+        let checkpoint = checkpoint.map_err(|error| error.to_string())?;
+        if checkpoint.log() == receipt.signer() && proof.index == entry.sequence {
+            Ok(())
+        } else {
+            Err("it stands in another log, or at another place".to_owned())
+        }
+    }
+}
+
 fn missing_or_right(count: usize, what: &str) -> Finding {
     if count == 0 {
         Finding::Right
@@ -482,6 +536,32 @@ mod base64_or_none {
     ) -> Result<Option<Signed<T>>, D::Error> {
         let text = Option::<String>::deserialize(deserializer)?;
         text.map(|text| super::decoded(&text)).transpose()
+    }
+}
+
+/// Bytes that are text where people read them, and bytes where they do not.
+mod bytes_as_base64 {
+    use serde::de::Error as _;
+
+    use super::{BASE64, Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.serialize_str(&BASE64.encode(bytes))
+        } else {
+            serializer.serialize_bytes(bytes)
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u8>, D::Error> {
+        if deserializer.is_human_readable() {
+            let text = String::deserialize(deserializer)?;
+            BASE64.decode(text.as_bytes()).map_err(D::Error::custom)
+        } else {
+            serde_bytes::ByteBuf::deserialize(deserializer).map(serde_bytes::ByteBuf::into_vec)
+        }
     }
 }
 

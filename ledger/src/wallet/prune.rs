@@ -135,8 +135,10 @@ impl Tables<'_> {
         for (number, id, bytes) in gone {
             self.received.remove(number)?;
             self.receipts.remove(&id)?;
-            self.proofs.remove(&id)?;
-            self.counts.bytes = self.counts.bytes.saturating_sub(bytes);
+            let proof = self.proofs.remove(&id)?;
+            let proof = proof.map_or(0, |proof| proof.value().len() as u64);
+            let gone = bytes.saturating_add(proof);
+            self.counts.bytes = self.counts.bytes.saturating_sub(gone);
         }
         Ok(())
     }

@@ -104,7 +104,83 @@ pub struct DisputeRow {
     pub receipt: Signed<Receipt>,
 }
 
+/// A question about the wallet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "query", rename_all = "snake_case", deny_unknown_fields)]
+pub enum WalletQuery {
+    /// How much is there?
+    Balance,
+    /// Which receipts are there?
+    Receipts {
+        /// From this number on.
+        from: u64,
+        /// At most so many.
+        limit: usize,
+    },
+    /// What proves the receipt whose id starts with these hex digits?
+    Dossier {
+        /// The digits.
+        prefix: String,
+    },
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum WalletAnswer {
+    /// To [`WalletQuery::Balance`].
+    Balance(Box<Balance>),
+    /// To [`WalletQuery::Receipts`].
+    Receipts(ReceiptPage),
+    /// To [`WalletQuery::Dossier`]: none if none or more than one starts so.
+    Dossier {
+        /// The ids that start so, at most two.
+        ids: Vec<ReceiptId>,
+        /// The dossier, if it is one.
+        dossier: Option<Box<Dossier>>,
+    },
+}
+
+/// All that is there and all that is owed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Balance {
+    /// How things stand with each coordinator.
+    pub accounts: Vec<(NodeId, AccountRow)>,
+    /// Points by coordinator and owner.
+    pub holdings: Vec<Holding>,
+    /// The latest receipts that are wrong.
+    pub disputes: Vec<DisputeRow>,
+}
+
+/// Disputes that a balance shows.
+const DISPUTES_SHOWN: usize = 20;
+
 impl Wallet {
+    /// Answers a question.
+    ///
+    /// # Errors
+    /// [`WalletError`].
+    pub fn answer(&self, query: &WalletQuery) -> Result<WalletAnswer, WalletError> {
+        Ok(match query {
+            WalletQuery::Balance => WalletAnswer::Balance(Box::new(Balance {
+                accounts: self.accounts()?,
+                holdings: self.holdings()?,
+                disputes: self.disputes(DISPUTES_SHOWN)?,
+            })),
+            WalletQuery::Receipts { from, limit } => {
+                WalletAnswer::Receipts(self.receipts(*from, *limit)?)
+            }
+            WalletQuery::Dossier { prefix } => {
+                let ids = self.find(prefix)?;
+                let dossier = match ids.as_slice() {
+                    [id] => self.dossier(*id)?.map(Box::new),
+                    _ => None,
+                };
+                WalletAnswer::Dossier { ids, dossier }
+            }
+        })
+    }
+
     /// Returns how things stand with each coordinator.
     ///
     /// # Errors
@@ -255,9 +331,7 @@ impl Wallet {
             }
         }
         let proofs = transaction.open_table(PROOFS)?;
-        dossier.proof = proofs
-            .get(id.as_bytes())?
-            .map(|text| text.value().to_owned());
+        dossier.proof = take(&proofs, id.as_bytes(), "proofs")?;
         Ok(Some(dossier))
     }
 

@@ -5,7 +5,11 @@ use std::time::Duration;
 use ed25519_dalek::SigningKey;
 use redb::backends::InMemoryBackend;
 use tally_protocol::account::Holder;
+use tally_protocol::checkpoint::VerifiedCheckpoint;
+use tally_protocol::checkpoint::log_proof::LogProof;
+use tally_protocol::entry::{Entry, Event};
 use tally_protocol::id::{BlobId, TaskId};
+use tally_protocol::merkle::{TreeHead, leaf_hash, root};
 use tally_protocol::message::work::LeasedUnit;
 use tally_protocol::rate_card::{PixelWeight, Rates};
 use tally_protocol::receipt::{BatchShare, Validation};
@@ -147,7 +151,7 @@ fn leaves_go_when_their_points_have_long_been_released_and_grants_with_the_last_
     wallet.write(at(1), &writes, ROOM).unwrap();
     let days = |days: u64| made.receipt.done_at + Duration::from_secs(days * 86_400);
     wallet.write(days(30), &[], ROOM).unwrap();
-    assert!(dossier(&wallet, &made).verify(None).unwrap().is_complete());
+    assert_eq!(dossier(&wallet, &made).batches.len(), 1);
     wallet.write(days(39), &[], ROOM).unwrap();
     let after = dossier(&wallet, &made);
     assert!(after.batches.is_empty() && after.grants.is_empty());
@@ -207,10 +211,10 @@ fn a_whole_dossier_is_right_and_read_back_from_its_text() {
     let (wallet, made) = (wallet(), Made::new(3, 4));
     let writes = [made.batch(), made.receipt(Standing::Checked)];
     wallet.write(at(1), &writes, ROOM).unwrap();
-    let proof = Write::Proof(made.receipt.id(), "proof\n".to_owned());
-    wallet.write(at(1), &[proof], ROOM).unwrap();
+    let before = dossier(&wallet, &made).verify(None).unwrap();
+    assert!(before.is_sound() && !before.is_complete(), "no proof yet");
+    wallet.write(at(1), &[made.proof(1)], ROOM).unwrap();
     let dossier = dossier(&wallet, &made);
-    assert_eq!(dossier.proof.as_deref(), Some("proof\n"));
     let text = serde_json::to_string_pretty(&dossier).unwrap();
     let read: Dossier = serde_json::from_str(&text).unwrap();
     assert_eq!(read, dossier);
@@ -224,7 +228,7 @@ fn a_whole_dossier_is_right_and_read_back_from_its_text() {
 #[test]
 fn whatever_is_changed_in_a_dossier_is_found() {
     type Change = fn(&mut Dossier, &Made);
-    let changes: [(Check, Change); 9] = [
+    let changes: [(Check, Change); 12] = [
         (Check::Batches, |dossier, _| {
             dossier.batches[0].results[1].fuel += 1
         }),
@@ -260,9 +264,19 @@ fn whatever_is_changed_in_a_dossier_is_found() {
                 receipt.units *= 2;
             });
         }),
+        (Check::Logged, |dossier, made| {
+            dossier.proof = Some(made.proved(2));
+        }),
+        (Check::Logged, |dossier, _| {
+            dossier.proof = Some(Made::new(1, 4).proved(1));
+        }),
+        (Check::Logged, |dossier, _| {
+            let proof = dossier.proof.as_mut().unwrap();
+            proof.entry.pop();
+        }),
     ];
     let (wallet, made) = (wallet(), Made::new(0, 4));
-    let writes = [made.batch(), made.receipt(Standing::Checked)];
+    let writes = [made.batch(), made.receipt(Standing::Checked), made.proof(1)];
     wallet.write(at(1), &writes, ROOM).unwrap();
     for (place, (check, change)) in changes.into_iter().enumerate() {
         let mut dossier = dossier(&wallet, &made);
@@ -286,7 +300,7 @@ fn whatever_is_changed_in_a_dossier_is_found() {
 fn tiles_are_counted_by_their_core_pixels() {
     let made = Made::tiles();
     let wallet = wallet();
-    let writes = [made.batch(), made.receipt(Standing::Checked)];
+    let writes = [made.batch(), made.receipt(Standing::Checked), made.proof(1)];
     wallet.write(at(1), &writes, ROOM).unwrap();
     let verification = dossier(&wallet, &made).verify(None).unwrap();
     assert!(verification.is_complete(), "{verification:?}");
@@ -419,6 +433,39 @@ impl Made {
     fn receipt(&self, standing: Standing) -> Write {
         let receipt = self.receipt.clone();
         Write::Receipt(Box::new(KeptReceipt { receipt, standing }))
+    }
+
+    fn proof(&self, log: u8) -> Write {
+        Write::Proof(self.receipt.id(), Box::new(self.proved(log)))
+    }
+
+    /// The proof that the receipt is the second of three entries in the log of this node.
+    fn proved(&self, log: u8) -> DossierProof {
+        let receipted = Event::Receipted {
+            receipt: self.receipt.signed().clone(),
+            batches: vec![],
+        };
+        let entry = codec::to_bytes(&Entry {
+            sequence: 1,
+            at: at(1_500),
+            event: receipted,
+            posting: None,
+        });
+        let leaves = [leaf_hash(b"first"), leaf_hash(&entry), leaf_hash(b"third")];
+        let head = TreeHead {
+            size: 3,
+            root: root(leaves),
+        };
+        let key = SigningKey::from_bytes(&[log; 32]);
+        let checkpoint = VerifiedCheckpoint::sign(head, &network(), &key);
+        let proof = LogProof {
+            extra: None,
+            index: 1,
+            path: vec![leaves[0], leaves[2]],
+            checkpoint: checkpoint.signed().clone(),
+        };
+        let proof = proof.to_string();
+        DossierProof { entry, proof }
     }
 
     fn forged(&self, forge: impl FnOnce(&mut Receipt)) -> Signed<Receipt> {
