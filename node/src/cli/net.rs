@@ -203,6 +203,22 @@ pub(super) async fn status(common: &Common) -> Result<(), Failure> {
                 "          {units} units run, {counted} counted, {faults} failed, {} fuel",
                 grouped(terminal.fuel)
             ));
+            lines.push(format!("owner     {}", terminal.owner));
+            for (coordinator, credit) in &terminal.credits {
+                let owed = credit.totals.owed();
+                if owed.results > 0 {
+                    let (name, seconds) = (coordinator.short(), owed.time().as_secs_f64());
+                    let results = grouped(owed.results);
+                    let owing = if credit.owing {
+                        "; it OWES too much and gets no more work done"
+                    } else {
+                        ""
+                    };
+                    lines.push(format!(
+                        "          {results} results ({seconds:.1} s) wait for a receipt of ..{name}{owing}"
+                    ));
+                }
+            }
         }
         lines.join("\n")
     })
