@@ -8,8 +8,11 @@
 //!
 //! - [`store`]: the tables, and group commit of facts, entries and rows in one durable transaction
 //! - [`proofs`]: shows of an entry that it stands in the log, and of a log that it has only grown
-//! - [`audit`]: proves that a log is whole and says nothing twice
+//! - [`audit`]: proves that a log is whole, says nothing twice, and that the books follow from it
+//! - [`rebuild`]: computes the books again from the log, compares, and replaces them
 //! - [`cli`]: questions about the log, asked of a file or of a running node, and their answers as tables
+//! - [`export`]: the log as a file for other programs, and its verification by whoever has only a public key
+//! - [`wallet`]: what a terminal has earned: receipts, and what proves them, in a file of its own
 //!
 //! Nothing here reads a clock or the environment, prints, or waits for anything but the disk.
 #![forbid(unsafe_code)]
@@ -17,6 +20,9 @@
 
 pub mod audit;
 pub mod cli;
+pub mod export;
 pub mod proofs;
+pub mod rebuild;
 pub mod store;
 mod tree;
+pub mod wallet;

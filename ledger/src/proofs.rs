@@ -5,6 +5,7 @@
 
 use tally_protocol::id::Hash;
 use tally_protocol::merkle::proof::{Span, Subtree, consistency_spans, inclusion_spans};
+use tally_protocol::merkle::{Frontier, TreeHead};
 
 use crate::store::{Log, ReadError, Reader, StoredEntry};
 use crate::tree::node_index;
@@ -53,6 +54,25 @@ impl Reader {
             return Ok(None);
         }
         hashes(&log, spans).map(Some)
+    }
+}
+
+impl Log {
+    /// Returns the tree over the first `size` entries; `None` if the log has not grown to that size yet.
+    pub(crate) fn head_at(&self, size: u64) -> Result<Option<TreeHead>, ReadError> {
+        if size > self.head()?.size() {
+            return Ok(None);
+        }
+        let (mut start, mut subtrees) = (0_u64, Vec::new());
+        for height in (0..u64::BITS).rev().filter(|bit| size >> bit & 1 == 1) {
+            let index = node_index(Subtree { start, height });
+            subtrees.push(self.node(index)?.ok_or(ReadError::Damaged {
+                what: "a node of the tree is missing",
+            })?);
+            start |= 1 << height;
+        }
+        let edge = Frontier::from_parts(size, subtrees);
+        Ok(edge.map(|edge| edge.head()))
     }
 }
 

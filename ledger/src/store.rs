@@ -20,13 +20,14 @@ use std::sync::{Mutex, MutexGuard};
 
 use redb::{Durability, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
-use tally_protocol::books::{Posting, PostingFault};
+use tally_protocol::books::{Books, Posting, PostingFault};
 use tally_protocol::codec;
 use tally_protocol::entry::{ENTRY_BYTES_MAX, Entry, Event};
 use tally_protocol::id::{Hash, NetworkId, NodeId, PostingId};
 use tally_protocol::merkle::{Frontier, leaf_hash};
 use tally_protocol::time::Timestamp;
 
+pub(crate) use names::{Name, NameIndex};
 pub(crate) use read::{Log, Nodes};
 
 pub use books::Projection;
@@ -36,7 +37,7 @@ pub use read::{Entries, Facts, Loaded, ReadError, Reader, Rows, Snapshot, Stored
 
 use crate::tree::{Tree, node_count};
 use books::Posted;
-use names::{Name, RecentNames};
+use names::RecentNames;
 
 /// One row, [`FORMAT_KEY`]: the version of these tables and whose they are.
 const FORMAT_TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("format");
@@ -305,6 +306,32 @@ impl Store {
         );
         let written = self.transact(|transaction| Ok(replace_snapshot(transaction, up_to, bytes)?));
         written.inspect_err(|_| *writer = Writer::Stopped)
+    }
+
+    /// Replaces the books and the names of all postings in one transaction. The log is not touched.
+    ///
+    /// # Errors
+    /// [`CommitError`]; the process must stop, see the module.
+    pub(crate) fn replace_projection(
+        &self,
+        books: &Books,
+        entries: &mut dyn Iterator<Item = Name>,
+    ) -> Result<(), CommitError> {
+        let mut writer = self.lock();
+        let Writer::Ready { tip, names } = &mut *writer else {
+            return Err(CommitError::Stopped);
+        };
+        let written = self.transact(|transaction| {
+            books::clear(transaction)?;
+            names::clear(transaction)?;
+            books::fill(transaction, books)?;
+            Ok(names::fill(transaction, entries)?)
+        });
+        match written {
+            Ok(()) => *names = RecentNames::none(tip.tree.size()),
+            Err(_) => *writer = Writer::Stopped,
+        }
+        written
     }
 
     /// Runs `write` in one durable transaction; if it fails, nothing is written.

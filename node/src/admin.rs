@@ -7,11 +7,15 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use data_encoding::BASE64;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use tally_ledger::cli::LedgerQuery;
-use tally_protocol::id::TaskId;
+use tally_ledger::wallet::WalletQuery;
+use tally_protocol::id::{NodeId, TaskId};
+use tally_protocol::message::blob::{BlobGrant, BlobRange};
+use tally_protocol::signed::Signed;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -32,6 +36,8 @@ pub enum Request {
     Peers,
     /// Coordinators, by Kademlia.
     Find,
+    /// What is known of the logs of coordinators.
+    Witness,
     /// What was refused, by protocol and reason.
     Counters,
     /// The tasks of the coordinator.
@@ -51,8 +57,43 @@ pub enum Request {
         /// What.
         query: LedgerQuery,
     },
+    /// About what the terminal has earned.
+    Wallet {
+        /// What.
+        query: WalletQuery,
+    },
+    /// Read a part of a blob from another node, with its leave.
+    Fetch {
+        /// Who has it.
+        from: NodeId,
+        /// What, at most [`FETCH_BYTES_MAX`].
+        range: BlobRange,
+        /// The leave.
+        grant: Signed<BlobGrant>,
+    },
     /// Finish the units at hand and stop.
     Stop,
+}
+
+/// The most bytes of one [`Request::Fetch`]: the answer is text, a third longer.
+pub const FETCH_BYTES_MAX: u64 = 64 << 20;
+
+/// The answer to [`Request::Fetch`]: as text, base64.
+#[derive(Debug)]
+pub struct Content(pub Vec<u8>);
+
+impl Serialize for Content {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = BASE64.decode(text.as_bytes());
+        bytes.map(Self).map_err(serde::de::Error::custom)
+    }
 }
 
 /// Why a node does not answer as wished. For people and programs.

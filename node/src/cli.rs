@@ -13,8 +13,10 @@ mod ledger;
 mod net;
 mod output;
 mod program;
+mod receipt;
 mod run;
 mod task;
+mod wallet;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -102,6 +104,11 @@ enum Command {
     /// Read and verify a coordinator's permanent log.
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
+    /// What this computer has earned: points, receipts, who owes.
+    Wallet(wallet::WalletCommand),
+    /// Check receipts, and run their units again.
+    #[command(subcommand)]
+    Receipt(receipt::ReceiptCommand),
 }
 
 impl Common {
@@ -177,6 +184,8 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Program(program) => program.run(&common),
         Command::Net(net) => net.run(&common).await,
         Command::Ledger(ledger) => ledger.run(&common),
+        Command::Wallet(wallet) => wallet.run(&common).await,
+        Command::Receipt(receipt) => receipt.run(&common).await,
     }
 }
 

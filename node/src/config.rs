@@ -1,6 +1,6 @@
 //! The configuration of a node: `tally.toml` in its folder, and what the command line says over it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::Path;
 use std::str::FromStr;
@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use libp2p::Multiaddr;
 use serde::{Deserialize, Deserializer, de};
+use tally_protocol::account::{Currency, Money};
 use tally_protocol::coordinator::Customers;
-use tally_protocol::id::{NetworkId, NodeId};
+use tally_protocol::id::{BlobId, NetworkId, NodeId};
 use tally_protocol::message::announce::Role;
+use tally_protocol::rate_card::{PixelWeight, Price, Rates};
 use tally_protocol::task::job::ByteSize;
 
 /// What `tally.toml` may say. Everything has a default.
@@ -51,6 +53,105 @@ pub struct CoordinatorTable {
     pub keep_hours: u64,
     /// Facts after which the journal is replaced by a snapshot: fewer make a restart faster and the work slower.
     pub snapshot_every: NonZeroU64,
+    /// What work costs here and earns.
+    pub rates: RatesTable,
+}
+
+/// `[coordinator.rates]`: the rate card. A change holds for tasks that are submitted after the next start.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, try_from = "WrittenRates")]
+pub struct RatesTable(Rates);
+
+impl RatesTable {
+    /// Returns the constants, which are within their bounds.
+    #[must_use]
+    pub fn rates(&self) -> Rates {
+        self.0.clone()
+    }
+}
+
+/// The rates as they are written.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct WrittenRates {
+    /// What customers pay for `per_points` points.
+    price: Money,
+    /// What of it is put aside for owners until they spend the points.
+    reserve: Money,
+    /// See `price`.
+    per_points: NonZeroU64,
+    /// Of what is earned, in percent, what stays in escrow at first.
+    escrow_percent: u16,
+    /// For how long.
+    escrow_seconds: u64,
+    /// Points released within so many seconds are one lot.
+    lot_seconds: u64,
+    /// How long points can be spent; 0 for ever.
+    life_seconds: u64,
+    /// Programs that are paid by pixels, and the fuel that one of their pixels counts as.
+    pixels: BTreeMap<BlobId, u64>,
+}
+
+impl Default for WrittenRates {
+    fn default() -> Self {
+        let currency = default_currency();
+        let rates = Rates::free(currency);
+        let nothing = Money { currency, minor: 0 };
+        Self {
+            price: nothing,
+            reserve: nothing,
+            per_points: NonZeroU64::new(1_000).expect("not zero"),
+            escrow_percent: rates.escrow_permille / 10,
+            escrow_seconds: rates.escrow_seconds,
+            lot_seconds: rates.lot_seconds,
+            life_seconds: rates.life_seconds,
+            pixels: BTreeMap::new(),
+        }
+    }
+}
+
+fn default_currency() -> Currency {
+    "EUR".parse().expect("a currency")
+}
+
+impl TryFrom<WrittenRates> for RatesTable {
+    type Error = String;
+
+    fn try_from(written: WrittenRates) -> Result<Self, String> {
+        let currency = written.price.currency;
+        if written.reserve.currency != currency {
+            return Err(format!(
+                "reserve is {}, it must be in {currency} as the price is",
+                written.reserve
+            ));
+        }
+        let micro_points = written.per_points.get().saturating_mul(1_000_000);
+        let price = |money: Money| Price {
+            minor: money.minor,
+            micro_points,
+        };
+        let weights = written.pixels.into_iter();
+        let rates = Rates {
+            price: price(written.price),
+            reserve: price(written.reserve),
+            escrow_permille: written.escrow_percent.saturating_mul(10),
+            escrow_seconds: written.escrow_seconds,
+            lot_seconds: written.lot_seconds,
+            life_seconds: written.life_seconds,
+            pixel_weights: weights
+                .map(|(program, fuel)| PixelWeight { program, fuel })
+                .collect(),
+            ..Rates::free(currency)
+        };
+        rates.check().map_err(|error| error.to_string())?;
+        Ok(Self(rates))
+    }
+}
+
+impl Default for RatesTable {
+    fn default() -> Self {
+        Self::try_from(WrittenRates::default()).expect("the defaults are within their bounds")
+    }
 }
 
 /// `[terminal]`.
@@ -69,6 +170,8 @@ pub struct TerminalTable {
     pub nice: i32,
     /// Whether other terminals on the same task may be told this one's address.
     pub share_address: bool,
+    /// The most disk space for receipts and what proves them.
+    pub wallet_max: Size,
 }
 
 /// A size in bytes, written as in job files.
@@ -151,6 +254,7 @@ impl Default for CoordinatorTable {
             disk_max: gib(20),
             keep_hours: 7 * 24,
             snapshot_every: NonZeroU64::new(5_000).expect("not zero"),
+            rates: RatesTable::default(),
         }
     }
 }
@@ -164,6 +268,7 @@ impl Default for TerminalTable {
             unit_seconds_max: 600,
             nice: 19,
             share_address: true,
+            wallet_max: gib(1),
         }
     }
 }
@@ -266,6 +371,30 @@ mod tests {
             Customers::Listed(BTreeSet::new())
         );
         assert!(toml::from_str::<Config>("[coordinator]\ncustomers = [\"nobody\"]").is_err());
+    }
+
+    #[test]
+    fn rates_are_prices_for_points_and_make_sense() {
+        let read = |text: &str| toml::from_str::<Config>(&format!("[coordinator.rates]\n{text}"));
+        let config = read("price = \"3 EUR\"\nreserve = \"2 EUR\"\nper_points = 50\n").unwrap();
+        let rates = config.coordinator.rates.rates();
+        let (minor, micro_points) = (300, 50_000_000);
+        assert_eq!(
+            rates.price,
+            Price {
+                minor,
+                micro_points
+            }
+        );
+        let error = read("price = \"3 EUR\"\nreserve = \"4 EUR\"\n").unwrap_err();
+        assert!(
+            error.to_string().contains("it must be at most the price"),
+            "{error}"
+        );
+        let error = read("price = \"3 EUR\"\nreserve = \"1 USD\"\n").unwrap_err();
+        assert!(error.to_string().contains("it must be in EUR"), "{error}");
+        let error = read("price = \"3\"\n").unwrap_err().to_string();
+        assert!(error.contains("\"3\" is not an amount of money"), "{error}");
     }
 
     #[test]

@@ -8,7 +8,9 @@
 mod contents;
 pub(crate) mod division;
 mod intake;
+mod log;
 mod merging;
+mod orders;
 mod pulls;
 mod watchers;
 
@@ -19,16 +21,21 @@ use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use tally_ledger::cli::{AnswerError, LedgerAnswer, LedgerQuery};
-use tally_ledger::store::{Change, CommitError, Committed, ReadError, Row as StoredRow, Store};
+use tally_ledger::store::{
+    Change, CommitError, Committed, Draft, ReadError, Row as StoredRow, Store,
+};
+use tally_protocol::account::Money;
+use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::codec;
 use tally_protocol::coordinator::{
-    Answer as RoleAnswer, Coordinator, CoordinatorConfig, Effect, Fact, Input, Question,
-    RestoreError, Row,
+    Answer as RoleAnswer, Coordinator, CoordinatorConfig, Effect, Fact, Input, Movement, Order,
+    OrderFault, Question, RestoreError, Row,
 };
 use tally_protocol::entry::{Ending, Event};
-use tally_protocol::id::{BlobId, GrantId, NodeId, TaskId};
+use tally_protocol::id::{BlobId, GrantId, NodeId, PostingId, ReceiptId, TaskId};
 use tally_protocol::message::Refusal;
 use tally_protocol::message::customer::{CustomerReply, CustomerRequest, TaskStatus, TaskSummary};
+use tally_protocol::message::log::{LogReply, LogRequest};
 use tally_protocol::message::work::{Pull, VerifiedReport, WorkReply, WorkRequest};
 use tally_protocol::signed::Verified;
 use tally_protocol::time::Timestamp;
@@ -41,6 +48,7 @@ use crate::error::chain;
 use crate::fault::{self, Point};
 use crate::network::{Answer, Network};
 use crate::terminal;
+use orders::Ordered;
 use watchers::Watchers;
 
 /// Messages that wait for the coordinator: more make their senders wait.
@@ -81,6 +89,8 @@ pub enum Message {
     Checked(Box<CheckedPull>),
     /// A pull whose report is checked and whose outputs are here, but for those that are missing.
     Complete(Box<CheckedPull>, BTreeSet<(GrantId, u32)>),
+    /// Somebody asks about the log.
+    LogAsked(LogRequest, Answer<LogReply>),
     /// The operator asks.
     Operator(Operator),
     /// This node is a terminal too, to be nudged here.
@@ -100,6 +110,7 @@ impl Message {
 pub struct CheckedPull {
     from: NodeId,
     pull: Pull,
+    certificate: Option<Verified<DeviceCertificate>>,
     report: Option<VerifiedReport>,
     answer: Answer<WorkReply>,
 }
@@ -113,6 +124,19 @@ pub enum Operator {
     Status(TaskId, oneshot::Sender<Option<TaskStatus>>),
     /// Stop a task.
     Cancel(TaskId, oneshot::Sender<Option<TaskStatus>>),
+    /// Move money.
+    Move(
+        Movement,
+        Money,
+        String,
+        oneshot::Sender<Result<PostingId, OrderFault>>,
+    ),
+    /// Take a receipt back, for this reason.
+    ClawBack(
+        ReceiptId,
+        String,
+        oneshot::Sender<Result<PostingId, ClawBackError>>,
+    ),
     /// The log.
     Ledger(
         LedgerQuery,
@@ -120,6 +144,20 @@ pub enum Operator {
     ),
     /// End the shell.
     Stop,
+}
+
+/// Why a receipt was not taken back.
+#[derive(Debug, thiserror::Error)]
+pub enum ClawBackError {
+    /// There is none with this id.
+    #[error("find receipt {0}: the log has none")]
+    Unknown(ReceiptId),
+    /// The log could not be read.
+    #[error("read the receipt")]
+    Read(#[from] ReadError),
+    /// It is not possible.
+    #[error(transparent)]
+    Order(#[from] OrderFault),
 }
 
 /// What a coordinator needs.
@@ -182,9 +220,11 @@ pub struct Shell {
     asked: u64,
     customers: BTreeMap<Question, Answer<CustomerReply>>,
     operators: BTreeMap<Question, oneshot::Sender<Option<TaskStatus>>>,
+    orders: BTreeMap<Question, Ordered>,
     pulls: BTreeMap<Question, Answer<WorkReply>>,
     watchers: Watchers,
     fetching: BTreeMap<TaskId, AbortHandle>,
+    head: log::Head,
     /// Rows to be written with the next group beside those that the machine asks for.
     rows: Vec<StoredRow>,
     /// Contents to be removed once it is durable that their task is forgotten.
@@ -232,7 +272,9 @@ impl Shell {
             .as_ref()
             .map(|snapshot| snapshot.bytes.as_slice());
         let facts: Vec<Vec<u8>> = loaded.facts.collect::<Result<_, _>>()?;
-        let machine = Coordinator::restore(config, rand::random(), snapshot, facts)?;
+        let state = (snapshot, store.books()?);
+        let head = log::Head::new(store.head()?.head());
+        let machine = Coordinator::restore(config, rand::random(), state, facts)?;
         let snapshot_at = loaded
             .snapshot
             .as_ref()
@@ -252,9 +294,11 @@ impl Shell {
             asked: 0,
             customers: BTreeMap::new(),
             operators: BTreeMap::new(),
+            orders: BTreeMap::new(),
             pulls: BTreeMap::new(),
             watchers: Watchers::default(),
             fetching: BTreeMap::new(),
+            head,
             rows: Vec::new(),
             forgotten: Vec::new(),
             snapshot_at,
@@ -284,6 +328,7 @@ impl Shell {
                     messages.push(Message::input(Input::DeadlineReached));
                 }
                 () = self.watchers.due() => {}
+                () = clock::sleep_until(self.head.due()) => {}
             }
             let mut effects = Vec::new();
             let now = clock::now();
@@ -292,6 +337,7 @@ impl Shell {
             }
             self.carry_out(effects).await?;
             self.watchers.answer_due(clock::now(), &self.machine);
+            self.tell_head();
         }
         Ok(())
     }
@@ -344,6 +390,7 @@ impl Shell {
             Message::Pull { from, pull, answer } => self.check_pull(from, *pull, answer),
             Message::Checked(pull) => self.complete_pull(now, pull, effects),
             Message::Complete(pull, missing) => self.pulled(now, *pull, missing, effects),
+            Message::LogAsked(request, answer) => self.answer_log(request, answer),
             Message::Operator(operator) => self.operator(now, operator, effects),
             Message::Beside(terminal) => self.beside = Some(terminal),
         }
@@ -358,6 +405,7 @@ impl Shell {
             | Input::Arriving { .. }
             | Input::Pulled { .. }
             | Input::Cancelled { .. }
+            | Input::Ordered { .. }
             | Input::Gone(_)
             | Input::DeadlineReached => {}
         }
@@ -376,10 +424,25 @@ impl Shell {
                 self.machine
                     .handle(now, Input::Cancelled { question, task, by }, effects);
             }
+            Operator::Move(movement, money, reference, reply) => {
+                let order = Order::Move {
+                    movement,
+                    money,
+                    reference,
+                };
+                let reply = Ordered::Moved(reply);
+                self.order(now, order, reply, effects);
+            }
+            Operator::ClawBack(receipt, reason, reply) => {
+                match self.find_receipt(receipt, reason) {
+                    Ok(order) => self.order(now, order, Ordered::ClawedBack(reply), effects),
+                    Err(error) => drop(reply.send(Err(error))),
+                }
+            }
             Operator::Ledger(query, reply) => {
-                let store = Arc::clone(&self.store);
+                let (store, key) = (Arc::clone(&self.store), self.parts.key.clone());
                 spawn_blocking(move || {
-                    let _ = reply.send(tally_ledger::cli::answer(&store, &query));
+                    let _ = reply.send(tally_ledger::cli::answer(&store, Some(&key), &query));
                 });
             }
             Operator::Stop => self.stopping = true,
@@ -391,6 +454,7 @@ impl Shell {
         let change = self.change_of(&effects)?;
         if !change.is_empty() {
             let committed = self.commit(change).await?;
+            self.head.grown(&committed);
             self.snapshot(committed).await?;
         }
         for effect in effects {
@@ -400,10 +464,14 @@ impl Shell {
     }
 
     async fn commit(&self, change: Change) -> Result<Committed, CoordinatorError> {
+        let events = change.events.iter().map(|draft| &draft.event);
+        let points: Vec<(Point, Point)> = events.filter_map(Point::around).collect();
         fault::pass(Point::BeforeCommit);
+        points.iter().for_each(|(before, _)| fault::pass(*before));
         let store = Arc::clone(&self.store);
         let committed = joined(spawn_blocking(move || store.commit(change)).await)?;
         fault::pass(Point::AfterCommit);
+        points.iter().for_each(|(_, after)| fault::pass(*after));
         Ok(committed)
     }
 
@@ -433,7 +501,7 @@ impl Shell {
                     change.facts.push(codec::to_bytes(fact));
                     change.puts.extend(contents::pins_of(fact));
                 }
-                Effect::Append(event) => {
+                Effect::Append { event, posting } => {
                     if let Event::TaskAccepted { task, .. } = event {
                         let signed = self.machine.task(task);
                         change.puts.extend(
@@ -442,7 +510,11 @@ impl Shell {
                                 .flat_map(|signed| contents::pins_of_task(task, signed)),
                         );
                     }
-                    change.events.push((now, event.clone()));
+                    change.events.push(Draft {
+                        at: now,
+                        event: event.clone(),
+                        posting: posting.clone(),
+                    });
                 }
                 Effect::Keep {
                     task,
@@ -474,7 +546,7 @@ impl Shell {
     fn release(&mut self, effect: Effect) {
         match effect {
             Effect::Record(fact) => self.recorded(&fact),
-            Effect::Append(_) | Effect::Keep { .. } => {}
+            Effect::Append { .. } | Effect::Keep { .. } => {}
             Effect::Forget(_) => self.remove_forgotten(),
             Effect::Answer { question, answer } => self.answer(question, answer),
             Effect::Nudge { to, task } => self.nudge(to, task),
@@ -518,7 +590,9 @@ impl Shell {
             match answer {
                 RoleAnswer::Status(status) => reply.send(CustomerReply::Status(status)),
                 RoleAnswer::Refused(refusal) => reply.send(CustomerReply::Refused(refusal)),
-                RoleAnswer::Pulled(_) => reply.send(CustomerReply::Refused(Refusal::Malformed)),
+                RoleAnswer::Pulled(_) | RoleAnswer::Ordered(_) => {
+                    reply.send(CustomerReply::Refused(Refusal::Malformed))
+                }
             }
         } else if let Some(reply) = self.operators.remove(&question) {
             let status = if let RoleAnswer::Status(status) = answer {
@@ -527,6 +601,10 @@ impl Shell {
                 None
             };
             let _ = reply.send(status);
+        } else if let Some(reply) = self.orders.remove(&question) {
+            if let RoleAnswer::Ordered(result) = answer {
+                reply.send(result);
+            }
         } else if let Some(reply) = self.pulls.remove(&question) {
             self.answer_pull(answer, reply);
         }

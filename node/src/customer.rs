@@ -13,11 +13,13 @@ use ed25519_dalek::SigningKey;
 use libp2p::Multiaddr;
 use serde::{Deserialize, Serialize};
 use tally_ledger::store::{Change, Identity, OpenError, Row, Store};
+use tally_protocol::account::Money;
 use tally_protocol::codec;
 use tally_protocol::customer::{Customer, Effect, Ending, Goal, Input};
 use tally_protocol::id::{NetworkId, NodeId, TaskId};
-use tally_protocol::message::customer::{CustomerReply, CustomerRequest, TaskStatus};
-use tally_protocol::signed::Signed;
+use tally_protocol::message::customer::{CustomerReply, CustomerRequest, TaskStatus, Terms};
+use tally_protocol::rate_card::RateCard;
+use tally_protocol::signed::{Signed, Verified};
 use tally_protocol::task::{BlobRef, Task};
 use tally_protocol::time::Timestamp;
 use tokio::sync::mpsc;
@@ -144,6 +146,17 @@ impl Book {
     }
 }
 
+/// What a coordinator asks and what a customer has there.
+#[derive(Debug)]
+pub struct CheckedTerms {
+    /// The rate card, signed by the coordinator.
+    pub rate_card: Verified<RateCard>,
+    /// What the customer can spend.
+    pub available: Money,
+    /// What is held for tasks.
+    pub held: Money,
+}
+
 /// A customer that is connected to the overlay.
 #[derive(Debug)]
 pub struct CustomerNode {
@@ -211,6 +224,12 @@ impl CustomerNode {
     #[must_use]
     pub const fn key(&self) -> &SigningKey {
         &self.key
+    }
+
+    /// Returns the network that the customer is in.
+    #[must_use]
+    pub const fn network(&self) -> &NetworkId {
+        self.network.network()
     }
 
     /// Returns the customer's contents.
@@ -309,6 +328,35 @@ impl CustomerNode {
             .network
             .ask_customer(record.coordinator, request)
             .await?)
+    }
+
+    /// Asks a connected coordinator what work costs there, and what funds this customer has.
+    ///
+    /// # Errors
+    /// If it does not answer, or not with a rate card of its own.
+    pub async fn terms(&self, coordinator: NodeId) -> Result<CheckedTerms> {
+        let reply = self
+            .network
+            .ask_customer(coordinator, CustomerRequest::Terms)
+            .await?;
+        let CustomerReply::Terms(terms) = reply else {
+            bail!("ask for the terms of the coordinator: it answered something else");
+        };
+        let Terms {
+            rate_card,
+            available,
+            held,
+        } = *terms;
+        let rate_card = rate_card.verify(self.network.network())?;
+        if rate_card.signer() != coordinator {
+            bail!("accept the rate card of the coordinator: somebody else signed it");
+        }
+        rate_card.rates.check()?;
+        Ok(CheckedTerms {
+            rate_card,
+            available,
+            held,
+        })
     }
 
     async fn connect(&self, record: &Record) -> Result<()> {

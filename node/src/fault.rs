@@ -7,6 +7,8 @@ use std::str::FromStr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use tally_protocol::entry::Event;
+
 /// A named place in the coordinator's work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {
@@ -30,11 +32,31 @@ pub enum Point {
     OutputsMerged,
     /// A snapshot was written.
     SnapshotWritten,
+    /// A group with an accepted task is about to be committed.
+    BeforeAccept,
+    /// A group with an accepted task is durable.
+    AfterAccept,
+    /// A group with validated units is about to be committed.
+    BeforeAgree,
+    /// A group with validated units is durable.
+    AfterAgree,
+    /// A group with a receipt is about to be committed.
+    BeforeReceipt,
+    /// A group with a receipt is durable, the receipt has not left.
+    AfterReceipt,
+    /// A group with a settled task is about to be committed.
+    BeforeSettle,
+    /// A group with a settled task is durable.
+    AfterSettle,
+    /// A group that releases points is about to be committed.
+    BeforeRelease,
+    /// A group that releases points is durable.
+    AfterRelease,
 }
 
 impl Point {
     /// All points.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 20] = [
         Self::SubmissionHeard,
         Self::BeforeCommit,
         Self::AfterCommit,
@@ -45,7 +67,37 @@ impl Point {
         Self::PullAnswered,
         Self::OutputsMerged,
         Self::SnapshotWritten,
+        Self::BeforeAccept,
+        Self::AfterAccept,
+        Self::BeforeAgree,
+        Self::AfterAgree,
+        Self::BeforeReceipt,
+        Self::AfterReceipt,
+        Self::BeforeSettle,
+        Self::AfterSettle,
+        Self::BeforeRelease,
+        Self::AfterRelease,
     ];
+
+    /// Returns the points before and after the commit of an event, if it has some.
+    #[must_use]
+    pub const fn around(event: &Event) -> Option<(Self, Self)> {
+        match event {
+            Event::TaskAccepted { .. } => Some((Self::BeforeAccept, Self::AfterAccept)),
+            Event::BatchValidated { .. } => Some((Self::BeforeAgree, Self::AfterAgree)),
+            Event::Receipted { .. } => Some((Self::BeforeReceipt, Self::AfterReceipt)),
+            Event::TaskSettled { .. } => Some((Self::BeforeSettle, Self::AfterSettle)),
+            Event::Released { .. } => Some((Self::BeforeRelease, Self::AfterRelease)),
+            Event::TaskEnded { .. }
+            | Event::RateCardPublished { .. }
+            | Event::DeviceCertified { .. }
+            | Event::Deposited { .. }
+            | Event::PaidOut { .. }
+            | Event::Refunded { .. }
+            | Event::ClawedBack { .. }
+            | Event::Expired { .. } => None,
+        }
+    }
 
     /// Returns the name on the command line.
     #[must_use]
@@ -61,6 +113,16 @@ impl Point {
             Self::PullAnswered => "pull-answered",
             Self::OutputsMerged => "outputs-merged",
             Self::SnapshotWritten => "snapshot-written",
+            Self::BeforeAccept => "before-accept",
+            Self::AfterAccept => "after-accept",
+            Self::BeforeAgree => "before-agree",
+            Self::AfterAgree => "after-agree",
+            Self::BeforeReceipt => "before-receipt",
+            Self::AfterReceipt => "after-receipt",
+            Self::BeforeSettle => "before-settle",
+            Self::AfterSettle => "after-settle",
+            Self::BeforeRelease => "before-release",
+            Self::AfterRelease => "after-release",
         }
     }
 }

@@ -3,13 +3,17 @@
 //! ```text
 //! format            what the folder is, and the version of its layout
 //! key               the node's secret key
+//! owner-key         the secret key of a person, if it is kept here
+//! certificate       whose this computer is
 //! tally.toml        configuration, written by people
 //! lock              held by the process that uses the folder
 //! admin.sock        where the command line reaches the running node
 //! peers.json        coordinators seen before
+//! witness           what the logs of others have signed
 //! coordinator.redb  journal, log and rows of the coordinator
 //! customer.redb     the tasks that this key has submitted
 //! tasks/ID/         contents of one task, at the coordinator
+//! wallet.redb       what the terminal has earned: receipts and what proves them
 //! blobs/            programs, inputs and outputs, at the terminal and the customer
 //! ```
 
@@ -151,6 +155,12 @@ impl Folder {
         self.root.join("peers.json")
     }
 
+    /// Returns the place of what the witness remembers.
+    #[must_use]
+    pub fn witness(&self) -> PathBuf {
+        self.root.join("witness")
+    }
+
     /// Returns the place of the coordinator's database.
     #[must_use]
     pub fn coordinator_store(&self) -> PathBuf {
@@ -161,6 +171,24 @@ impl Folder {
     #[must_use]
     pub fn customer_store(&self) -> PathBuf {
         self.root.join("customer.redb")
+    }
+
+    /// Returns the place of an owner's key, if it is kept here.
+    #[must_use]
+    pub fn owner_key(&self) -> PathBuf {
+        self.root.join("owner-key")
+    }
+
+    /// Returns the place of the device's certificate.
+    #[must_use]
+    pub fn certificate(&self) -> PathBuf {
+        self.root.join("certificate")
+    }
+
+    /// Returns the place of the terminal's wallet.
+    #[must_use]
+    pub fn wallet(&self) -> PathBuf {
+        self.root.join("wallet.redb")
     }
 
     /// Returns the place of a terminal's or customer's contents.

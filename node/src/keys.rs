@@ -1,7 +1,7 @@
-//! Key files: a node's ed25519 key, readable by its owner only.
+//! Key files: the ed25519 key of a node, or of the person who owns nodes; readable by one user only.
 //!
-//! The file is text: a line that says what it is, a line with the 32 secret bytes in hex, a line with the node id
-//! for people. Losing it is losing the node's name and whatever is owed to it.
+//! The file is text: a line that says what it is, a line with the 32 secret bytes in hex, a line with the id
+//! for people. Losing it is losing the name and whatever is owed to it. The two kinds are never taken for each other.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -13,15 +13,43 @@ use ed25519_dalek::SigningKey;
 use tally_protocol::id::NodeId;
 use zeroize::Zeroizing;
 
-/// The first line of a key file.
-const HEADER: &str = "tally secret key, format 1: keep this file to yourself";
+/// Whose key a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A computer's: its name in the overlay.
+    Node,
+    /// A person's: what computers earn is theirs. It is needed to certify them, and may be kept elsewhere.
+    Owner,
+}
+
+impl Kind {
+    /// Returns the first line of a key file.
+    const fn header(self) -> &'static str {
+        match self {
+            Self::Node => "tally secret key, format 1: keep this file to yourself",
+            Self::Owner => "tally owner key, format 1: keep this file to yourself",
+        }
+    }
+
+    const fn command(self) -> &'static str {
+        match self {
+            Self::Node => "tally key new",
+            Self::Owner => "tally key owner new",
+        }
+    }
+}
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The file is not there.
-    #[error("read the key {0}: there is none; make one with `tally key new`")]
-    Missing(PathBuf),
+    #[error("read the key {path}: there is none; make one with `{}`", kind.command())]
+    Missing {
+        /// Where it should be.
+        path: PathBuf,
+        /// Whose it should be.
+        kind: Kind,
+    },
     /// There is a file already.
     #[error("write the key {0}: the file exists, and a key is never overwritten")]
     Exists(PathBuf),
@@ -34,7 +62,7 @@ pub enum KeyError {
         mode: u32,
     },
     /// The file is something else.
-    #[error("read the key {0}: not a Tally key file of format 1")]
+    #[error("read the key {0}: not a Tally key file of this kind and format 1")]
     Format(PathBuf),
     /// The disk says no.
     #[error("use the key {path}")]
@@ -57,9 +85,17 @@ pub fn node_id(key: &SigningKey) -> NodeId {
 /// # Errors
 /// [`KeyError`].
 pub fn create(path: &Path) -> Result<SigningKey, KeyError> {
+    create_of(Kind::Node, path)
+}
+
+/// Makes a new key of a kind and writes it to `path`, which must not exist.
+///
+/// # Errors
+/// [`KeyError`].
+pub fn create_of(kind: Kind, path: &Path) -> Result<SigningKey, KeyError> {
     let secret: Zeroizing<[u8; 32]> = Zeroizing::new(rand::random());
     let key = SigningKey::from_bytes(&secret);
-    write(path, &key)?;
+    write_of(kind, path, &key)?;
     Ok(key)
 }
 
@@ -68,6 +104,10 @@ pub fn create(path: &Path) -> Result<SigningKey, KeyError> {
 /// # Errors
 /// [`KeyError`].
 pub fn write(path: &Path, key: &SigningKey) -> Result<(), KeyError> {
+    write_of(Kind::Node, path, key)
+}
+
+fn write_of(kind: Kind, path: &Path, key: &SigningKey) -> Result<(), KeyError> {
     let failed = |source: io::Error| {
         let path = path.to_owned();
         if source.kind() == io::ErrorKind::AlreadyExists {
@@ -76,7 +116,8 @@ pub fn write(path: &Path, key: &SigningKey) -> Result<(), KeyError> {
         KeyError::Io { path, source }
     };
     let secret = Zeroizing::new(HEXLOWER.encode(key.as_bytes()));
-    let text = Zeroizing::new(format!("{HEADER}\n{}\n{}\n", *secret, node_id(key)));
+    let (header, id) = (kind.header(), node_id(key));
+    let text = Zeroizing::new(format!("{header}\n{}\n{id}\n", *secret));
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -88,15 +129,23 @@ pub fn write(path: &Path, key: &SigningKey) -> Result<(), KeyError> {
         .map_err(failed)
 }
 
-/// Reads a key.
+/// Reads a node's key.
 ///
 /// # Errors
 /// [`KeyError`].
 pub fn read(path: &Path) -> Result<SigningKey, KeyError> {
+    read_of(Kind::Node, path)
+}
+
+/// Reads a key of a kind.
+///
+/// # Errors
+/// [`KeyError`].
+pub fn read_of(kind: Kind, path: &Path) -> Result<SigningKey, KeyError> {
     let failed = |source: io::Error| {
         let path = path.to_owned();
         if source.kind() == io::ErrorKind::NotFound {
-            return KeyError::Missing(path);
+            return KeyError::Missing { path, kind };
         }
         KeyError::Io { path, source }
     };
@@ -112,12 +161,12 @@ pub fn read(path: &Path) -> Result<SigningKey, KeyError> {
         });
     }
     let text = Zeroizing::new(std::fs::read_to_string(path).map_err(failed)?);
-    parse(&text).ok_or_else(|| KeyError::Format(path.to_owned()))
+    parse(kind, &text).ok_or_else(|| KeyError::Format(path.to_owned()))
 }
 
-fn parse(text: &str) -> Option<SigningKey> {
+fn parse(kind: Kind, text: &str) -> Option<SigningKey> {
     let mut lines = text.lines();
-    if lines.next() != Some(HEADER) {
+    if lines.next() != Some(kind.header()) {
         return None;
     }
     let secret = Zeroizing::new(HEXLOWER.decode(lines.next()?.as_bytes()).ok()?);
@@ -140,10 +189,23 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_nodes_and_of_owners_are_not_taken_for_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let (node, owner) = (folder.path().join("key"), folder.path().join("owner-key"));
+        create(&node).unwrap();
+        let key = create_of(Kind::Owner, &owner).unwrap();
+        let found = read_of(Kind::Owner, &owner).unwrap();
+        assert_eq!(found.to_bytes(), key.to_bytes());
+        assert!(matches!(read(&owner), Err(KeyError::Format(_))));
+        let refused = read_of(Kind::Owner, &node);
+        assert!(matches!(refused, Err(KeyError::Format(_))));
+    }
+
+    #[test]
     fn a_readable_or_damaged_key_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
-        assert!(matches!(read(&path), Err(KeyError::Missing(_))));
+        assert!(matches!(read(&path), Err(KeyError::Missing { .. })));
         create(&path).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(
@@ -152,7 +214,7 @@ mod tests {
         ));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, text.replacen(HEADER, "", 1)).unwrap();
+        std::fs::write(&path, text.replacen(Kind::Node.header(), "", 1)).unwrap();
         assert!(matches!(read(&path), Err(KeyError::Format(_))));
     }
 }

@@ -1,6 +1,7 @@
 //! The Tally node: libp2p, disk, clock and command line around the role machines.
 //!
 //! - [`node`]: a running node; [`coordinator`] and [`terminal`]: the shells of its roles; [`customer`]: the customer's
+//! - [`witness`]: what the logs of other coordinators have signed
 //! - [`network`]: the overlay; [`blobs`]: content; [`peers`]: the way to other nodes and to the other roles of this one
 //! - [`worker`]: the sandboxes; [`programs`]: those that come with Tally
 //! - [`folder`], [`keys`], [`config`], [`clock`], [`fault`]: what a node stands on
@@ -9,6 +10,7 @@
 
 pub mod admin;
 pub mod blobs;
+pub mod certificates;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -23,4 +25,5 @@ pub mod node;
 pub mod peers;
 pub mod programs;
 pub mod terminal;
+pub mod witness;
 pub mod worker;

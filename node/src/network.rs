@@ -4,12 +4,12 @@
 //! through a bounded queue. What happens comes to the owner of the node as [`NetworkEvent`]s, through another bounded
 //! queue: when it is full, questions of peers are answered with [`tally_protocol::message::Refusal::Busy`] and the swarm goes on.
 //!
-//! - **Asking** (`conversation`, `work`, `customer`): a question and its answer over one stream, as CBOR within
+//! - **Asking** (`conversation`, `work`, `customer`, `log`): a question and its answer over one stream, as CBOR within
 //!   the bound of the conversation. `Hello` is answered here with the signed roles of the node.
 //! - **Finding** (`discovery`): a coordinator tells the Kademlia servers that it is there, the others look for
 //!   it; gossip, mDNS and the peers of the last run are further sources. Wherever a candidate comes from, it counts
 //!   as a coordinator only once it has shown a valid signed role statement over its own connection.
-//! - **Gossip** (`gossip`): offers are checked before anybody acts on them or passes them on.
+//! - **Gossip** (`gossip`): offers and checkpoints of logs are checked before anybody acts on them or passes them on.
 //! - **Content**: streams of `/tally/blob/1` are handed to [`crate::blobs`].
 //!
 //! Invariants: nothing here grows without a bound; no signature is checked on the task that drives the swarm; a peer
@@ -21,6 +21,7 @@ mod counters;
 mod customer;
 mod discovery;
 mod gossip;
+mod log;
 mod peer;
 mod saved;
 mod service;
@@ -33,9 +34,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ed25519_dalek::SigningKey;
 use libp2p::{Multiaddr, Stream, StreamProtocol};
+use tally_protocol::checkpoint::{SignedCheckpoint, VerifiedCheckpoint};
 use tally_protocol::id::{NetworkId, NodeId};
 use tally_protocol::message::announce::{Offer, Role};
 use tally_protocol::message::customer::{CustomerReply, CustomerRequest};
+use tally_protocol::message::log::{LogReply, LogRequest};
 use tally_protocol::message::work::{WorkReply, WorkRequest};
 use tally_protocol::signed::{Signed, Verified};
 use tally_protocol::time::Timestamp;
@@ -146,6 +149,17 @@ pub enum NetworkEvent {
         offer: Verified<Offer>,
         /// The peer that has passed it on, or published it.
         from: NodeId,
+    },
+    /// A coordinator has signed this head of its log, and gossiped it.
+    HeadHeard(VerifiedCheckpoint),
+    /// A peer asks about the log.
+    LogAsked {
+        /// Who asks.
+        from: NodeId,
+        /// What.
+        request: LogRequest,
+        /// Where the answer goes.
+        answer: Answer<LogReply>,
     },
     /// A peer asks about work.
     WorkAsked {
@@ -325,6 +339,26 @@ impl Network {
         let (reply, answered) = oneshot::channel();
         self.send(Command::AskCustomer { to, request, reply }).await;
         answered.await.unwrap_or(Err(AskError::ShutDown))
+    }
+
+    /// Asks `to` about its log, at most 20 s.
+    ///
+    /// # Errors
+    /// [`AskError`] if there is no answer. A refusal is an answer.
+    pub async fn ask_log(&self, to: NodeId, request: LogRequest) -> Result<LogReply, AskError> {
+        let (reply, answered) = oneshot::channel();
+        self.send(Command::AskLog { to, request, reply }).await;
+        answered.await.unwrap_or(Err(AskError::ShutDown))
+    }
+
+    /// Gossips a head of this node's log. That nobody listens at the moment is no error: it is counted.
+    ///
+    /// # Errors
+    /// [`PublishError`] if it is too large or gossipsub does not take it.
+    pub async fn publish_head(&self, head: SignedCheckpoint) -> Result<(), PublishError> {
+        let (reply, answered) = oneshot::channel();
+        self.send(Command::PublishHead { head, reply }).await;
+        answered.await.unwrap_or(Err(PublishError::ShutDown))
     }
 
     /// Gossips an offer. That nobody listens at the moment is no error: it is counted.

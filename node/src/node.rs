@@ -4,19 +4,25 @@ pub mod operator;
 mod router;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ed25519_dalek::SigningKey;
 use tally_ledger::store::{Identity, Store};
+use tally_ledger::wallet::Wallet;
+use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::coordinator::CoordinatorConfig;
+use tally_protocol::id::NodeId;
 use tally_protocol::message::announce::Role;
+use tally_protocol::signed::Verified;
 use tally_sandbox::SandboxConfig;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::blobs::{self, Access, BlobStore, ServeLimits, StoreLimits};
+use crate::certificates::{self, Certified};
 use crate::config::Config;
 use crate::coordinator;
 use crate::folder::Folder;
@@ -24,6 +30,7 @@ use crate::keys;
 use crate::network::{Network, NetworkConfig, NetworkLimits};
 use crate::peers::Peers;
 use crate::terminal;
+use crate::witness;
 use crate::worker::Workers;
 
 /// How long a terminal may finish its units after it was told to stop.
@@ -45,6 +52,8 @@ pub struct Start {
 struct Roles {
     coordinator: Option<Part<coordinator::Message>>,
     terminal: Option<Part<terminal::Message>>,
+    /// Not a role: every node with one looks at the logs of others.
+    witness: Option<mpsc::Sender<witness::Message>>,
 }
 
 /// A role that runs.
@@ -74,6 +83,7 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
     let mut running = Roles {
         coordinator: None,
         terminal: None,
+        witness: None,
     };
     if roles.contains(&Role::Coordinator) {
         let store = open_store(folder.tasks(), config.coordinator.disk_max.bytes())?;
@@ -87,19 +97,24 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
         peers.add_own(part.mailbox.clone(), store);
         running.coordinator = Some(part);
     }
+    let mut wallet_read = None;
     if roles.contains(&Role::Terminal) {
         let store = open_store(folder.blobs(), config.terminal.disk_max.bytes())?;
         stores.push(store.clone());
+        let wallet = open_wallet(&folder, &config, me)?;
+        wallet_read = Some(Arc::clone(&wallet));
         running.terminal = Some(start_terminal(
-            &config,
+            (&folder, &config),
             &key,
             (store, access.clone(), peers.clone()),
+            wallet,
         )?);
     }
     if let (Some(coordinator), Some(terminal)) = (&running.coordinator, &running.terminal) {
         let beside = coordinator::Message::Beside(terminal.mailbox.clone());
         let _ = coordinator.mailbox.send(beside).await;
     }
+    running.witness = start_witness(&folder, &running, &network).await?;
     let serving = blobs::serve(&network, stores, access, ServeLimits::default());
     let socket = crate::admin::listen(&folder.socket())
         .with_context(|| format!("open the admin socket {}", folder.socket().display()))?;
@@ -111,7 +126,8 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
         network.clone(),
         (me, roles, folder.clone()),
         asked,
-    );
+    )
+    .with_wallet(wallet_read);
     let stop = async {
         tokio::select! {
             () = stop => {}
@@ -218,6 +234,8 @@ fn start_coordinator(
     let table = &config.coordinator;
     let role = CoordinatorConfig {
         me,
+        key: key.clone(),
+        rates: table.rates.rates(),
         network: config.network.clone(),
         profile: tally_sandbox::profile().clone(),
         customers: table.customers.0.clone(),
@@ -247,10 +265,67 @@ fn start_coordinator(
     Ok(Part { mailbox, task })
 }
 
-fn start_terminal(
+/// Starts the witness, on a node that has to do with coordinators.
+async fn start_witness(
+    folder: &Folder,
+    running: &Roles,
+    network: &Network,
+) -> Result<Option<mpsc::Sender<witness::Message>>> {
+    if running.coordinator.is_none() && running.terminal.is_none() {
+        return Ok(None);
+    }
+    let (mailbox, messages) = mpsc::channel(witness::MAILBOX_MAX);
+    let shell = witness::Shell::start(witness::Setup {
+        network: network.clone(),
+        path: folder.witness(),
+        terminal: running.terminal.as_ref().map(|part| part.mailbox.clone()),
+        mailbox: mailbox.clone(),
+    });
+    tokio::spawn(shell.await?.run(messages));
+    Ok(Some(mailbox))
+}
+
+fn open_wallet(folder: &Folder, config: &Config, me: NodeId) -> Result<Arc<Wallet>> {
+    let identity = Identity {
+        network: config.network.clone(),
+        node: me,
+    };
+    let opened = Wallet::create_or_open(&folder.wallet(), &identity);
+    let wallet = opened.map_err(|error| {
+        let hint = error.hint();
+        anyhow::Error::from(error).context(hint)
+    })?;
+    Ok(Arc::new(wallet))
+}
+
+/// Reads whose this computer is, and says for whom it earns.
+fn certificate(
+    folder: &Folder,
     config: &Config,
+    me: NodeId,
+) -> Result<Option<Verified<DeviceCertificate>>> {
+    let Some(certificate) = certificates::read(&folder.certificate(), &config.network)? else {
+        tracing::info!("earns for itself; `tally key certify` lets it earn for its owner");
+        return Ok(None);
+    };
+    let (owner, until) = (certificate.signer(), certificate.not_after);
+    match certificates::standing(&certificate, me, crate::clock::now()) {
+        Certified::Holds => tracing::info!(%owner, %until, "earns for its owner"),
+        Certified::EndsSoon => tracing::warn!(
+            %owner, %until, "earns for its owner; the certificate ends soon: `tally key certify` makes a new one"
+        ),
+        Certified::Not(fault) => tracing::warn!(
+            %owner, %until, "earns for itself, because {fault}: `tally key certify` makes a new one"
+        ),
+    }
+    Ok(Some(certificate))
+}
+
+fn start_terminal(
+    (folder, config): (&Folder, &Config),
     key: &SigningKey,
     (store, access, peers): (BlobStore, Access, Peers),
+    wallet: Arc<Wallet>,
 ) -> Result<Part<terminal::Message>> {
     let table = &config.terminal;
     let (mailbox, messages) = mpsc::channel(terminal::MAILBOX_MAX);
@@ -274,8 +349,11 @@ fn start_terminal(
         access,
         peers,
         workers,
+        certificate: certificate(folder, config, keys::node_id(key))?,
+        wallet,
+        wallet_bytes_max: table.wallet_max.bytes(),
         mailbox: mailbox.clone(),
-    });
+    })?;
     let task = tokio::spawn(async move { Ok(shell.run(messages).await?) });
     Ok(Part { mailbox, task })
 }

@@ -1,6 +1,8 @@
 //! The terminal's shell: one task owns the [machine](tally_protocol::terminal), feeds it what happens and carries out
 //! what it wants: signs and sends pulls, gets programs and inputs, gives orders to the sandboxes.
 
+mod catch_up;
+mod keeper;
 mod prepare;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -11,22 +13,31 @@ use std::time::Duration;
 use ed25519_dalek::SigningKey;
 use libp2p::Multiaddr;
 use serde::Serialize;
+use tally_ledger::wallet::{KeptBatch, Papers, Wallet, Write};
+use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::coordinator::Question;
-use tally_protocol::id::{BlobId, GrantId, NetworkId, NodeId, TaskId};
+use tally_protocol::id::{BlobId, GrantId, Hash, NetworkId, NodeId, ReceiptId, TaskId};
 use tally_protocol::message::Refusal;
 use tally_protocol::message::announce::Offer;
-use tally_protocol::message::work::{Leased, PullReply, WorkReply, WorkRequest};
+use tally_protocol::message::work::{
+    Grant, Leased, Pull, PullReply, UnitResult, WorkReply, WorkRequest,
+};
+use tally_protocol::receipt::Receipt;
 use tally_protocol::signed::Verified;
 use tally_protocol::terminal::{
-    Answer, Effect, Input, Job, PullOut, Run, Terminal, TerminalConfig,
+    Answer, Beside, Credit, Dispute, Effect, Input, Job, PullOut, Run, Terminal, TerminalConfig,
 };
+use tally_protocol::time::Timestamp;
 use tally_protocol::unit::{Fault, ProfileId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::blobs::{Access, BlobStore};
 use crate::clock;
+use crate::error::chain;
 use crate::peers::Peers;
 use crate::worker::{Order, Report, Workers};
+use catch_up::{Logged, Look};
+use keeper::Keeper;
 use prepare::{Prepared, Programs};
 
 /// Messages that wait for the terminal: more make their senders wait.
@@ -47,6 +58,12 @@ pub enum Message {
     Pulled(Question, Result<Box<Pulled>, Option<Refusal>>),
     /// Program and inputs of a grant are here.
     Prepared(GrantId, Result<Prepared, String>),
+    /// The wallet cannot be written.
+    WalletFailed(String),
+    /// A receipt stands in the log of its coordinator.
+    Logged(Box<Logged>),
+    /// A look at the log of a coordinator is over.
+    Looked(NodeId),
     /// Somebody asks how it is.
     Status(oneshot::Sender<TerminalStatus>),
     /// Finish what is there, then stop.
@@ -65,8 +82,7 @@ impl Message {
 #[derive(Debug)]
 pub struct Pulled {
     answer: Answer,
-    leased: Option<Leased>,
-    peers: Vec<String>,
+    beside: Beside,
 }
 
 /// How a terminal is, for people.
@@ -88,6 +104,10 @@ pub struct TerminalStatus {
     pub faults: u64,
     /// Fuel of all results.
     pub fuel: u64,
+    /// For whom it earns.
+    pub owner: NodeId,
+    /// How things stand with coordinators that it has worked for.
+    pub credits: Vec<(NodeId, Credit)>,
 }
 
 /// What a terminal needs.
@@ -111,6 +131,12 @@ pub struct Setup {
     pub peers: Peers,
     /// The sandboxes.
     pub workers: Workers,
+    /// Whose it is; its own if there is none.
+    pub certificate: Option<Verified<DeviceCertificate>>,
+    /// What it has earned.
+    pub wallet: Arc<Wallet>,
+    /// The most bytes of that.
+    pub wallet_bytes_max: u64,
     /// Where the shell's own tasks report to.
     pub mailbox: mpsc::Sender<Message>,
 }
@@ -122,6 +148,14 @@ pub struct Shell {
     machine: Terminal,
     programs: Programs,
     grants: BTreeMap<GrantId, Held>,
+    /// What the wallet keeps of the grants.
+    papers: BTreeMap<GrantId, Arc<Papers>>,
+    /// Proofs that wait for their receipts to be written.
+    proven: Vec<Logged>,
+    keeper: Keeper,
+    /// When the log of each coordinator may be looked at again, none while that is done; and the last entry that was.
+    looks: BTreeMap<NodeId, (Option<Timestamp>, Option<u64>)>,
+    writing: std::thread::JoinHandle<()>,
     meshed: BTreeSet<String>,
     draining: bool,
 }
@@ -131,44 +165,66 @@ pub struct Shell {
 enum Held {
     /// On its way; these jobs wait for it.
     Preparing(
-        Box<(Verified<tally_protocol::message::work::Grant>, Leased)>,
+        Box<(Verified<Grant>, Leased)>,
         VecDeque<(Job, Range<usize>)>,
     ),
     Ready(Prepared),
-    Failed(Arc<tally_protocol::message::work::Grant>),
+    Failed(Arc<Grant>),
 }
 
 /// The terminal cannot go on.
 #[derive(Debug, thiserror::Error)]
-#[error("run units: {0}")]
-pub struct Broken(String);
+pub enum Broken {
+    /// No sandbox can be started any more.
+    #[error("run units: {0}")]
+    Sandbox(String),
+    /// The wallet cannot be written: what is earned would be lost.
+    #[error("{0}")]
+    Wallet(String),
+}
 
 impl Shell {
-    /// Starts without work.
-    #[must_use]
-    pub fn new(setup: Setup) -> Self {
+    /// Starts without work, with what the wallet knows of coordinators.
+    ///
+    /// # Errors
+    /// [`Broken::Wallet`] if it cannot be read.
+    pub fn new(setup: Setup) -> Result<Self, Broken> {
         let me = crate::keys::node_id(&setup.key);
         let config = TerminalConfig {
             me,
             profile: setup.profile.clone(),
             memory_bytes: setup.memory_bytes,
             slots: setup.slots,
+            certificate: setup.certificate.clone(),
         };
-        let machine = Terminal::new(config, rand::random());
-        Self {
+        let mut machine = Terminal::new(config, rand::random());
+        let accounts = setup.wallet.accounts();
+        let mut looks = BTreeMap::new();
+        for (coordinator, account) in accounts.map_err(|error| Broken::Wallet(chain(&error)))? {
+            machine.remember(coordinator, account.totals);
+            looks.insert(coordinator, (Some(Timestamp::default()), account.looked_at));
+        }
+        let (wallet, mailbox) = (Arc::clone(&setup.wallet), setup.mailbox.clone());
+        let (keeper, writing) = Keeper::start(wallet, setup.wallet_bytes_max, mailbox);
+        Ok(Self {
             setup,
             machine,
             programs: Programs::default(),
             grants: BTreeMap::new(),
+            papers: BTreeMap::new(),
+            proven: Vec::new(),
+            keeper,
+            looks,
+            writing,
             meshed: BTreeSet::new(),
             draining: false,
-        }
+        })
     }
 
     /// Runs until it is told to stop and has reported everything, or all senders are gone.
     ///
     /// # Errors
-    /// [`Broken`] if no sandbox can be started any more.
+    /// [`Broken`] if no sandbox can be started any more, or the wallet cannot be written.
     pub async fn run(mut self, mut mailbox: mpsc::Receiver<Message>) -> Result<(), Broken> {
         let mut messages = Vec::with_capacity(INPUTS_MAX);
         if let Some(own) = self.setup.peers.own_coordinator() {
@@ -182,16 +238,28 @@ impl Shell {
             for effect in effects {
                 self.carry_out(effect);
             }
+            self.prove();
+            self.look_where_due();
             if self.draining && self.machine.is_drained() {
                 break;
+            }
+            if self.keeper.is_stuck() {
+                let reason = "write the wallet: the disk does not keep up";
+                return Err(Broken::Wallet(reason.to_owned()));
             }
             tokio::select! {
                 count = mailbox.recv_many(&mut messages, INPUTS_MAX) => if count == 0 { break },
                 () = clock::sleep_until(self.machine.next_deadline()) => {
                     messages.push(Message::input(Input::DeadlineReached));
                 }
+                () = self.keeper.hand_over() => {}
             }
         }
+        self.keeper.finish().await;
+        // The thread still tells what it has written, and nobody needs to hear it.
+        drop(mailbox);
+        let writing = self.writing;
+        let _ = tokio::task::spawn_blocking(move || writing.join()).await;
         Ok(())
     }
 
@@ -201,15 +269,15 @@ impl Shell {
             Message::Input(input) => *input,
             Message::Worker(Report::Ran(job, runs)) => Input::Ran { job, runs },
             Message::Worker(Report::Finished(job)) => Input::Finished(job),
-            Message::Worker(Report::Broken(reason)) => return Err(Broken(reason)),
+            Message::Worker(Report::Broken(reason)) => return Err(Broken::Sandbox(reason)),
+            Message::WalletFailed(reason) => return Err(Broken::Wallet(reason)),
             Message::Pulled(question, Ok(pulled)) => {
-                let Pulled {
-                    answer,
-                    leased,
-                    peers,
-                } = *pulled;
-                self.mesh(peers);
-                if let (Some(grant), Some(leased)) = (&answer.grant, leased) {
+                let Pulled { answer, beside } = *pulled;
+                self.mesh(beside.peers);
+                if let (Some(grant), Some(leased)) = (&answer.grant, beside.leased) {
+                    self.papers
+                        .entry(grant.id)
+                        .or_insert_with(|| Arc::new(papers_of(grant, &leased)));
                     // One that is sent again must not undo what was prepared for it.
                     self.grants.entry(grant.id).or_insert_with(|| {
                         brought = Some(grant.id);
@@ -219,6 +287,21 @@ impl Shell {
                 Input::Answered { question, answer }
             }
             Message::Pulled(question, Err(refusal)) => Input::Failed { question, refusal },
+            Message::Logged(logged) => {
+                let (by, receipt) = (logged.receipt.signer(), logged.receipt.clone());
+                self.proven.push(*logged);
+                let known = self.setup.wallet.known(&[receipt.id()]);
+                if known.is_ok_and(|known| !known.is_empty()) {
+                    return Ok(());
+                }
+                let receipts = vec![receipt];
+                Input::Logged { by, receipts }
+            }
+            Message::Looked(coordinator) => {
+                let (next, _) = self.looks.entry(coordinator).or_default();
+                *next = Some(clock::now() + catch_up::EVERY);
+                return Ok(());
+            }
             Message::Prepared(grant, result) => {
                 self.prepared(grant, result);
                 return Ok(());
@@ -236,6 +319,7 @@ impl Shell {
         // What came with a grant that the machine does not take is not kept.
         if let Some(grant) = brought.filter(|grant| !effects.contains(&Effect::Prepare(*grant))) {
             self.grants.remove(&grant);
+            self.papers.remove(&grant);
         }
         Ok(())
     }
@@ -248,10 +332,66 @@ impl Shell {
             Effect::Stop(job) => self.setup.workers.stop(job),
             Effect::Release(grant) => {
                 self.grants.remove(&grant);
+                self.papers.remove(&grant);
             }
             Effect::Discard(blobs) => self.discard(blobs),
             Effect::Dial(offer) => self.dial(&offer),
+            Effect::KeepReceipt(kept) => self.keeper.write(Write::Receipt(kept)),
+            Effect::Dispute(dispute) => self.dispute(dispute),
+            Effect::GiveUp(coordinator, leaves) => {
+                self.keeper.write(Write::GiveUp(coordinator, leaves));
+            }
+            Effect::Settle(coordinator, totals) => {
+                self.keeper.write(Write::Totals(coordinator, totals));
+            }
+            Effect::CatchUp(coordinator) => {
+                if let Some((Some(next), _)) = self.looks.get_mut(&coordinator) {
+                    *next = (*next).min(clock::now() + catch_up::EVERY_MIN);
+                }
+            }
         }
+    }
+
+    /// Keeps the proofs that came, behind their receipts.
+    fn prove(&mut self) {
+        for logged in std::mem::take(&mut self.proven) {
+            let (by, id) = (logged.receipt.signer(), logged.receipt.id());
+            let (proof, sequence) = (Box::new(logged.proof), logged.sequence);
+            self.keeper.write(Write::Proof(id, proof));
+            self.keeper.write(Write::LookedAt(by, sequence));
+            if let Some((_, looked_at)) = self.looks.get_mut(&by) {
+                *looked_at = Some(sequence);
+            }
+        }
+    }
+
+    /// Looks for receipts in the logs of the coordinators in touch, each now and then.
+    fn look_where_due(&mut self) {
+        let now = clock::now();
+        for coordinator in self.machine.coordinators().collect::<Vec<_>>() {
+            let first = (Some(now + catch_up::EVERY_MIN), None);
+            let (next, after) = self.looks.entry(coordinator).or_insert(first);
+            if self.draining || next.is_none_or(|next| next > now) {
+                continue;
+            }
+            *next = None;
+            let look = Look {
+                coordinator,
+                after: *after,
+                network: self.setup.network.clone(),
+                key: self.setup.key.clone(),
+                peers: self.setup.peers.clone(),
+                mailbox: self.setup.mailbox.clone(),
+            };
+            tokio::spawn(look.run());
+        }
+    }
+
+    /// Keeps a receipt that is wrong as evidence.
+    fn dispute(&mut self, dispute: Box<Dispute>) {
+        let (coordinator, receipt) = (dispute.from, dispute.receipt.id());
+        tracing::warn!(?coordinator, %receipt, "a receipt is not taken: {}", dispute.fault);
+        self.keeper.write(Write::Dispute(dispute));
     }
 
     fn status(&self) -> TerminalStatus {
@@ -266,11 +406,16 @@ impl Shell {
             uncounted: tally.uncounted,
             faults: tally.faults,
             fuel: tally.fuel,
+            owner: self.machine.owner(clock::now()),
+            credits: self.machine.credits().collect(),
         }
     }
 
-    /// Signs and sends a pull; the answer comes back as a message.
-    fn pull(&self, out: PullOut) {
+    /// Signs and sends a pull; the answer comes back as a message. What it reports goes into the wallet meanwhile.
+    fn pull(&mut self, out: PullOut) {
+        let named: BTreeSet<GrantId> = out.results.iter().map(|result| result.grant).collect();
+        let papers = named.iter().filter_map(|grant| self.papers.get(grant));
+        let papers: Vec<Arc<Papers>> = papers.cloned().collect();
         let Setup {
             key,
             network,
@@ -279,21 +424,28 @@ impl Shell {
             peers,
             mailbox,
             access,
+            wallet,
             ..
         } = &self.setup;
         for result in out.results.iter().filter(|result| result.inline.is_none()) {
             access.allow_reader(result.output.id, out.to);
         }
         let (question, to) = (out.question, out.to);
-        let (key, network, peers, mailbox) =
-            (key.clone(), network.clone(), peers.clone(), mailbox.clone());
-        let (profile, memory_bytes) = (profile.clone(), *memory_bytes);
+        let (network, peers, mailbox) = (network.clone(), peers.clone(), mailbox.clone());
+        let wallet = Arc::clone(wallet);
+        let root = out.batch.as_ref().map(|batch| batch.root);
+        let pull = out.into_pull((profile.clone(), *memory_bytes), |batch| {
+            Verified::sign(batch, &network, key).signed().clone()
+        });
+        if let Some(batch) = root.and_then(|root| batch_of(&pull, (to, root), papers)) {
+            self.keeper.write(Write::Batch(Box::new(batch)));
+        }
         tokio::spawn(async move {
-            let pull = out.into_pull(clock::now(), (profile, memory_bytes), |batch| {
-                Verified::sign(batch, &network, &key).signed().clone()
-            });
             let result = match peers.ask_work(to, WorkRequest::Pull(Box::new(pull))).await {
-                Ok(WorkReply::Pulled(reply)) => checked(*reply, &network).ok_or(None),
+                Ok(WorkReply::Pulled(reply)) => match checked(*reply, &network) {
+                    Some(pulled) => Ok(leave_out_known(pulled, to, (wallet, &mailbox)).await),
+                    None => Err(None),
+                },
                 Ok(WorkReply::Refused(refusal)) => {
                     tracing::info!(coordinator = ?to, "pull refused: {refusal}");
                     Err(Some(refusal))
@@ -432,23 +584,68 @@ impl Shell {
     }
 }
 
-/// Checks the signature of a new grant and that the inline inputs have the length it says.
-fn checked(mut reply: PullReply, network: &NetworkId) -> Option<Box<Pulled>> {
-    let leased = reply.leased.take();
-    let peers = std::mem::take(&mut reply.peers);
-    let grant = match &leased {
-        Some(leased) => Some(leased.grant.clone().verify(network).ok()?),
-        None => None,
+/// Checks the signatures of an answer.
+fn checked(reply: PullReply, network: &NetworkId) -> Option<Box<Pulled>> {
+    let (answer, beside) = Answer::check(reply, network, |claim| claim.holds())?;
+    Some(Box::new(Pulled { answer, beside }))
+}
+
+/// Takes receipts out of an answer that are in the wallet already, from before this terminal was started or because their
+/// acknowledgement was lost: they need only be acknowledged.
+async fn leave_out_known(
+    mut pulled: Box<Pulled>,
+    by: NodeId,
+    (wallet, mailbox): (Arc<Wallet>, &mpsc::Sender<Message>),
+) -> Box<Pulled> {
+    let receipts = pulled.answer.receipts.iter();
+    let ids: Vec<ReceiptId> = receipts.map(|receipt| receipt.id()).collect();
+    if ids.is_empty() {
+        return pulled;
+    }
+    let read = tokio::task::spawn_blocking(move || wallet.known(&ids)).await;
+    let known = read.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+    let receipts = known.unwrap_or_else(|error| {
+        tracing::warn!("cannot read the wallet: {}", chain(&error));
+        Vec::new()
+    });
+    let new = |receipt: &Verified<Receipt>| !receipts.contains(&receipt.id());
+    pulled.answer.receipts.retain(new);
+    if !receipts.is_empty() {
+        let kept = Input::Kept { by, receipts };
+        let _ = mailbox.send(Message::input(kept)).await;
+    }
+    pulled
+}
+
+/// Returns what the wallet keeps of a grant.
+fn papers_of(grant: &Verified<Grant>, leased: &Leased) -> Papers {
+    Papers {
+        id: grant.id,
+        grant: grant.signed().clone(),
+        read: leased.read.clone(),
+        card: leased.rate_card.clone(),
+        card_id: leased.rate_card.id(),
+    }
+}
+
+/// Returns what the wallet keeps of the results that a pull reports, if there are any.
+fn batch_of(
+    pull: &Pull,
+    (coordinator, root): (NodeId, Hash),
+    papers: Vec<Arc<Papers>>,
+) -> Option<KeptBatch> {
+    let report = pull.report.as_ref()?;
+    let without_inline = |result: &UnitResult| UnitResult {
+        inline: None,
+        ..*result
     };
-    let answer = Answer {
-        grant,
-        ..Answer::from(reply)
-    };
-    Some(Box::new(Pulled {
-        answer,
-        leased,
-        peers,
-    }))
+    (!report.results.is_empty()).then(|| KeptBatch {
+        coordinator,
+        root,
+        batch: report.batch.clone(),
+        results: report.results.iter().map(without_inline).collect(),
+        papers,
+    })
 }
 
 /// A nudge for this terminal.

@@ -22,7 +22,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::account::{Account, Commodity, Lot, Money};
+use crate::account::{Account, Commodity, Holder, Lot, Money};
 use crate::books::{Books, Hold, Posting, Step, Transfer};
 use crate::id::{NodeId, PostingId, ReceiptId, TaskId};
 use crate::points::Points;
@@ -246,6 +246,64 @@ pub fn expiry(at: Timestamp, lots: &[(Lot, Points)], rates: &Rates) -> Option<Po
 /// At one moment a lot is released, and expires, as a whole; what comes to it later goes at a later one.
 fn lots_id(kind: &str, at: Timestamp, lots: &[(Lot, Points)]) -> PostingId {
     posting_id(kind, &crate::codec::to_bytes(&(at, lots)))
+}
+
+/// Returns which points of an owner are drawn for `money`: the oldest first, the fewest that have so much behind them.
+/// `rates` are those of a version of the card. Points with nothing behind them, or another currency, stay.
+///
+/// # Errors
+/// What all of them have behind them, in minor units, if that is less.
+pub fn draw<'a>(
+    books: &Books,
+    owner: NodeId,
+    money: Money,
+    rates: impl Fn(u32) -> Option<&'a Rates>,
+) -> Result<Vec<(Lot, Points, &'a Rates)>, u64> {
+    let mut lots = spendable(books, owner);
+    lots.sort_unstable_by_key(|(lot, _)| (lot.since, lot.card, lot.holder));
+    let (mut drawn, mut left) = (Vec::new(), money.minor);
+    for (lot, points) in lots {
+        let backed = |rates: &&Rates| rates.currency == money.currency && rates.reserve.minor > 0;
+        let Some(rates) = rates(lot.card).filter(backed) else {
+            continue;
+        };
+        if left == 0 {
+            break;
+        }
+        let needed = u128::from(left).saturating_mul(u128::from(rates.reserve.micro_points));
+        let needed = needed.div_ceil(u128::from(rates.reserve.minor));
+        let needed = u64::try_from(needed).unwrap_or(u64::MAX);
+        let part = Points::from_micro(needed.min(points.as_micro()));
+        left = left.saturating_sub(rates.reserve.of_floor(part).unwrap_or(0));
+        drawn.push((lot, part, rates));
+    }
+    if left == 0 {
+        Ok(drawn)
+    } else {
+        Err(money.minor.saturating_sub(left))
+    }
+}
+
+/// Returns the lots that an owner may spend.
+fn spendable(books: &Books, owner: NodeId) -> Vec<(Lot, Points)> {
+    let edge = |byte: u8, millis: u64, card: u32| {
+        let device = NodeId::from_bytes([byte; 32]);
+        let lot = Lot {
+            holder: Holder { owner, device },
+            since: Timestamp::from_millis(millis),
+            card,
+        };
+        (Account::Spendable(lot), Commodity::Points)
+    };
+    let lines = books.range(edge(0, 0, 0)..=edge(0xff, u64::MAX, u32::MAX));
+    let lots = lines.filter_map(|((account, _), balance)| {
+        let Account::Spendable(lot) = account else {
+            return None;
+        };
+        let there = u64::try_from(balance.available()).ok()?;
+        (there > 0).then_some((*lot, Points::from_micro(there)))
+    });
+    lots.collect()
 }
 
 /// Spendable points of an owner are paid out at what is behind them. `lots` are what is drawn, the oldest first, each

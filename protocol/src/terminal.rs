@@ -34,6 +34,7 @@ use crate::message::Refusal;
 use crate::message::announce::Offer;
 use crate::message::work::{Abandoned, Batch, Grant, RENEWALS_MAX, UnitResult};
 use crate::rate_card::RateCard;
+use crate::receipt::Receipt;
 use crate::signed::{Signed, Verified};
 use crate::task::BlobRef;
 use crate::time::Timestamp;
@@ -128,6 +129,13 @@ pub enum Input {
     Finished(Job),
     /// Where other terminals may reach this one has changed.
     Shared(Vec<String>),
+    /// Receipts came from the log of a coordinator; those that are in the wallet are not told.
+    Logged {
+        /// Whose log it is.
+        by: NodeId,
+        /// The receipts.
+        receipts: Vec<Verified<Receipt>>,
+    },
     /// Receipts of a coordinator are durable: they may be acknowledged.
     Kept {
         /// Who signed them.
@@ -291,6 +299,13 @@ impl Terminal {
             Input::Ran { job, runs } => self.ran(now, job, runs, out),
             Input::Finished(job) => self.finished(now, job, out),
             Input::Shared(addresses) => self.share = addresses,
+            Input::Logged { by, receipts } => {
+                let told = Told {
+                    receipts,
+                    ..Told::default()
+                };
+                carry(by, self.wallet.collect(now, by, told), out);
+            }
             Input::Kept { by, receipts } => self.wallet.kept(by, &receipts),
             Input::Drain => self.draining = true,
             Input::DeadlineReached => {}
@@ -333,6 +348,19 @@ impl Terminal {
     #[must_use]
     pub fn busy(&self) -> (usize, usize) {
         (self.work.stored(), self.work.running())
+    }
+
+    /// Returns for whom it earns.
+    #[must_use]
+    pub fn owner(&self, now: Timestamp) -> NodeId {
+        let certificate = self.shown(now);
+        certificate.map_or(self.config.me, Verified::signer)
+    }
+
+    /// Returns the certificate, while it holds.
+    fn shown(&self, now: Timestamp) -> Option<&Verified<DeviceCertificate>> {
+        let certificate = self.config.certificate.as_ref();
+        certificate.filter(|shown| certificate::holder(self.config.me, Some(shown), now).is_ok())
     }
 
     /// Returns how things stand with each coordinator that it has worked for.
@@ -481,10 +509,8 @@ impl Terminal {
         let reports = !results.is_empty() || !grants.is_empty();
         let batch = reports.then(|| Batch::of(&results, to, now));
         let root = batch.as_ref().map(|batch| batch.root);
-        let certificate = self.config.certificate.as_ref();
-        let certificate = certificate
-            .filter(|shown| certificate::holder(self.config.me, Some(shown), now).is_ok());
-        let owner = certificate.map_or(self.config.me, Verified::signer);
+        let certificate = self.shown(now).map(|shown| shown.signed().clone());
+        let owner = self.owner(now);
         let remembered = (root.unwrap_or_else(|| merkle::root([])), owner);
         let kept = self
             .wallet
@@ -508,7 +534,7 @@ impl Terminal {
             results,
             grants,
             share: self.share.clone(),
-            certificate: certificate.map(|shown| shown.signed().clone()),
+            certificate,
             kept,
         })
     }

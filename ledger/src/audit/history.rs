@@ -1,49 +1,98 @@
 //! What a log has said so far, as far as it must not be said again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
-use tally_protocol::entry::{Event, ValidatedUnit};
+use tally_protocol::entry::{Entry, Event, ValidatedUnit};
 use tally_protocol::id::{NetworkId, TaskId};
 use tally_protocol::signed::Signed;
 use tally_protocol::task::{Task, UNITS_MAX};
 
-use super::Problem;
+use super::accounts::{Accounts, Issued};
+use super::finding::Problem;
+use super::units::UnitSet;
+use crate::store::Identity;
 
-/// The tasks of a log.
-#[derive(Debug, Default)]
+/// The tasks of a log, and what it owes for them.
+#[derive(Debug)]
 pub(super) struct History {
+    network: NetworkId,
     tasks: HashMap<TaskId, TaskHistory>,
     units: u64,
+    /// None where only the log is looked at.
+    accounts: Option<Accounts>,
 }
 
 /// What was said about a task.
 #[derive(Debug, Default)]
 struct TaskHistory {
     ended: bool,
+    settled: bool,
     validated: UnitSet,
 }
 
 impl History {
-    /// Adds an event if it may come now.
-    pub(super) fn add(&mut self, event: Event, network: &NetworkId) -> Result<(), Problem> {
-        match event {
-            Event::TaskAccepted { task, signed } => {
-                check_statement(task, signed, network)?;
-                match self.tasks.insert(task, TaskHistory::default()) {
-                    None => Ok(()),
-                    Some(_) => Err(Problem::AcceptedTwice { task }),
-                }
-            }
-            Event::BatchValidated { task, units, .. } => self.add_units(task, &units),
-            Event::TaskEnded { task, .. } => {
-                let known = self.task(task)?;
-                if std::mem::replace(&mut known.ended, true) {
-                    return Err(Problem::EndedTwice { task });
-                }
-                Ok(())
-            }
-            _ => Ok(()),
+    /// Begins to check that nothing is said twice.
+    pub(super) fn of_log(identity: &Identity) -> Self {
+        Self {
+            network: identity.network.clone(),
+            tasks: HashMap::new(),
+            units: 0,
+            accounts: None,
         }
+    }
+
+    /// Begins to check everything, the books too.
+    pub(super) fn with_accounts(identity: &Identity) -> Self {
+        Self {
+            accounts: Some(Accounts::new(identity)),
+            ..Self::of_log(identity)
+        }
+    }
+
+    /// Adds an entry if it may come now.
+    pub(super) fn add(&mut self, entry: &Entry, issued: Issued<'_>) -> Result<(), Problem> {
+        match &entry.event {
+            Event::TaskAccepted { task, signed } => {
+                check_statement(*task, signed, &self.network)?;
+                if self.tasks.insert(*task, TaskHistory::default()).is_some() {
+                    return Err(Problem::AcceptedTwice { task: *task });
+                }
+            }
+            Event::BatchValidated { task, units, .. } => self.add_units(*task, units)?,
+            Event::TaskEnded { task, .. } => {
+                let known = self.task(*task)?;
+                if std::mem::replace(&mut known.ended, true) {
+                    return Err(Problem::EndedTwice { task: *task });
+                }
+            }
+            Event::TaskSettled { task, .. } => {
+                let known = self.task(*task)?;
+                if !known.ended {
+                    return Err(Problem::NotEnded { task: *task });
+                }
+                if std::mem::replace(&mut known.settled, true) {
+                    return Err(Problem::Settled { task: *task });
+                }
+            }
+            Event::RateCardPublished { .. }
+            | Event::DeviceCertified { .. }
+            | Event::Receipted { .. }
+            | Event::Deposited { .. }
+            | Event::PaidOut { .. }
+            | Event::Refunded { .. }
+            | Event::ClawedBack { .. }
+            | Event::Released { .. }
+            | Event::Expired { .. } => {}
+        }
+        let Some(accounts) = &mut self.accounts else {
+            return Ok(());
+        };
+        let tasks = &self.tasks;
+        let validated = |task, unit| {
+            let known = tasks.get(&task);
+            known.is_some_and(|known: &TaskHistory| known.validated.contains(unit))
+        };
+        accounts.add(entry, validated, issued)
     }
 
     /// Returns the number of tasks that were accepted.
@@ -54,6 +103,15 @@ impl History {
     /// Returns the number of units that were validated.
     pub(super) const fn units(&self) -> u64 {
         self.units
+    }
+
+    /// Returns the books, if they are looked at.
+    pub(super) const fn accounts(&self) -> Option<&Accounts> {
+        self.accounts.as_ref()
+    }
+
+    pub(super) fn into_accounts(self) -> Option<Accounts> {
+        self.accounts
     }
 
     fn add_units(&mut self, task: TaskId, units: &[ValidatedUnit]) -> Result<(), Problem> {
@@ -79,8 +137,13 @@ impl History {
 }
 
 /// Checks that the customer of `task` signed it.
-fn check_statement(task: TaskId, signed: Signed<Task>, network: &NetworkId) -> Result<(), Problem> {
-    let verified = signed.verify(network).map_err(|error| Problem::Statement {
+fn check_statement(
+    task: TaskId,
+    signed: &Signed<Task>,
+    network: &NetworkId,
+) -> Result<(), Problem> {
+    let verified = signed.clone().verify(network);
+    let verified = verified.map_err(|error| Problem::Statement {
         reason: error.to_string(),
     })?;
     let found = verified.task_id();
@@ -92,40 +155,5 @@ fn check_statement(task: TaskId, signed: Signed<Task>, network: &NetworkId) -> R
         Ok(())
     } else {
         Err(Problem::OtherSigner { customer, signer })
-    }
-}
-
-/// Units of one task: a bit each, in blocks of 1,024.
-#[derive(Debug, Default)]
-struct UnitSet(BTreeMap<u32, [u64; 16]>);
-
-impl UnitSet {
-    /// Adds `unit`, returns whether it was not there before.
-    fn insert(&mut self, unit: u32) -> bool {
-        let block = self.0.entry(unit >> 10).or_default();
-        let word = &mut block[(unit >> 6) as usize & 15];
-        let bit = 1 << (unit & 63);
-        let added = *word & bit == 0;
-        *word |= bit;
-        added
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn a_unit_set_is_a_set(units in prop::collection::vec(0..5_000_u32, 0..500)) {
-            let (mut set, mut model) = (UnitSet::default(), BTreeSet::new());
-            for unit in units {
-                prop_assert_eq!(set.insert(unit), model.insert(unit));
-            }
-        }
     }
 }

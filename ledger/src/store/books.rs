@@ -19,7 +19,7 @@ use tally_protocol::codec;
 use tally_protocol::id::{NodeId, PostingId, ReceiptId};
 use tally_protocol::time::Timestamp;
 
-use super::names::{NameTables, receipt_posting};
+use super::names::{NameIndex, NameTables, receipt_posting};
 use super::read::{as_slices, prefix_bounds};
 use super::{CommitError, ReadError, Reader, line};
 
@@ -32,6 +32,14 @@ pub(super) const HOLDS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition:
 const BALANCE_BYTES: usize = 32;
 /// The most bytes of a hold: it has about 200.
 const HOLD_BYTES_MAX: usize = 1 << 10;
+
+/// Writes whole books, when the tables are empty.
+pub(super) fn fill(transaction: &WriteTransaction, books: &Books) -> Result<(), redb::Error> {
+    let mut balances = transaction.open_table(BALANCES)?;
+    let mut holds = transaction.open_table(HOLDS)?;
+    let nothing = (BTreeSet::new(), BTreeSet::new());
+    write_back(&mut balances, &mut holds, (&nothing.0, &nothing.1), books)
+}
 
 /// A posting that an entry makes.
 #[derive(Debug)]
@@ -287,6 +295,11 @@ impl Projection {
             Some(after) => after.saturating_add(1),
         };
         self.names.receipts_of(device, first, limit)
+    }
+
+    /// Reads what is needed to look for many names.
+    pub(crate) fn names(&self) -> Result<NameIndex<'_>, ReadError> {
+        self.names.index()
     }
 
     /// Returns the lines whose keys start with `prefix`, in order.

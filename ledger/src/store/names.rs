@@ -127,6 +127,22 @@ pub(super) fn clear(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     create(transaction)
 }
 
+/// Writes names to their tables, when nothing is recent.
+pub(super) fn fill(
+    transaction: &WriteTransaction,
+    names: &mut dyn Iterator<Item = Name>,
+) -> Result<(), redb::Error> {
+    let mut postings = transaction.open_table(POSTINGS)?;
+    let mut receipts = transaction.open_table(RECEIPTS_OF)?;
+    for name in names {
+        postings.insert(name.posting.as_bytes(), name.sequence)?;
+        if let Some(device) = name.device {
+            receipts.insert((device.as_bytes(), name.sequence), ())?;
+        }
+    }
+    Ok(())
+}
+
 /// The names that may not be in their tables yet.
 #[derive(Debug)]
 pub(super) struct RecentNames {
@@ -135,12 +151,17 @@ pub(super) struct RecentNames {
 }
 
 impl RecentNames {
-    /// Takes the names that are written as recent; the next entry has sequence `next`.
-    pub(super) fn load(tables: &NameTables, next: u64) -> Result<Self, ReadError> {
-        let mut names = Self {
+    /// Begins with none; the next entry has sequence `next`.
+    pub(super) fn none(next: u64) -> Self {
+        Self {
             postings: Recent::new(next),
             receipts: Recent::new(next),
-        };
+        }
+    }
+
+    /// Takes the names that are written as recent; the next entry has sequence `next`.
+    pub(super) fn load(tables: &NameTables, next: u64) -> Result<Self, ReadError> {
+        let mut names = Self::none(next);
         tables.each_recent(|name| names.add(name))?;
         Ok(names)
     }
@@ -330,8 +351,8 @@ impl NameTables {
     }
 
     /// Reads the recent names into memory, to look for many.
-    pub(super) fn index(self) -> Result<NameIndex, ReadError> {
-        let recent = RecentNames::load(&self, 0)?;
+    pub(super) fn index(&self) -> Result<NameIndex<'_>, ReadError> {
+        let recent = RecentNames::load(self, 0)?;
         Ok(NameIndex {
             tables: self,
             recent,
@@ -340,12 +361,12 @@ impl NameTables {
 }
 
 /// One state of all names.
-pub(crate) struct NameIndex {
-    tables: NameTables,
+pub(crate) struct NameIndex<'a> {
+    tables: &'a NameTables,
     recent: RecentNames,
 }
 
-impl NameIndex {
+impl NameIndex<'_> {
     /// Returns the sequence that stands for a posting.
     pub(crate) fn posting_entry(&self, id: PostingId) -> Result<Option<u64>, ReadError> {
         match self.recent.postings.rows.get(&id) {

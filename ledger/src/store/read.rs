@@ -14,8 +14,8 @@ use tally_protocol::merkle::Frontier;
 use tally_protocol::time::Timestamp;
 
 use super::{
-    ENTRIES, HEAD, HEAD_BYTES_MAX, HEAD_KEY, Identity, JOURNAL, NODES, ROWS, Row, SNAPSHOT,
-    StoredHead,
+    ENTRIES, HEAD, HEAD_BYTES_MAX, HEAD_KEY, Identity, JOURNAL, NODES, Projection, ROWS, Row,
+    SNAPSHOT, StoredHead,
 };
 use crate::tree::node_count;
 
@@ -221,12 +221,13 @@ impl Reader {
 
     /// Returns one state of the log.
     pub(crate) fn log(&self) -> Result<Log, ReadError> {
-        let transaction = self.handle.begin_read()?;
-        Ok(Log {
-            entries: transaction.open_table(ENTRIES)?,
-            nodes: transaction.open_table(NODES)?,
-            head: transaction.open_table(HEAD)?,
-        })
+        Log::of(&self.begin_read()?)
+    }
+
+    /// Returns one state of the log and the books.
+    pub(crate) fn log_and_books(&self) -> Result<(Log, Projection), ReadError> {
+        let transaction = self.begin_read()?;
+        Ok((Log::of(&transaction)?, Projection::of(&transaction)?))
     }
 }
 
@@ -238,6 +239,14 @@ pub(crate) struct Log {
 }
 
 impl Log {
+    fn of(transaction: &ReadTransaction) -> Result<Self, ReadError> {
+        Ok(Self {
+            entries: transaction.open_table(ENTRIES)?,
+            nodes: transaction.open_table(NODES)?,
+            head: transaction.open_table(HEAD)?,
+        })
+    }
+
     pub(crate) fn head(&self) -> Result<Frontier, ReadError> {
         let damaged = ReadError::Damaged {
             what: "the head of the log is missing or not one",

@@ -3,8 +3,8 @@
 use std::cell::Cell;
 
 use tally_ledger::cli::{
-    AnswerError, COLUMNS, EntriesQuery, LedgerAnswer, LedgerQuery, Order, answer, ask_for_all,
-    render,
+    AnswerError, COLUMNS, EntriesQuery, EntryName, LedgerAnswer, LedgerQuery, Order, answer,
+    ask_for_all, render,
 };
 use tally_ledger::store::Store;
 use tally_netsim::disk::Disk;
@@ -32,6 +32,8 @@ fn entries(order: Order) -> EntriesQuery {
         from: 0,
         to: None,
         task: None,
+        owner: None,
+        device: None,
         limit: 50,
         order,
     }
@@ -40,7 +42,7 @@ fn entries(order: Order) -> EntriesQuery {
 /// Asks, checks that the answer survives its way as JSON, and returns it as text of at most 80 columns.
 fn shown(open: &Store, query: &LedgerQuery) -> String {
     let query: LedgerQuery = serde_json::from_str(&serde_json::to_string(query).unwrap()).unwrap();
-    let answer = answer(open, &query).unwrap();
+    let answer = answer(open, None, &query).unwrap();
     let json = serde_json::to_string(&answer).unwrap();
     let read: LedgerAnswer = serde_json::from_str(&json).unwrap();
     assert_eq!(read, answer);
@@ -50,6 +52,11 @@ fn shown(open: &Store, query: &LedgerQuery) -> String {
         assert!(!line.contains('\x1b'));
     }
     text
+}
+
+fn show(sequence: u64) -> LedgerQuery {
+    let entry = EntryName::Sequence(sequence);
+    LedgerQuery::Show { entry }
 }
 
 fn sequences(answer: &LedgerAnswer) -> Vec<u64> {
@@ -72,10 +79,10 @@ fn entries_are_a_table() {
 fn every_kind_of_entry_is_shown() {
     let open = ledger();
     let all: String = [0, 1, 3, 5]
-        .map(|sequence| shown(&open, &LedgerQuery::Show { sequence }))
+        .map(|sequence| shown(&open, &show(sequence)))
         .join("\n");
     assert_eq!(all, include_str!("cli/show.txt"));
-    let missing = answer(&open, &LedgerQuery::Show { sequence: 6 });
+    let missing = answer(&open, None, &show(6));
     assert!(matches!(
         missing,
         Err(AnswerError::NoSuchEntry {
@@ -96,14 +103,14 @@ fn a_verdict_is_clear() {
     // What does not verify is still listed and shown.
     let query = LedgerQuery::Entries(entries(Order::NewestFirst));
     assert!(shown(&open, &query).contains("its signature does not hold"));
-    let show = shown(&open, &LedgerQuery::Show { sequence: 6 });
-    assert!(show.contains("does not hold"), "{show}");
+    let whole = shown(&open, &show(6));
+    assert!(whole.contains("does not hold"), "{whole}");
 }
 
 #[test]
 fn entries_are_found_by_range_order_and_task() {
     let open = ledger();
-    let found = |query| sequences(&answer(&open, &LedgerQuery::Entries(query)).unwrap());
+    let found = |query| sequences(&answer(&open, None, &LedgerQuery::Entries(query)).unwrap());
     let (oldest, newest) = (entries(Order::OldestFirst), entries(Order::NewestFirst));
     assert_eq!(found(newest.clone()), [5, 4, 3, 2, 1, 0]);
     let middle = EntriesQuery {
@@ -145,7 +152,7 @@ fn a_long_answer_comes_in_pages() {
         let all = ask_for_all(query, |query| {
             asked.set(asked.get() + 1);
             commit(&open, story(&format!("meanwhile {}", asked.get())));
-            answer(&open, query)
+            answer(&open, None, query)
         });
         assert_eq!(asked.get(), 3);
         let mut found = sequences(&all.unwrap());

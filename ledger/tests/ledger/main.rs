@@ -7,9 +7,15 @@
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
+mod books_cli;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod example;
+#[cfg(test)]
+mod export;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]

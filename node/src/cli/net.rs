@@ -1,14 +1,19 @@
 //! `tally net` and `tally status`: the overlay as the node of this folder sees it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use clap::Subcommand;
+use tally_protocol::id::NodeId;
+use tally_protocol::witness::ForkKind;
 
+use super::failure::Exit;
 use super::output::{grouped, table};
 use super::{Common, Failure};
 use crate::admin::{Request, ask};
 use crate::network::{FoundCoordinator, PeerInfo};
 use crate::node::operator::NodeStatus;
+use crate::witness::{ForkEvidence, LogState, WitnessedLog};
 
 /// `tally net`.
 #[derive(Debug, Subcommand)]
@@ -17,6 +22,15 @@ pub(super) enum Net {
     Peers,
     /// Look for coordinators in Kademlia.
     Find,
+    /// What the logs of coordinators have signed, and whether one has told two stories.
+    Witness {
+        /// Only the log of this coordinator.
+        #[arg(value_name = "PEER")]
+        log: Option<NodeId>,
+        /// Write the two signed heads of a log that has forked to this file.
+        #[arg(long, value_name = "FILE")]
+        export: Option<PathBuf>,
+    },
     /// What this node has accepted and refused, by protocol and reason.
     Counters,
 }
@@ -48,6 +62,14 @@ impl Net {
                     }
                     table(&["coordinator", "role"], &rows)
                 })
+            }
+            Self::Witness { log, export } => {
+                let mut logs: Vec<WitnessedLog> = ask(&socket, &Request::Witness).await?;
+                logs.retain(|seen| log.is_none_or(|log| seen.log == log));
+                if let Some(path) = export {
+                    std::fs::write(path, evidence(&logs)?)?;
+                }
+                output.result(&logs, || witness_table(&logs))
             }
             Self::Counters => {
                 let counters: BTreeMap<String, u64> = ask(&socket, &Request::Counters).await?;
@@ -95,6 +117,58 @@ fn peers_table(peers: &[PeerInfo]) -> String {
     table(&["peer", "roles", "round trip", "address"], &rows)
 }
 
+fn witness_table(logs: &[WitnessedLog]) -> String {
+    let row = |log: &WitnessedLog| {
+        let state = match log.state {
+            LogState::Consistent => "consistent".to_owned(),
+            LogState::Unproven => format!("{} heads wait for their proof", log.unproven),
+            LogState::Forked => "FORKED".to_owned(),
+        };
+        let (size, root) = (grouped(log.size), log.root.short());
+        vec![log.origin.clone(), size, root, log.since.to_string(), state]
+    };
+    if logs.is_empty() {
+        return "no coordinator has shown a head of its log".to_owned();
+    }
+    let rows: Vec<Vec<String>> = logs.iter().map(row).collect();
+    let mut text = table(&["log", "entries", "root", "since", "state"], &rows);
+    let forks = logs
+        .iter()
+        .filter_map(|log| Some((log, log.fork.as_ref()?)));
+    for (log, fork) in forks {
+        text.push_str(&fork_text(log, fork));
+    }
+    text
+}
+
+fn fork_text(log: &WitnessedLog, fork: &ForkEvidence) -> String {
+    let how = match fork.kind {
+        ForkKind::SameSize => "has signed two roots for one size",
+        ForkKind::NotGrown => "has signed two heads of which neither grows out of the other",
+    };
+    let [one, other] = &fork.heads;
+    format!(
+        "\n\n{} {how}, found {}:\n\n{}\n{}",
+        log.origin, fork.found, one.note, other.note
+    )
+}
+
+/// Returns the two notes of the log that has forked, with an empty line between them.
+fn evidence(logs: &[WitnessedLog]) -> Result<String, Failure> {
+    let mut forks = logs.iter().filter_map(|log| log.fork.as_ref());
+    match (forks.next(), forks.next()) {
+        (Some(fork), None) => {
+            let [one, other] = &fork.heads;
+            Ok(format!("{}\n{}", one.note, other.note))
+        }
+        (None, _) => Err(Failure::new(Exit::NotFound, "export: no log has forked")),
+        (Some(_), Some(_)) => {
+            let failure = Failure::new(Exit::Usage, "export: more than one log has forked");
+            Err(failure.hint("name the coordinator: tally net witness PEER --export FILE"))
+        }
+    }
+}
+
 /// `tally status`.
 pub(super) async fn status(common: &Common) -> Result<(), Failure> {
     let status: NodeStatus = ask(&common.folder()?.socket(), &Request::Status).await?;
@@ -129,6 +203,22 @@ pub(super) async fn status(common: &Common) -> Result<(), Failure> {
                 "          {units} units run, {counted} counted, {faults} failed, {} fuel",
                 grouped(terminal.fuel)
             ));
+            lines.push(format!("owner     {}", terminal.owner));
+            for (coordinator, credit) in &terminal.credits {
+                let owed = credit.totals.owed();
+                if owed.results > 0 {
+                    let (name, seconds) = (coordinator.short(), owed.time().as_secs_f64());
+                    let results = grouped(owed.results);
+                    let owing = if credit.owing {
+                        "; it OWES too much and gets no more work done"
+                    } else {
+                        ""
+                    };
+                    lines.push(format!(
+                        "          {results} results ({seconds:.1} s) wait for a receipt of ..{name}{owing}"
+                    ));
+                }
+            }
         }
         lines.join("\n")
     })

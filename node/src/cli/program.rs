@@ -6,8 +6,10 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
+use tally_protocol::account::Currency;
 use tally_protocol::id::{BlobId, TaskId};
 use tally_protocol::points::Points;
+use tally_protocol::rate_card::{Measured, Rates};
 use tally_protocol::task::job::ByteSize;
 use tally_protocol::unit::{Fault, Limits, Outcome};
 use tally_sandbox::{Program, Sandbox, SandboxConfig, UnitRun, UnitSpec};
@@ -214,7 +216,7 @@ fn report(
         outcome,
         done: unit.result == Ok(Outcome::Done),
         fuel: unit.fuel,
-        points: Points::of_unit(unit.fuel, (input_bytes + unit.output.len()) as u64),
+        points: points_of(unit, input_bytes),
         output_bytes: unit.output.len(),
         output: BlobId::of(&unit.output),
         compile_millis: compile_time.map(|time| time.as_millis()),
@@ -241,6 +243,19 @@ fn report(
         ran.outcome
     ));
     Ok(())
+}
+
+/// Returns what a run is worth by the usual constants.
+fn points_of(unit: &UnitRun, input_bytes: usize) -> Option<Points> {
+    let measured = Measured {
+        outcome: unit.result.ok()?,
+        fuel: unit.fuel,
+        fuel_limit: 0,
+        bytes: (input_bytes + unit.output.len()) as u64,
+        pixels: 0,
+    };
+    let rates = Rates::free(Currency::from_bytes(*b"EUR")?);
+    rates.points(BlobId::from_bytes([0; 32]), &measured)
 }
 
 /// A unit that was run on this computer.

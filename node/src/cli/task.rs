@@ -32,6 +32,11 @@ pub(super) enum TaskCommand {
     Estimate {
         /// The job file.
         job: PathBuf,
+        /// The coordinator whose price is asked for, as /ip4/ADDRESS/tcp/PORT/p2p/ID.
+        #[arg(long, value_name = "ADDRESS")]
+        coordinator: Option<Multiaddr>,
+        #[command(flatten)]
+        joining: Joining,
     },
     /// Hand a task to a coordinator. Strangers' computers will see its input.
     Submit(Box<Submit>),
@@ -96,7 +101,11 @@ pub(super) struct Submit {
 impl TaskCommand {
     pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
         match self {
-            Self::Estimate { job } => estimate::estimate(common, &job),
+            Self::Estimate {
+                job,
+                coordinator,
+                joining,
+            } => estimate::estimate(common, &job, (coordinator.as_ref(), &joining)).await,
             Self::Submit(submit) => submit.run(common).await,
             Self::List { joining } => list(common, &joining).await,
             Self::Status { one } => {
@@ -140,7 +149,7 @@ impl Desk {
         let folder = common.folder()?;
         let config = joining.config(&folder)?;
         let key = match keys::read(&folder.key()) {
-            Err(keys::KeyError::Missing(path)) => {
+            Err(keys::KeyError::Missing { path, .. }) => {
                 let key = keys::create(&path)?;
                 common
                     .output()
@@ -238,7 +247,7 @@ impl One {
         match reply {
             CustomerReply::Status(status) => output.result(&status, || status_text(&status)),
             CustomerReply::Refused(refusal) => Err(refused(&refusal)),
-            CustomerReply::Tasks(_) => Err(Failure::new(
+            CustomerReply::Tasks(_) | CustomerReply::Terms(_) => Err(Failure::new(
                 Exit::Failed,
                 "understand the coordinator's answer",
             )),
@@ -355,7 +364,13 @@ fn refused(refusal: &Refusal) -> Failure {
             refused.hint("look at the clocks of both computers, or submit the job again")
         }
         Refusal::Busy => refused.hint("try again later, or another coordinator"),
-        Refusal::Malformed
+        Refusal::InsufficientFunds { .. } => refused.hint(
+            "have the coordinator's operator enter a payment: `tally account deposit --customer ID AMOUNT` \
+             (`tally key show` says your id), or write a lower max_price into the job",
+        ),
+        Refusal::OtherRateCard => refused.hint("submit the job again: it is estimated anew"),
+        Refusal::BadCertificate
+        | Refusal::Malformed
         | Refusal::Unverified
         | Refusal::WrongRole
         | Refusal::WrongProfile

@@ -124,7 +124,12 @@ pub(super) fn pins_of(fact: &Fact) -> Vec<Row> {
         | Fact::Reported { .. }
         | Fact::Faulted { .. }
         | Fact::Ended { .. }
-        | Fact::Forgotten(_) => Vec::new(),
+        | Fact::Receipted { .. }
+        | Fact::Settled(_)
+        | Fact::Forgotten(_)
+        | Fact::Published(_)
+        | Fact::Certified(_)
+        | Fact::Ordered(_) => Vec::new(),
     }
 }
 

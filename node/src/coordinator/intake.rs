@@ -50,6 +50,10 @@ impl Shell {
                     .add(now, (task, from, seen), answer, &self.machine)
             }
             CustomerRequest::List => answer.send(CustomerReply::Tasks(self.machine.list(from))),
+            CustomerRequest::Terms => answer.send(match self.machine.terms(from) {
+                Some(terms) => CustomerReply::Terms(Box::new(terms)),
+                None => CustomerReply::Refused(Refusal::Busy),
+            }),
             CustomerRequest::Cancel(task) => {
                 let question = self.question();
                 self.customers.insert(question, answer);

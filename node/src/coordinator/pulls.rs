@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use tally_protocol::certificate;
 use tally_protocol::coordinator::{Answer as RoleAnswer, Effect, Input, NewLeases};
 use tally_protocol::id::{GrantId, NodeId, TaskId};
 use tally_protocol::message::Refusal;
@@ -25,29 +26,34 @@ impl Shell {
     /// Checks the signatures of a pull's report elsewhere; what has none goes on at once.
     pub(super) fn check_pull(&self, from: NodeId, mut pull: Pull, answer: Answer<WorkReply>) {
         let parts = self.parts.clone();
-        let report = pull.report.take();
+        let (report, certificate) = (pull.report.take(), pull.certificate.take());
         tokio::spawn(async move {
-            let verified = match report {
-                None => Ok(None),
-                Some(report) => {
-                    let (network, me) = (parts.network.network().clone(), parts.me);
-                    let checked = spawn_blocking(move || report.verify(&network, me, from));
-                    super::joined(checked.await).map(Some)
-                }
+            let verified = if report.is_none() && certificate.is_none() {
+                Ok((None, None))
+            } else {
+                let (network, me) = (parts.network.network().clone(), parts.me);
+                let check = move || {
+                    let certificate = certificate.map(|shown| shown.verify(&network)).transpose();
+                    let certificate = certificate.map_err(|_| Refusal::BadCertificate)?;
+                    let report = report.map(|report| report.verify(&network, me, from));
+                    Ok((certificate, report.transpose()?))
+                };
+                super::joined(spawn_blocking(check).await)
             };
             match verified {
-                Ok(report) => {
+                Ok((certificate, report)) => {
                     fault::pass(Point::ReportVerified);
                     let pull = Box::new(CheckedPull {
                         from,
                         pull,
+                        certificate,
                         report,
                         answer,
                     });
                     let _ = parts.mailbox.send(Message::Checked(pull)).await;
                 }
                 Err(refusal) => {
-                    tracing::info!(terminal = ?from, "report refused: {refusal}");
+                    tracing::info!(terminal = ?from, "pull refused: {refusal}");
                     answer.send(WorkReply::Refused(refusal));
                 }
             }
@@ -61,7 +67,7 @@ impl Shell {
         pull: Box<CheckedPull>,
         effects: &mut Vec<Effect>,
     ) {
-        let wanted = self.wanted_outputs(&pull);
+        let wanted = self.wanted_outputs(now, &pull);
         if wanted.is_empty() {
             return self.pulled(now, *pull, BTreeSet::new(), effects);
         }
@@ -81,14 +87,17 @@ impl Shell {
         });
     }
 
-    fn wanted_outputs(&self, pull: &CheckedPull) -> Vec<(TaskId, (GrantId, u32), BlobRef)> {
-        let Some(report) = &pull.report else {
+    fn wanted_outputs(
+        &self,
+        now: Timestamp,
+        pull: &CheckedPull,
+    ) -> Vec<(TaskId, (GrantId, u32), BlobRef)> {
+        let holder = certificate::holder(pull.from, pull.certificate.as_ref(), now);
+        let (Some(report), Ok(holder)) = (&pull.report, holder) else {
             return Vec::new();
         };
         let wanted = report.results.iter().filter_map(|result| {
-            let task = self
-                .machine
-                .wants_output(pull.from, result, &report.grants)?;
+            let task = self.machine.wants_output(holder, result, &report.grants)?;
             Some((task, (result.grant, result.unit), result.output))
         });
         wanted.collect()
@@ -104,6 +113,7 @@ impl Shell {
         let CheckedPull {
             from,
             pull,
+            certificate,
             report,
             answer,
         } = pull;
@@ -113,6 +123,7 @@ impl Shell {
             question,
             from,
             pull,
+            certificate,
             report,
             missing,
         };
@@ -124,7 +135,9 @@ impl Shell {
         let pulled = match answer {
             RoleAnswer::Pulled(pulled) => *pulled,
             RoleAnswer::Refused(refusal) => return reply.send(WorkReply::Refused(refusal)),
-            RoleAnswer::Status(_) => return reply.send(WorkReply::Refused(Refusal::Malformed)),
+            RoleAnswer::Status(_) | RoleAnswer::Ordered(_) => {
+                return reply.send(WorkReply::Refused(Refusal::Malformed));
+            }
         };
         let parts = self.parts.clone();
         spawn_blocking(move || {
@@ -153,6 +166,7 @@ fn sign(new: NewLeases, parts: &Parts) -> Result<Leased, StoreError> {
         grant,
         inline,
         read,
+        rate_card,
     } = new;
     let inputs = if inline {
         Some(read_inputs(&grant, parts)?)
@@ -166,6 +180,7 @@ fn sign(new: NewLeases, parts: &Parts) -> Result<Leased, StoreError> {
         grant,
         inputs,
         read,
+        rate_card,
     })
 }
 

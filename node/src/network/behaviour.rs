@@ -18,6 +18,7 @@ use tally_protocol::message::announce::Role;
 use super::conversation::{Talk, talk};
 use super::counters::Counters;
 use super::customer::Customer;
+use super::log::Log;
 use super::work::Work;
 use super::{NetworkConfig, NetworkLimits, StartError, gossip};
 
@@ -46,6 +47,7 @@ pub(super) struct Node {
     pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
     pub(super) work: Talk<Work>,
     pub(super) customer: Talk<Customer>,
+    pub(super) log: Talk<Log>,
     pub(super) blobs: libp2p_stream::Behaviour,
 }
 
@@ -84,6 +86,7 @@ pub(super) fn swarm(
         mdns: mdns_behaviour(config, me).into(),
         work: talk(counters.clone()),
         customer: talk(counters.clone()),
+        log: talk(counters.clone()),
         blobs: libp2p_stream::Behaviour::new(),
     };
     let fault = |what| {

@@ -28,7 +28,7 @@ impl Conversation for Customer {
     fn refusal(reply: &CustomerReply) -> Option<&Refusal> {
         match reply {
             CustomerReply::Refused(refusal) => Some(refusal),
-            CustomerReply::Status(_) | CustomerReply::Tasks(_) => None,
+            CustomerReply::Status(_) | CustomerReply::Tasks(_) | CustomerReply::Terms(_) => None,
         }
     }
 }

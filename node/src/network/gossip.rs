@@ -1,9 +1,9 @@
-//! Gossip of offers: everybody subscribes, everybody checks before passing on.
+//! Gossip of offers and of the heads of logs: everybody subscribes, everybody checks before passing on.
 //!
-//! Messages carry no author at the level of gossipsub: the offer inside is signed. Its id is the hash of its
+//! Messages carry no author at the level of gossipsub: the offer or checkpoint inside is signed. Its id is the hash of its
 //! bytes, so gossipsub drops a copy before anything is checked, and a signature is checked once. A message is first
 //! measured, then its signature is checked on another thread, then the [gate](tally_protocol::offer_gate) compares it with the clock
-//! and with what its signer said before. What no honest node would have sent or passed on is rejected, which costs
+//! and with what its signer said before; checkpoints have a [gate of their own](tally_protocol::head_gate). What no honest node would have sent or passed on is rejected, which costs
 //! the peer that passed it on its standing; what an honest node may have passed on is ignored.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,6 +14,7 @@ use libp2p::gossipsub::{
     MessageId, PeerScoreParams, PeerScoreThresholds, RawMessage, TopicHash, TopicScoreParams,
     ValidationMode,
 };
+use tally_protocol::checkpoint::{CHECKPOINT_BYTES_MAX, SignedCheckpoint, VerifiedCheckpoint};
 use tally_protocol::id::NetworkId;
 use tally_protocol::message::announce::Offer;
 use tally_protocol::offer_gate::OfferFault;
@@ -29,26 +30,67 @@ pub(super) const OFFER_BYTES_MAX: usize = Offer::BYTES_MAX + 256;
 /// Messages that wait to be sent to one peer.
 const PEER_QUEUE_MAX: usize = 256;
 
-/// Why an offer was not published.
+/// Why an offer or a checkpoint was not published.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// The signed offer has too many bytes.
-    #[error("publish an offer of {0} bytes, at most {OFFER_BYTES_MAX} are allowed")]
-    TooLong(usize),
+    /// It has too many bytes.
+    #[error("publish {bytes} bytes, at most {bytes_max} are allowed")]
+    TooLong {
+        /// How many it has.
+        bytes: usize,
+        /// How many are allowed.
+        bytes_max: usize,
+    },
     /// gossipsub did not take it.
-    #[error("publish the offer: {0}")]
+    #[error("publish: {0}")]
     Refused(String),
     /// The network was shut down.
     #[error("publish: the network was shut down")]
     ShutDown,
 }
 
-/// Returns the topic of offers.
-pub(super) fn offers_topic(network: &NetworkId) -> IdentTopic {
-    IdentTopic::new(format!("/tally/{network}/offers/1"))
+/// What is gossiped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subject {
+    Offers,
+    Heads,
 }
 
-/// Returns the gossipsub behaviour, subscribed to the offers.
+impl Subject {
+    const ALL: [Self; 2] = [Self::Offers, Self::Heads];
+
+    /// Returns the subject of a topic.
+    pub(super) fn of(topic: &TopicHash, network: &NetworkId) -> Option<Self> {
+        let is = |subject: &Self| subject.topic(network).hash() == *topic;
+        Self::ALL.into_iter().find(is)
+    }
+
+    pub(super) fn topic(self, network: &NetworkId) -> IdentTopic {
+        let name = match self {
+            Self::Offers => "offers",
+            Self::Heads => "heads",
+        };
+        IdentTopic::new(format!("/tally/{network}/{name}/1"))
+    }
+
+    /// Returns the topic of its counters.
+    pub(super) const fn counters(self) -> &'static str {
+        match self {
+            Self::Offers => "gossip",
+            Self::Heads => "heads",
+        }
+    }
+
+    /// Returns the longest message.
+    pub(super) const fn bytes_max(self) -> usize {
+        match self {
+            Self::Offers => OFFER_BYTES_MAX,
+            Self::Heads => CHECKPOINT_BYTES_MAX,
+        }
+    }
+}
+
+/// Returns the gossipsub behaviour, subscribed to everything.
 pub(super) fn behaviour(
     network: &NetworkId,
     counters: &Counters,
@@ -70,13 +112,15 @@ pub(super) fn behaviour(
     let mut behaviour =
         Behaviour::new_with_transform(MessageAuthenticity::Anonymous, config, copies)
             .map_err(|error| fault(error.to_owned()))?;
-    let topic = offers_topic(network);
+    let topics = Subject::ALL.map(|subject| subject.topic(network));
     behaviour
-        .with_peer_score(score_params(&topic), PeerScoreThresholds::default())
+        .with_peer_score(score_params(&topics), PeerScoreThresholds::default())
         .map_err(fault)?;
-    behaviour
-        .subscribe(&topic)
-        .map_err(|error| fault(format!("{error:?}")))?;
+    for topic in &topics {
+        behaviour
+            .subscribe(topic)
+            .map_err(|error| fault(format!("{error:?}")))?;
+    }
     Ok(behaviour)
 }
 
@@ -98,10 +142,10 @@ fn message_id(message: &Message) -> MessageId {
     MessageId::new(&blake3::hash(&message.data).as_bytes()[..20])
 }
 
-/// Scores peers by what they pass on. Offers are rare, so the penalties for a quiet mesh (P3, P3b) are off; computers
+/// Scores peers by what they pass on. Messages are rare, so the penalties for a quiet mesh (P3, P3b) are off; computers
 /// on one loopback address are not suspicious.
-fn score_params(topic: &IdentTopic) -> PeerScoreParams {
-    let offers = TopicScoreParams {
+fn score_params(topics: &[IdentTopic]) -> PeerScoreParams {
+    let params = TopicScoreParams {
         topic_weight: 1.0,
         time_in_mesh_weight: 0.01,
         time_in_mesh_quantum: Duration::from_secs(1),
@@ -116,7 +160,10 @@ fn score_params(topic: &IdentTopic) -> PeerScoreParams {
         ..TopicScoreParams::default()
     };
     PeerScoreParams {
-        topics: [(topic.hash(), offers)].into(),
+        topics: topics
+            .iter()
+            .map(|topic| (topic.hash(), params.clone()))
+            .collect(),
         topic_score_cap: 20.0,
         ip_colocation_factor_whitelist: [
             IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -127,10 +174,10 @@ fn score_params(topic: &IdentTopic) -> PeerScoreParams {
     }
 }
 
-/// Why an offer is not passed on.
+/// Why a message is not passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// More bytes than an offer has.
+    /// More bytes than such a message has.
     TooLong,
     /// The topic has no such messages.
     UnknownTopic,
@@ -138,6 +185,8 @@ pub(super) enum Fault {
     Unverified,
     /// The gate keeps it out.
     Kept(OfferFault),
+    /// The log sends too many checkpoints, or somebody in its name.
+    TooManyHeads,
     /// This node has too many to check.
     Overloaded,
 }
@@ -150,6 +199,7 @@ impl Fault {
             Self::UnknownTopic => "rejected_topic",
             Self::Unverified => "rejected_unverified",
             Self::Kept(fault) => fault.name(),
+            Self::TooManyHeads => "ignored_too_many",
             Self::Overloaded => "ignored_overload",
         }
     }
@@ -167,6 +217,7 @@ impl Fault {
                 | OfferFault::OldEpoch
                 | OfferFault::TooMany,
             )
+            | Self::TooManyHeads
             | Self::Overloaded => gossipsub::MessageAcceptance::Ignore,
         }
     }
@@ -180,4 +231,17 @@ pub(super) fn verify(bytes: Vec<u8>, network: &NetworkId) -> Result<Verified<Off
             tracing::debug!(%error, "rejected an offer");
             Fault::Unverified
         })
+}
+
+/// Checks the signature of a checkpoint; slow, so not on the swarm's task.
+pub(super) fn verify_head(
+    bytes: Vec<u8>,
+    network: &NetworkId,
+) -> Result<VerifiedCheckpoint, Fault> {
+    let note = String::from_utf8(bytes).map_err(|_| Fault::Unverified)?;
+    let checked = SignedCheckpoint::from_note(note).verify(network);
+    checked.map_err(|error| {
+        tracing::debug!(%error, "rejected a checkpoint");
+        Fault::Unverified
+    })
 }

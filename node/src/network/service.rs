@@ -14,14 +14,17 @@ use ed25519_dalek::SigningKey;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use libp2p::gossipsub::{self, IdentTopic, MessageId};
+use libp2p::gossipsub::{self, MessageId};
 use libp2p::kad::{QueryId, RecordKey};
 use libp2p::swarm::ConnectionId;
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm};
+use tally_protocol::checkpoint::{SignedCheckpoint, VerifiedCheckpoint};
+use tally_protocol::head_gate::HeadGate;
 use tally_protocol::id::{NetworkId, NodeId};
 use tally_protocol::message::announce::{Offer, Role, RoleStatement};
 use tally_protocol::message::customer::{CustomerReply, CustomerRequest};
+use tally_protocol::message::log::{LogReply, LogRequest};
 use tally_protocol::message::work::{WorkReply, WorkRequest};
 use tally_protocol::message::{PROTOCOL_VERSION, Refusal};
 use tally_protocol::offer_gate::OfferGate;
@@ -36,7 +39,8 @@ use super::conversation::Questions;
 use super::counters::Counters;
 use super::customer::Customer;
 use super::discovery::{Action, Discovery, FoundCoordinator, ShownRoles};
-use super::gossip::{self, Fault, OFFER_BYTES_MAX};
+use super::gossip::{self, Fault, Subject};
+use super::log::Log;
 use super::peer::{PeerInfo, Peers, node_of, peer_of};
 use super::work::Work;
 use super::{
@@ -47,6 +51,8 @@ use super::{
 const TICK: Duration = Duration::from_millis(250);
 /// Offers that are checked at a time; more are ignored.
 const OFFER_CHECKS_MAX: usize = 64;
+/// Checkpoints that are checked at a time; more are ignored.
+const HEAD_CHECKS_MAX: usize = 32;
 /// How long a role statement is valid; it is signed anew at half of that.
 const ROLE_VALIDITY: Duration = Duration::from_secs(3_600);
 /// Places in the event queue that questions of peers leave free, for what the owner must not miss.
@@ -64,6 +70,15 @@ pub(super) enum Command {
         to: NodeId,
         request: CustomerRequest,
         reply: oneshot::Sender<Result<CustomerReply, AskError>>,
+    },
+    AskLog {
+        to: NodeId,
+        request: LogRequest,
+        reply: oneshot::Sender<Result<LogReply, AskError>>,
+    },
+    PublishHead {
+        head: SignedCheckpoint,
+        reply: oneshot::Sender<Result<(), PublishError>>,
     },
     PublishOffer {
         offer: Signed<Offer>,
@@ -112,7 +127,6 @@ pub(super) struct Service {
     network: NetworkId,
     roles: Vec<Role>,
     kad_protocol: StreamProtocol,
-    topic: IdentTopic,
     role: Verified<RoleStatement>,
     saved_path: Option<PathBuf>,
     explicit_loopback: bool,
@@ -122,10 +136,13 @@ pub(super) struct Service {
     peers: Peers,
     work: Questions<Work>,
     customer: Questions<Customer>,
+    log: Questions<Log>,
     discovery: Discovery,
     offers: OfferGate,
+    heads: HeadGate,
     checks: FuturesUnordered<BoxFuture<'static, Checked>>,
     offers_in_check: usize,
+    heads_in_check: usize,
     dials: HashMap<ConnectionId, Dialler>,
     findings: Vec<Finding>,
 }
@@ -161,11 +178,11 @@ impl Service {
             swarm,
             discovery: Discovery::new(&config, saved.unwrap_or_default(), Instant::now()),
             kad_protocol: behaviour::kad_protocol(&config.network),
-            topic: gossip::offers_topic(&config.network),
             role,
             explicit_loopback: listens_on_loopback,
             work: Questions::new(limits.asked, limits.questions, counters.clone()),
             customer: Questions::new(limits.asked, limits.questions, counters.clone()),
+            log: Questions::new(limits.asked, limits.questions, counters.clone()),
             key: config.key,
             network: config.network,
             roles: config.roles,
@@ -175,8 +192,10 @@ impl Service {
             counters,
             peers: Peers::default(),
             offers: OfferGate::default(),
+            heads: HeadGate::default(),
             checks: FuturesUnordered::new(),
             offers_in_check: 0,
+            heads_in_check: 0,
             dials: HashMap::new(),
             findings: Vec::new(),
         })
@@ -212,6 +231,9 @@ impl Service {
                 Some((channel, reply)) = self.customer.next_answer() => {
                     self.customer.answer(&mut self.swarm.behaviour_mut().customer, channel, reply);
                 }
+                Some((channel, reply)) = self.log.next_answer() => {
+                    self.log.answer(&mut self.swarm.behaviour_mut().log, channel, reply);
+                }
                 Some(checked) = self.checks.next() => self.on_checked(checked),
                 _ = ticks.tick() => self.on_tick(),
             }
@@ -229,8 +251,16 @@ impl Service {
                 let talk = &mut self.swarm.behaviour_mut().customer;
                 self.customer.ask(talk, to, request, reply);
             }
+            Command::AskLog { to, request, reply } => {
+                let talk = &mut self.swarm.behaviour_mut().log;
+                self.log.ask(talk, to, request, reply);
+            }
+            Command::PublishHead { head, reply } => {
+                let published = self.publish(Subject::Heads, head.as_str().as_bytes());
+                let _ = reply.send(published);
+            }
             Command::PublishOffer { offer, reply } => {
-                let _ = reply.send(self.publish(&offer));
+                let _ = reply.send(self.publish(Subject::Offers, offer.as_bytes()));
             }
             Command::Dial { address, reply } => {
                 self.dial(DialOpts::from(address), Dialler::Address(reply));
@@ -285,22 +315,24 @@ impl Service {
         }
     }
 
-    fn publish(&mut self, offer: &Signed<Offer>) -> Result<(), PublishError> {
-        let bytes = offer.as_bytes();
-        if bytes.len() > OFFER_BYTES_MAX {
-            return Err(PublishError::TooLong(bytes.len()));
+    fn publish(&mut self, subject: Subject, bytes: &[u8]) -> Result<(), PublishError> {
+        if bytes.len() > subject.bytes_max() {
+            return Err(PublishError::TooLong {
+                bytes: bytes.len(),
+                bytes_max: subject.bytes_max(),
+            });
         }
-        let gossip = &mut self.swarm.behaviour_mut().gossip;
-        match gossip.publish(self.topic.clone(), bytes) {
-            Ok(_) => self.counters.count("gossip", "published"),
+        let (gossip, counters) = (&mut self.swarm.behaviour_mut().gossip, subject.counters());
+        match gossip.publish(subject.topic(&self.network), bytes) {
+            Ok(_) => self.counters.count(counters, "published"),
             Err(gossipsub::PublishError::NoPeersSubscribedToTopic) => {
-                self.counters.count("gossip", "published_to_nobody");
+                self.counters.count(counters, "published_to_nobody");
             }
             Err(gossipsub::PublishError::Duplicate) => {
-                self.counters.count("gossip", "published_again");
+                self.counters.count(counters, "published_again");
             }
             Err(error) => {
-                self.counters.count("gossip", "publish_failed");
+                self.counters.count(counters, "publish_failed");
                 return Err(PublishError::Refused(error.to_string()));
             }
         }

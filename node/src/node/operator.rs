@@ -5,19 +5,23 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tally_ledger::wallet::{Wallet, WalletAnswer, WalletQuery};
 use tally_protocol::id::NodeId;
 use tally_protocol::message::announce::Role;
+use tally_protocol::message::blob::{BlobGrant, BlobRange};
+use tally_protocol::signed::Signed;
 use tally_protocol::unit::ProfileId;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Roles;
-use crate::admin::{self, AdminError, Request};
+use crate::admin::{self, AdminError, Content, FETCH_BYTES_MAX, Request};
 use crate::coordinator::{self, Operator as Ask};
 use crate::error::chain;
 use crate::folder::Folder;
 use crate::network::Network;
 use crate::terminal::{self, TerminalStatus};
+use crate::witness::{self, WitnessedLog};
 
 /// How a node is.
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,14 +51,21 @@ pub struct NodeStatus {
 pub(super) struct Operator {
     coordinator: Option<mpsc::Sender<coordinator::Message>>,
     terminal: Option<mpsc::Sender<terminal::Message>>,
+    witness: Option<mpsc::Sender<witness::Message>>,
     network: Network,
     node: NodeId,
     roles: Vec<Role>,
     folder: Folder,
+    wallet: Option<Arc<Wallet>>,
     stop: mpsc::Sender<()>,
 }
 
 impl Operator {
+    /// Lets it read the terminal's wallet.
+    pub(super) fn with_wallet(self, wallet: Option<Arc<Wallet>>) -> Self {
+        Self { wallet, ..self }
+    }
+
     pub(super) fn new(
         running: &Roles,
         network: Network,
@@ -69,10 +80,12 @@ impl Operator {
         Self {
             coordinator,
             terminal,
+            witness: running.witness.clone(),
             network,
             node,
             roles,
             folder,
+            wallet: None,
             stop,
         }
     }
@@ -104,6 +117,7 @@ impl Operator {
             Request::Status => json(&self.status().await),
             Request::Peers => json(&self.network.peers().await),
             Request::Find => json(&self.network.find_coordinators().await),
+            Request::Witness => json(&self.witnessed().await?),
             Request::Counters => {
                 let counters = self.network.counters().all().into_iter();
                 let named: BTreeMap<String, u64> = counters
@@ -122,8 +136,10 @@ impl Operator {
             },
             Request::Ledger { query } => match self.ask(|reply| Ask::Ledger(query, reply)).await? {
                 Ok(answer) => json(&answer),
-                Err(error) => Err(AdminError::new("ledger", chain(&error), error.hint())),
+                Err(error) => Err(AdminError::new(error.code(), chain(&error), error.hint())),
             },
+            Request::Wallet { query } => json(&self.wallet(query).await?),
+            Request::Fetch { from, range, grant } => json(&self.fetch(from, range, grant).await?),
             Request::Stop => {
                 let _ = self.stop.try_send(());
                 Ok(Value::Null)
@@ -157,6 +173,49 @@ impl Operator {
             process: std::process::id(),
             terminal,
         }
+    }
+
+    async fn witnessed(&self) -> Result<Vec<WitnessedLog>, AdminError> {
+        let Some(mailbox) = &self.witness else {
+            let hint = "ask a node that runs with --role terminal or coordinator";
+            let message = "this node does not look at logs";
+            return Err(AdminError::new("wrong_role", message, hint));
+        };
+        let (reply, answered) = oneshot::channel();
+        let _ = mailbox.send(witness::Message::List(reply)).await;
+        answered.await.map_err(|_| {
+            let hint = "start the node again";
+            AdminError::new("stopping", "the node is stopping", hint)
+        })
+    }
+
+    /// Reads the terminal's wallet.
+    async fn wallet(&self, query: WalletQuery) -> Result<WalletAnswer, AdminError> {
+        let Some(wallet) = self.wallet.clone() else {
+            let hint = "ask a node that runs with --role terminal";
+            let message = "this node is no terminal";
+            return Err(AdminError::new("wrong_role", message, hint));
+        };
+        let read = tokio::task::spawn_blocking(move || wallet.answer(&query)).await;
+        let read = read.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        read.map_err(|error| AdminError::new("wallet", chain(&error), error.hint()))
+    }
+
+    /// Reads a part of a blob from another node.
+    async fn fetch(
+        &self,
+        from: NodeId,
+        range: BlobRange,
+        grant: Signed<BlobGrant>,
+    ) -> Result<Content, AdminError> {
+        if range.bytes > FETCH_BYTES_MAX {
+            let message = format!("at most {FETCH_BYTES_MAX} bytes are read at once");
+            return Err(AdminError::new("usage", message, "ask for less"));
+        }
+        let read = crate::blobs::read_range(&self.network, from, range, Some(grant)).await;
+        let hint = "the coordinator may be away, or the leave to read has expired";
+        read.map(Content)
+            .map_err(|error| AdminError::new("fetch", chain(&error), hint))
     }
 
     /// Asks the coordinator of this node.

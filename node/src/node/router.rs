@@ -3,23 +3,28 @@
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use tally_protocol::coordinator::Input as CoordinatorInput;
+use tally_protocol::id::NodeId;
 use tally_protocol::message::Refusal;
 use tally_protocol::message::customer::CustomerReply;
+use tally_protocol::message::log::LogReply;
 use tally_protocol::message::work::{WorkReply, WorkRequest};
 use tally_protocol::terminal::Input as TerminalInput;
+use tally_protocol::witness::Input as WitnessInput;
 use tokio::sync::mpsc;
 
 use super::Roles;
 use crate::config::Config;
 use crate::coordinator;
-use crate::network::{Network, NetworkEvent};
+use crate::network::{Answer, Network, NetworkEvent};
 use crate::terminal;
+use crate::witness;
 
 /// Knows the mailboxes of the roles that are played.
 #[derive(Debug)]
 pub(super) struct Router {
     coordinator: Option<mpsc::Sender<coordinator::Message>>,
     terminal: Option<mpsc::Sender<terminal::Message>>,
+    witness: Option<mpsc::Sender<witness::Message>>,
     network: Network,
     share: bool,
 }
@@ -29,6 +34,7 @@ impl Router {
         Self {
             coordinator: roles.coordinator.as_ref().map(|part| part.mailbox.clone()),
             terminal: roles.terminal.as_ref().map(|part| part.mailbox.clone()),
+            witness: roles.witness.clone(),
             network,
             share: config.terminal.share_address,
         }
@@ -46,16 +52,7 @@ impl Router {
             NetworkEvent::Listening(address) => {
                 tracing::info!(%address, "listening");
                 if self.share {
-                    let addresses = self.network.addresses().await;
-                    let with_peer = |address: &Multiaddr| {
-                        address.iter().any(|part| matches!(part, Protocol::P2p(_)))
-                    };
-                    let shared = addresses
-                        .into_iter()
-                        .filter(with_peer)
-                        .map(|address| address.to_string());
-                    self.tell_terminal(TerminalInput::Shared(shared.collect()))
-                        .await;
+                    self.share_addresses().await;
                 }
             }
             NetworkEvent::Connected(node) => tracing::debug!(?node, "connected"),
@@ -63,6 +60,7 @@ impl Router {
             NetworkEvent::Disconnected(node) => {
                 tracing::debug!(?node, "disconnected");
                 self.tell_terminal(TerminalInput::Lost(node)).await;
+                self.tell_witness(WitnessInput::Lost(node)).await;
                 if let Some(coordinator) = &self.coordinator {
                     let gone = coordinator::Message::input(CoordinatorInput::Gone(node));
                     let _ = coordinator.send(gone).await;
@@ -71,29 +69,34 @@ impl Router {
             NetworkEvent::CoordinatorFound(node) => {
                 tracing::info!(coordinator = %node, "found a coordinator");
                 self.tell_terminal(TerminalInput::Found(node)).await;
+                self.tell_witness(WitnessInput::Found(node)).await;
             }
             NetworkEvent::OfferHeard { offer, from } => {
                 tracing::debug!(task = %offer.task, ?from, "heard an offer");
                 self.tell_terminal(TerminalInput::OfferHeard(Box::new(offer)))
                     .await
             }
+            NetworkEvent::HeadHeard(head) => {
+                tracing::debug!(?head, "heard the head of a log");
+                if let Some(witness) = &self.witness {
+                    // Gossip for which there is no room comes again.
+                    let heard = witness::Message::Input(WitnessInput::Heard(head));
+                    let _ = witness.try_send(heard);
+                }
+            }
+            NetworkEvent::LogAsked {
+                request, answer, ..
+            } => match &self.coordinator {
+                Some(coordinator) => {
+                    let _ = coordinator.try_send(coordinator::Message::LogAsked(request, answer));
+                }
+                None => answer.send(LogReply::Refused(Refusal::WrongRole)),
+            },
             NetworkEvent::WorkAsked {
                 from,
                 request,
                 answer,
-            } => match (request, &self.coordinator, &self.terminal) {
-                (WorkRequest::Pull(pull), Some(coordinator), _) => {
-                    // A full mailbox drops the answer, which tells the terminal that the node is busy.
-                    let _ = coordinator.try_send(coordinator::Message::Pull { from, pull, answer });
-                }
-                (WorkRequest::Nudge(task), _, Some(terminal)) => {
-                    let _ = terminal.try_send(terminal::nudge(from, task));
-                    answer.send(WorkReply::Nudged);
-                }
-                (WorkRequest::Hello | WorkRequest::Pull(_) | WorkRequest::Nudge(_), ..) => {
-                    answer.send(WorkReply::Refused(Refusal::WrongRole));
-                }
-            },
+            } => self.work_asked(from, request, answer),
             NetworkEvent::CustomerAsked {
                 from,
                 request,
@@ -108,6 +111,41 @@ impl Router {
                 }
                 None => answer.send(CustomerReply::Refused(Refusal::WrongRole)),
             },
+        }
+    }
+
+    /// Lets the terminal tell where other terminals may reach it.
+    async fn share_addresses(&self) {
+        let addresses = self.network.addresses().await;
+        let with_peer =
+            |address: &Multiaddr| address.iter().any(|part| matches!(part, Protocol::P2p(_)));
+        let shared = addresses
+            .into_iter()
+            .filter(with_peer)
+            .map(|address| address.to_string());
+        self.tell_terminal(TerminalInput::Shared(shared.collect()))
+            .await;
+    }
+
+    fn work_asked(&self, from: NodeId, request: WorkRequest, answer: Answer<WorkReply>) {
+        match (request, &self.coordinator, &self.terminal) {
+            (WorkRequest::Pull(pull), Some(coordinator), _) => {
+                // A full mailbox drops the answer, which tells the terminal that the node is busy.
+                let _ = coordinator.try_send(coordinator::Message::Pull { from, pull, answer });
+            }
+            (WorkRequest::Nudge(task), _, Some(terminal)) => {
+                let _ = terminal.try_send(terminal::nudge(from, task));
+                answer.send(WorkReply::Nudged);
+            }
+            (WorkRequest::Hello | WorkRequest::Pull(_) | WorkRequest::Nudge(_), ..) => {
+                answer.send(WorkReply::Refused(Refusal::WrongRole));
+            }
+        }
+    }
+
+    async fn tell_witness(&self, input: WitnessInput) {
+        if let Some(witness) = &self.witness {
+            let _ = witness.send(witness::Message::Input(input)).await;
         }
     }
 

@@ -5,14 +5,13 @@ use std::collections::BTreeSet;
 use super::cards::Cards;
 use super::timers::Timer;
 use super::{Coordinator, Effect, Fact, Movement, Order, OrderFault};
-use crate::account::{Account, Commodity, Holder, Lot, Money};
-use crate::books::{Books, Line, Posting, PostingFault};
+use crate::account::{Account, Commodity, Lot, Money};
+use crate::books::{Books, Posting, PostingFault};
 use crate::entry::{Event, Payee, REFERENCE_BYTES_MAX};
 use crate::id::{NodeId, PostingId};
 use crate::message::customer::Terms;
 use crate::points::Points;
 use crate::posting;
-use crate::rate_card::Rates;
 use crate::receipt::Receipt;
 use crate::signed::Verified;
 use crate::time::Timestamp;
@@ -293,73 +292,16 @@ impl Coordinator {
         money: Money,
         reference: &str,
     ) -> Result<Option<Posting>, OrderFault> {
-        let mut lots = self.spendable(owner);
-        lots.sort_unstable_by_key(|(lot, _)| (lot.since, lot.card, lot.holder));
-        let mut drawn: Vec<(Lot, Points, &Rates)> = Vec::new();
-        let mut left = money.minor;
-        for (lot, points) in lots {
-            let rates = &self.cards.version(lot.card).rates;
-            if left == 0 {
-                break;
-            }
-            if rates.currency != money.currency || rates.reserve.minor == 0 {
-                continue;
-            }
-            // The fewest points that have so much behind them.
-            let needed = u128::from(left) * u128::from(rates.reserve.micro_points);
-            let needed = needed.div_ceil(u128::from(rates.reserve.minor));
-            let part = Points::from_micro(
-                u64::try_from(needed)
-                    .unwrap_or(u64::MAX)
-                    .min(points.as_micro()),
-            );
-            left -= rates.reserve.of_floor(part).unwrap_or(0).min(left);
-            drawn.push((lot, part, rates));
-        }
-        if left > 0 {
-            let needed = money.minor;
-            return Err(OrderFault::Posting(PostingFault::Overdraft {
+        let rates = |card| Some(&self.cards.version(card).rates);
+        let drawn = posting::draw(&self.books, owner, money, rates).map_err(|available| {
+            OrderFault::Posting(PostingFault::Overdraft {
                 account: Box::new(Account::Credit(owner)),
                 commodity: Commodity::Money(money.currency),
-                available: i128::from(needed - left),
-                needed,
-            }));
-        }
+                available: i128::from(available),
+                needed: money.minor,
+            })
+        })?;
         Ok(posting::payout(owner, &drawn, reference))
-    }
-
-    /// Returns the lots that an owner may spend.
-    fn spendable(&self, owner: NodeId) -> Vec<(Lot, Points)> {
-        let bound = |device: [u8; 32], edge: u64, card| -> Line {
-            let holder = Holder {
-                owner,
-                device: NodeId::from_bytes(device),
-            };
-            let since = Timestamp::from_millis(edge);
-            (
-                Account::Spendable(Lot {
-                    holder,
-                    since,
-                    card,
-                }),
-                Commodity::Points,
-            )
-        };
-        let lines = bound([0; 32], 0, 0)..=bound([0xff; 32], u64::MAX, u32::MAX);
-        let lots = self
-            .books
-            .range(lines)
-            .filter_map(|((account, _), balance)| {
-                let amount = u64::try_from(balance.available())
-                    .ok()
-                    .filter(|amount| *amount > 0)?;
-                if let Account::Spendable(lot) = account {
-                    Some((*lot, Points::from_micro(amount)))
-                } else {
-                    None
-                }
-            });
-        lots.collect()
     }
 }
 

@@ -271,6 +271,14 @@ pub struct Payment {
     pub max_price: u64,
 }
 
+impl Payment {
+    /// A payment for a task that is never submitted.
+    pub const NOTHING: Self = Self {
+        rate_card: RateCardId::from_bytes([0; 32]),
+        max_price: 0,
+    };
+}
+
 impl FromStr for Job {
     type Err = JobError;
 

@@ -4,25 +4,32 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Context;
+use libp2p::Multiaddr;
 use serde::Serialize;
+use tally_protocol::account::{Currency, Money};
 use tally_protocol::id::NodeId;
 use tally_protocol::message::blob::BlobRange;
 use tally_protocol::points::Points;
+use tally_protocol::rate_card::{Measured, Rates};
 use tally_protocol::task::Task;
+use tally_protocol::task::job::Payment;
+use tally_protocol::task::split::UnitTable;
 use tally_protocol::unit::Outcome;
 use tally_sandbox::{Program, UnitRun};
 
+use super::Desk;
 use super::submit::{contents, read_job, usage};
 use crate::blobs::{BlobStore, StoreLimits};
-use crate::cli::output::{BarUnit, grouped};
+use crate::cli::output::{BarUnit, Output, grouped};
 use crate::cli::program::run_here;
-use crate::cli::{Common, Exit, Failure};
+use crate::cli::{Common, Exit, Failure, Joining};
 use crate::clock;
 use crate::coordinator::division::divide;
+use crate::customer::CustomerNode;
 
 /// What a task is expected to take.
 #[derive(Debug, Serialize)]
-struct Estimate {
+pub(super) struct Estimate {
     units: u32,
     sampled: Vec<Sample>,
     /// Of all units, each run once.
@@ -33,8 +40,25 @@ struct Estimate {
     replicas: u8,
     /// With every replica.
     points_with_replicas: Points,
+    /// What that costs, and what should be held for it; none without a coordinator to ask.
+    price: Option<Quote>,
     /// Processor time of all replicas on a computer like this one, in seconds.
     cpu_seconds: f64,
+}
+
+/// What a coordinator takes for a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(super) struct Quote {
+    /// With every replica, as estimated.
+    pub(super) expected: Money,
+    /// A highest price that leaves room: twice what is expected, and as much as units under way may cost at most.
+    pub(super) max_price: Money,
+}
+
+impl Estimate {
+    pub(super) const fn price(&self) -> Option<Quote> {
+        self.price
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -44,13 +68,25 @@ struct Sample {
     fuel: u64,
     input_bytes: u64,
     output_bytes: u64,
+    pixels: u64,
     run_millis: f64,
 }
 
-/// Estimates the job at `path`.
-pub(super) fn estimate(common: &Common, path: &Path) -> Result<(), Failure> {
+/// Units under way that a highest price leaves room for.
+const UNDER_WAY: u32 = 64;
+
+/// Estimates the job at `path`; with its price if there is a coordinator to ask.
+pub(super) async fn estimate(
+    common: &Common,
+    path: &Path,
+    (coordinator, joining): (Option<&Multiaddr>, &Joining),
+) -> Result<(), Failure> {
     let output = common.output();
     let job = read_job(path)?;
+    let rates = match coordinator {
+        Some(address) => Some(rates_of(common, joining, address).await?),
+        None => None,
+    };
     let scratch = tempfile::tempdir().context("make a folder for the sample")?;
     let store = BlobStore::open(
         &scratch.path().join("blobs"),
@@ -61,11 +97,41 @@ pub(super) fn estimate(common: &Common, path: &Path) -> Result<(), Failure> {
     let contents = contents(&job, path, &store)?;
     let nobody = NodeId::from_bytes([0; 32]);
     let task = job
-        .task(nobody, clock::now(), contents)
+        .task(nobody, clock::now(), contents, Payment::NOTHING)
         .map_err(|error| usage(error, path))?;
+    let estimate = run_samples(output, &task, &store, rates.as_ref())?;
+    output.result(&estimate, || text(&estimate))
+}
+
+async fn rates_of(
+    common: &Common,
+    joining: &Joining,
+    address: &Multiaddr,
+) -> Result<Rates, Failure> {
+    let desk = Desk::open(common, joining)?;
+    let mut node = CustomerNode::join(&desk.folder, &desk.config)?;
+    let terms = async {
+        let coordinator = node.coordinator_at(address).await?;
+        node.terms(coordinator).await
+    };
+    let terms = terms
+        .await
+        .map_err(|error| Failure::from(error).exit(Exit::Unreached));
+    node.leave().await;
+    Ok(terms?.rate_card.value().rates.clone())
+}
+
+/// Runs some units of a task here and says what all of them will take.
+pub(super) fn run_samples(
+    output: Output,
+    task: &Task,
+    store: &BlobStore,
+    rates: Option<&Rates>,
+) -> Result<Estimate, Failure> {
+    let scratch = tempfile::tempdir().context("make a folder for the sample")?;
     let bar = output.bar(BarUnit::Time);
     bar.set_message("estimating");
-    let division = divide(&task, &store, scratch.path())
+    let division = divide(task, store, scratch.path())
         .map_err(|reason| Failure::new(Exit::Usage, format!("cut the input: {reason}")))?;
     let count = division.table.count();
     let module = std::fs::read(store.path(task.program.id).context("find the program")?)?;
@@ -86,19 +152,19 @@ pub(super) fn estimate(common: &Common, path: &Path) -> Result<(), Failure> {
             (index, count, params),
             &input,
         )?;
-        samples.push(sample(index, bytes, &here.unit));
+        let pixels = division.table.core_pixels(index);
+        samples.push(sample(index, (bytes, pixels), &here.unit));
         if here.unit.result != Ok(Outcome::Done) {
             bar.finish_and_clear();
             return Err(failed(index, &here.unit, here.refusal));
         }
     }
     bar.finish_and_clear();
-    let estimate =
-        summed(&task, count, samples).context("add up the points: the amount is too large")?;
-    output.result(&estimate, || text(&estimate))
+    let summed = summed(task, &division.table, samples, rates);
+    Ok(summed.context("add up the points: the amount is too large")?)
 }
 
-fn sample(unit: u32, input_bytes: u64, run: &UnitRun) -> Sample {
+fn sample(unit: u32, (input_bytes, pixels): (u64, u64), run: &UnitRun) -> Sample {
     let outcome = match run.result {
         Ok(outcome) => outcome.to_string(),
         Err(fault) => fault.to_string(),
@@ -110,6 +176,7 @@ fn sample(unit: u32, input_bytes: u64, run: &UnitRun) -> Sample {
         fuel: run.fuel,
         input_bytes,
         output_bytes,
+        pixels,
         run_millis: run.run_time.as_secs_f64() * 1e3,
     }
 }
@@ -133,33 +200,72 @@ fn failed(index: u32, run: &UnitRun, refusal: Option<String>) -> Failure {
     .hint("raise [limits] or correct the program; `tally program run` tries one unit")
 }
 
-fn summed(task: &Task, units: u32, sampled: Vec<Sample>) -> Option<Estimate> {
-    let count = sampled.len() as u64;
-    let fuel = sampled
-        .iter()
-        .map(|sample| sample.fuel)
-        .sum::<u64>()
-        .checked_mul(u64::from(units))?
-        / count;
+fn summed(
+    task: &Task,
+    table: &UnitTable,
+    sampled: Vec<Sample>,
+    rates: Option<&Rates>,
+) -> Option<Estimate> {
+    let (units, count) = (table.count(), sampled.len() as u64);
+    // Without a coordinator: the usual constants.
+    let usual = Rates::free(Currency::from_bytes(*b"EUR")?);
+    let constants = rates.unwrap_or(&usual);
+    let fuel: u64 = sampled.iter().map(|sample| sample.fuel).sum();
     let mut points = Points::ZERO;
     for sample in &sampled {
-        points = points.checked_add(Points::of_unit(
-            sample.fuel,
-            sample.input_bytes + sample.output_bytes,
-        )?)?;
+        let measured = Measured {
+            outcome: Outcome::Done,
+            fuel: sample.fuel,
+            fuel_limit: task.limits.fuel,
+            bytes: sample.input_bytes + sample.output_bytes,
+            pixels: sample.pixels,
+        };
+        points = points.checked_add(constants.points(task.program.id, &measured)?)?;
     }
     let points = Points::from_micro(points.checked_mul(u64::from(units))?.as_micro() / count);
     let millis = sampled.iter().map(|sample| sample.run_millis).sum::<f64>()
         / f64::from(u32::try_from(count).ok()?);
     let replicas = task.quorum.agree;
+    let points_with_replicas = points.checked_mul(u64::from(replicas))?;
+    let price = match rates {
+        Some(rates) => Some(quote(task, table, rates, points_with_replicas)?),
+        None => None,
+    };
     Some(Estimate {
         units,
         sampled,
-        fuel,
+        fuel: fuel.checked_mul(u64::from(units))? / count,
         points,
         replicas,
-        points_with_replicas: points.checked_mul(u64::from(replicas))?,
+        points_with_replicas,
+        price,
         cpu_seconds: millis * f64::from(units) * f64::from(replicas) / 1e3,
+    })
+}
+
+fn quote(task: &Task, table: &UnitTable, rates: &Rates, expected: Points) -> Option<Quote> {
+    let units = 0..table.count();
+    let input_bytes_max = units
+        .clone()
+        .filter_map(|unit| table.range(unit))
+        .map(|(_, bytes)| bytes);
+    let largest = Measured {
+        outcome: Outcome::Done,
+        fuel: task.limits.fuel,
+        fuel_limit: task.limits.fuel,
+        bytes: input_bytes_max
+            .max()?
+            .checked_add(task.limits.output_bytes)?,
+        pixels: units.map(|unit| table.core_pixels(unit)).max()?,
+    };
+    let under_way = u64::from(table.count().min(UNDER_WAY)) * u64::from(task.quorum.agree);
+    let room = rates
+        .points(task.program.id, &largest)?
+        .checked_mul(under_way)?;
+    let most = expected.checked_mul(2)?.checked_add(room)?;
+    Some(Quote {
+        expected: rates.money(rates.price.of(expected)?),
+        max_price: rates.money(rates.price.of(most)?),
     })
 }
 
@@ -171,11 +277,19 @@ fn text(estimate: &Estimate) -> String {
         points,
         replicas,
         points_with_replicas,
+        price,
         cpu_seconds,
     } = estimate;
+    let price = match price {
+        Some(Quote {
+            expected,
+            max_price,
+        }) => format!("\n  price     {expected}; up to {max_price} would be held for it"),
+        None => "\n  price     name a coordinator with --coordinator to be told".to_owned(),
+    };
     format!(
         "{units} units, {} of them run here\n  fuel      {}\n  points    {points}, with {replicas} replicas \
-         {points_with_replicas}\n  processor {cpu_seconds:.1} s on a computer like this one, replicas included",
+         {points_with_replicas}{price}\n  processor {cpu_seconds:.1} s on a computer like this one, replicas included",
         sampled.len(),
         grouped(*fuel),
     )

@@ -62,6 +62,16 @@ pub(super) fn status_text(status: &TaskStatus) -> String {
         format!("{} of {} done{leased}", summary.done, summary.units),
     );
     line("fuel", grouped(status.fuel));
+    let cost = &status.cost;
+    line("points", cost.points.to_string());
+    if cost.paid.minor > 0 || cost.held.minor > 0 {
+        let held = if cost.held.minor > 0 {
+            format!(", up to {} more are held", cost.held)
+        } else {
+            String::new()
+        };
+        line("paid", format!("{}{held}", cost.paid));
+    }
     if let Some(result) = &status.result {
         line(
             "result",

@@ -5,17 +5,19 @@ use std::path::Path;
 use anyhow::Context;
 use serde_json::json;
 use tally_protocol::customer::Goal;
-use tally_protocol::id::NodeId;
+use tally_protocol::id::{NodeId, TaskId};
+use tally_protocol::message::Refusal;
 use tally_protocol::signed::Verified;
-use tally_protocol::task::job::{Contents, Job, JobError, Program};
+use tally_protocol::task::job::{Contents, Job, JobError, Payment, Program};
 use tally_protocol::task::{BlobRef, Task};
 
-use super::{Desk, Destination, Submit, follow};
+use super::estimate::{Quote, run_samples};
+use super::{Desk, Destination, Submit, follow, refused};
 use crate::blobs::BlobStore;
 use crate::cli::output::BarUnit;
 use crate::cli::{Common, Exit, Failure, Output};
 use crate::clock;
-use crate::customer::{CustomerNode, Record};
+use crate::customer::{CheckedTerms, CustomerNode, Record};
 use crate::keys;
 use crate::programs::{BUILTINS, builtin};
 
@@ -29,17 +31,13 @@ impl Submit {
         let desk = Desk::open(common, &self.joining)?;
         let mut node = CustomerNode::join(&desk.folder, &desk.config)?;
         let contents = contents(&job, &self.job, node.store())?;
-        let me = keys::node_id(node.key());
-        let task = job
-            .task(me, clock::now(), contents)
-            .map_err(|error| usage(error, &self.job))?;
-        let task = Verified::sign(task, &desk.config.network, node.key());
         output.note(NOTICE);
-        let submitted = self.hand_over(output, &desk, &mut node, &task).await;
+        let submitted = self
+            .hand_over(output, &desk, &mut node, (&job, contents))
+            .await;
         node.leave().await;
-        submitted?;
+        let id = submitted?;
         if self.goal() == Goal::Uploaded && !output.is_json() {
-            let id = task.task_id();
             output.result(&json!({"task": id}), || id.to_string())?;
             output.note(format!("`tally task watch {}` follows it", id.short()));
         }
@@ -60,9 +58,8 @@ impl Submit {
         output: Output,
         desk: &Desk,
         node: &mut CustomerNode,
-        task: &Verified<Task>,
-    ) -> Result<(), Failure> {
-        let id = task.task_id();
+        (job, contents): (&Job, Contents),
+    ) -> Result<TaskId, Failure> {
         let mut refused: Option<Failure> = None;
         loop {
             let coordinator = match self.find(output, node).await {
@@ -73,6 +70,18 @@ impl Submit {
                 Some(address) => vec![address.to_string()],
                 None => node.addresses_of(coordinator).await,
             };
+            let task = self
+                .task_for(output, node, (job, contents), coordinator)
+                .await;
+            let task = match task {
+                Err(failure) if failure.exit == Exit::Refused && self.coordinator.is_none() => {
+                    output.note(format!("{}; looking for another", failure.message));
+                    refused = Some(failure);
+                    continue;
+                }
+                task => task?,
+            };
+            let id = task.task_id();
             let (signed, submitted) = (task.signed().clone(), task.created);
             let record = Record {
                 signed,
@@ -95,9 +104,41 @@ impl Submit {
                     ));
                     refused = Some(failure);
                 }
-                ended => return ended,
+                ended => return ended.map(|()| id),
             }
         }
+    }
+
+    /// Makes and signs the task for one coordinator, whose rate card it names.
+    async fn task_for(
+        &self,
+        output: Output,
+        node: &CustomerNode,
+        (job, contents): (&Job, Contents),
+        coordinator: NodeId,
+    ) -> Result<Verified<Task>, Failure> {
+        let terms = node.terms(coordinator).await;
+        let terms = terms.map_err(|error| Failure::from(error).exit(Exit::Unreached))?;
+        let (me, rate_card) = (keys::node_id(node.key()), terms.rate_card.id());
+        let make = |max_price: u64| {
+            let payment = Payment {
+                rate_card,
+                max_price,
+            };
+            let task = job.task(me, clock::now(), contents, payment);
+            task.map_err(|error| usage(error, &self.job))
+        };
+        let rates = &terms.rate_card.rates;
+        let max_price = if rates.is_free() {
+            0
+        } else {
+            let estimate = || {
+                let estimated = run_samples(output, &make(0)?, node.store(), Some(rates))?;
+                Ok(estimated.price())
+            };
+            max_price(output, job, &terms, estimate)?
+        };
+        Ok(Verified::sign(make(max_price)?, node.network(), node.key()))
     }
 
     async fn find(&self, output: Output, node: &mut CustomerNode) -> Result<NodeId, Failure> {
@@ -114,6 +155,42 @@ impl Submit {
             )
         })
     }
+}
+
+/// Returns the most that the task may cost: what the job says, else what the estimate leaves room for.
+fn max_price(
+    output: Output,
+    job: &Job,
+    terms: &CheckedTerms,
+    estimate: impl FnOnce() -> Result<Option<Quote>, Failure>,
+) -> Result<u64, Failure> {
+    let (currency, available) = (terms.rate_card.rates.currency, terms.available);
+    let max_price = match job.max_price() {
+        Some(money) if money.currency != currency => {
+            let text = format!("pay {money}: the coordinator counts in {currency}");
+            return Err(Failure::new(Exit::Refused, text)
+                .hint("write max_price of the job in that currency, or name another coordinator"));
+        }
+        Some(money) => money,
+        None => {
+            let quote = estimate()?.context("add up the price: the amount is too large")?;
+            let expected = quote.expected;
+            output.note(format!("the estimate is {expected}, with every replica"));
+            // What is there may be enough, even if it leaves less room.
+            let most = quote.max_price.min(available);
+            if most < expected { expected } else { most }
+        }
+    };
+    if max_price > available {
+        return Err(refused(&Refusal::InsufficientFunds {
+            needed: max_price,
+            available,
+        }));
+    }
+    output.note(format!(
+        "up to {max_price} of your {available} there are held for it"
+    ));
+    Ok(max_price.minor)
 }
 
 /// Reads a job file.

@@ -15,6 +15,11 @@ pub(super) enum Checked {
         source: PeerId,
         result: Box<Result<Verified<Offer>, Fault>>,
     },
+    Head {
+        id: MessageId,
+        source: PeerId,
+        result: Result<VerifiedCheckpoint, Fault>,
+    },
     Role {
         node: NodeId,
         result: Result<Verified<RoleStatement>, &'static str>,
@@ -49,6 +54,10 @@ impl Service {
             Checked::Offer { id, source, result } => {
                 self.offers_in_check -= 1;
                 self.on_offer_checked(&id, &source, *result);
+            }
+            Checked::Head { id, source, result } => {
+                self.heads_in_check -= 1;
+                self.on_head_checked(&id, &source, result);
             }
             Checked::Role { node, result } => self.on_role_checked(node, result),
             Checked::Saved => {}
@@ -95,7 +104,7 @@ impl Service {
             admitted.map(|()| offer).map_err(Fault::Kept)
         });
         let fault = admitted.as_ref().err().copied();
-        self.judge(id, source, fault);
+        self.judge(Subject::Offers, (id, source), fault);
         let (Ok(offer), Some(from)) = (admitted, node_of(source)) else {
             return;
         };
@@ -109,10 +118,32 @@ impl Service {
         self.tell(NetworkEvent::OfferHeard { offer, from });
     }
 
+    fn on_head_checked(
+        &mut self,
+        id: &MessageId,
+        source: &PeerId,
+        result: Result<VerifiedCheckpoint, Fault>,
+    ) {
+        let admitted = result.and_then(|head| {
+            let admitted = self.heads.admit(&head, now());
+            admitted.then_some(head).ok_or(Fault::TooManyHeads)
+        });
+        let fault = admitted.as_ref().err().copied();
+        self.judge(Subject::Heads, (id, source), fault);
+        if let Ok(head) = admitted {
+            self.tell(NetworkEvent::HeadHeard(head));
+        }
+    }
+
     /// Tells gossipsub, once, what became of a message.
-    pub(super) fn judge(&mut self, id: &MessageId, source: &PeerId, fault: Option<Fault>) {
+    pub(super) fn judge(
+        &mut self,
+        subject: Subject,
+        (id, source): (&MessageId, &PeerId),
+        fault: Option<Fault>,
+    ) {
         let name = fault.map_or("accepted", Fault::name);
-        self.counters.count("gossip", name);
+        self.counters.count(subject.counters(), name);
         let acceptance = fault.map_or(gossipsub::MessageAcceptance::Accept, Fault::acceptance);
         let gossip = &mut self.swarm.behaviour_mut().gossip;
         gossip.report_message_validation_result(id, source, acceptance);

@@ -106,6 +106,12 @@ impl Service {
                     self.on_customer_asked(from, request, channel);
                 }
             }
+            NodeEvent::Log(event) => {
+                let talk = &mut self.swarm.behaviour_mut().log;
+                if let Some((from, request, channel)) = self.log.on_event(talk, event) {
+                    self.on_log_asked(from, request, channel);
+                }
+            }
             _ => {}
         }
     }
@@ -218,6 +224,26 @@ impl Service {
         }
     }
 
+    fn on_log_asked(
+        &mut self,
+        from: NodeId,
+        request: LogRequest,
+        channel: ResponseChannel<LogReply>,
+    ) {
+        if self.can_ask_owner() {
+            let answer = self.log.open_answer(channel);
+            self.tell(NetworkEvent::LogAsked {
+                from,
+                request,
+                answer,
+            });
+        } else {
+            let talk = &mut self.swarm.behaviour_mut().log;
+            self.log
+                .answer(talk, channel, LogReply::Refused(Refusal::Busy));
+        }
+    }
+
     fn on_gossip_event(&mut self, event: gossipsub::Event) {
         match event {
             gossipsub::Event::Message {
@@ -234,28 +260,59 @@ impl Service {
     }
 
     fn on_message(&mut self, source: PeerId, id: MessageId, message: gossipsub::Message) {
-        let fault = if message.topic != self.topic.hash() {
-            Some(Fault::UnknownTopic)
-        } else if message.data.len() > OFFER_BYTES_MAX {
-            Some(Fault::TooLong)
-        } else if self.offers_in_check >= OFFER_CHECKS_MAX {
-            Some(Fault::Overloaded)
-        } else {
-            None
-        };
-        if fault.is_some() {
-            self.judge(&id, &source, fault);
+        let Some(subject) = Subject::of(&message.topic, &self.network) else {
+            self.judge(Subject::Offers, (&id, &source), Some(Fault::UnknownTopic));
             return;
+        };
+        let overloaded = match subject {
+            Subject::Offers => self.offers_in_check >= OFFER_CHECKS_MAX,
+            Subject::Heads => self.heads_in_check >= HEAD_CHECKS_MAX,
+        };
+        if message.data.len() > subject.bytes_max() {
+            self.judge(subject, (&id, &source), Some(Fault::TooLong));
+        } else if overloaded {
+            self.judge(subject, (&id, &source), Some(Fault::Overloaded));
+        } else {
+            let check = match subject {
+                Subject::Offers => self.check_offer(source, id, message.data),
+                Subject::Heads => self.check_head(source, id, message.data),
+            };
+            self.checks.push(check);
         }
+    }
+
+    fn check_offer(
+        &mut self,
+        source: PeerId,
+        id: MessageId,
+        bytes: Vec<u8>,
+    ) -> BoxFuture<'static, Checked> {
         let network = self.network.clone();
-        let verify = tokio::task::spawn_blocking(move || gossip::verify(message.data, &network));
+        let verify = tokio::task::spawn_blocking(move || gossip::verify(bytes, &network));
+        self.offers_in_check += 1;
         let check = verify.map(move |result| Checked::Offer {
             id,
             source,
             result: Box::new(result.unwrap_or(Err(Fault::Overloaded))),
         });
-        self.offers_in_check += 1;
-        self.checks.push(check.boxed());
+        check.boxed()
+    }
+
+    fn check_head(
+        &mut self,
+        source: PeerId,
+        id: MessageId,
+        bytes: Vec<u8>,
+    ) -> BoxFuture<'static, Checked> {
+        let network = self.network.clone();
+        let verify = tokio::task::spawn_blocking(move || gossip::verify_head(bytes, &network));
+        self.heads_in_check += 1;
+        let check = verify.map(move |result| Checked::Head {
+            id,
+            source,
+            result: result.unwrap_or(Err(Fault::Overloaded)),
+        });
+        check.boxed()
     }
 
     fn on_kad_event(&mut self, event: kad::Event) {

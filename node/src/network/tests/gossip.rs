@@ -107,5 +107,7 @@ async fn bad_offers_are_counted_and_none_is_heard() {
     assert_eq!(terminal.network.counters().value("gossip", "accepted"), 1);
     let too_long = Signed::from_bytes(vec![0; OFFER_BYTES_MAX + 1]);
     let refused = terminal.network.publish_offer(too_long).await;
-    assert_eq!(refused, Err(PublishError::TooLong(OFFER_BYTES_MAX + 1)));
+    let bytes = OFFER_BYTES_MAX + 1;
+    let bytes_max = OFFER_BYTES_MAX;
+    assert_eq!(refused, Err(PublishError::TooLong { bytes, bytes_max }));
 }

@@ -12,7 +12,7 @@ use tally_protocol::message::work::WORK_BYTES_MAX;
 
 use super::super::behaviour::{self, Node, NodeEvent};
 use super::super::discovery::coordinator_keys;
-use super::super::gossip::offers_topic;
+use super::super::gossip::Subject;
 use super::super::peer::{node_of, peer_of};
 use super::*;
 
@@ -61,7 +61,7 @@ impl RawNode {
     }
 
     pub(super) fn publish(&mut self, bytes: Vec<u8>) {
-        let topic = offers_topic(&self.network);
+        let topic = Subject::Offers.topic(&self.network);
         let gossip = &mut self.swarm.behaviour_mut().gossip;
         gossip.publish(topic, bytes).unwrap();
     }

@@ -1,0 +1,114 @@
+//! Units that were validated and are not paid, and units as bits.
+
+use std::collections::BTreeMap;
+
+use tally_protocol::account::Holder;
+use tally_protocol::entry::ValidatedUnit;
+use tally_protocol::id::NodeId;
+
+use super::finding::ReceiptProblem;
+
+/// Units of one task: a bit each, in blocks of 1,024.
+#[derive(Debug, Default)]
+pub(super) struct UnitSet(BTreeMap<u32, [u64; 16]>);
+
+impl UnitSet {
+    /// Adds `unit`, returns whether it was not there before.
+    pub(super) fn insert(&mut self, unit: u32) -> bool {
+        let block = self.0.entry(unit >> 10).or_default();
+        let word = &mut block[(unit >> 6) as usize & 15];
+        let bit = 1 << (unit & 63);
+        let added = *word & bit == 0;
+        *word |= bit;
+        added
+    }
+
+    pub(super) fn contains(&self, unit: u32) -> bool {
+        let block = self.0.get(&(unit >> 10));
+        block.is_some_and(|block| block[(unit >> 6) as usize & 15] & (1 << (unit & 63)) != 0)
+    }
+}
+
+/// Units that somebody is still owed for.
+#[derive(Debug, Default)]
+pub(super) struct OpenUnits(BTreeMap<u32, OpenUnit>);
+
+/// What one run of a unit counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counted {
+    pub(super) fuel: u64,
+    pub(super) bytes: u64,
+    pub(super) pixels: u64,
+    pub(super) points: u64,
+}
+
+#[derive(Debug)]
+struct OpenUnit {
+    counted: Counted,
+    /// Devices that agreed and have no receipt.
+    owed: Vec<NodeId>,
+    /// Owners who have one.
+    paid: Vec<NodeId>,
+}
+
+impl OpenUnits {
+    pub(super) fn add(&mut self, unit: &ValidatedUnit, counted: Counted) {
+        let open = OpenUnit {
+            counted,
+            owed: unit.agreed.clone(),
+            paid: Vec::new(),
+        };
+        self.0.insert(unit.unit, open);
+    }
+
+    /// Notes that a holder is paid for a unit that was validated, and returns what it counts.
+    pub(super) fn pay(&mut self, unit: u32, holder: Holder) -> Result<Counted, ReceiptProblem> {
+        let paid_twice = ReceiptProblem::PaidTwice { unit };
+        // It was validated and nobody is owed for it any more.
+        let open = self.0.get_mut(&unit).ok_or(paid_twice.clone())?;
+        if open.paid.contains(&holder.owner) {
+            return Err(paid_twice);
+        }
+        let place = open.owed.iter().position(|owed| *owed == holder.device);
+        let place = place.ok_or(ReceiptProblem::NotAgreed { unit })?;
+        open.owed.swap_remove(place);
+        open.paid.push(holder.owner);
+        let counted = open.counted;
+        if open.owed.is_empty() {
+            self.0.remove(&unit);
+        }
+        Ok(counted)
+    }
+}
+
+impl Counted {
+    /// Adds what another run counts; none if the sums do not fit.
+    pub(super) fn and(self, other: Self) -> Option<Self> {
+        Some(Self {
+            fuel: self.fuel.checked_add(other.fuel)?,
+            bytes: self.bytes.checked_add(other.bytes)?,
+            pixels: self.pixels.checked_add(other.pixels)?,
+            points: self.points.checked_add(other.points)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_unit_set_is_a_set(units in prop::collection::vec(0..5_000_u32, 0..500)) {
+            let (mut set, mut model) = (UnitSet::default(), BTreeSet::new());
+            for unit in units {
+                prop_assert_eq!(set.contains(unit), model.contains(&unit));
+                prop_assert_eq!(set.insert(unit), model.insert(unit));
+            }
+        }
+    }
+}

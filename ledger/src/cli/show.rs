@@ -1,0 +1,393 @@
+//! One entry whole, as text for people.
+
+use tally_protocol::account::{Account, Lot};
+use tally_protocol::books::{Posting, Step, Transfer};
+use tally_protocol::certificate::DeviceCertificate;
+use tally_protocol::entry::{Ending, Fund, Payee, ValidatedUnit};
+use tally_protocol::message::work::Batch;
+use tally_protocol::rate_card::{Price, RateCard, Rates};
+use tally_protocol::receipt::{Receipt, Validation};
+use tally_protocol::task::Task;
+
+use super::table::unit;
+use super::text::{Text, blob, fit, grouped, nodes, scaled, time};
+use super::view::{EntryDetail, EventDetail, Statement};
+
+pub(super) fn render(entry: &EntryDetail) -> String {
+    let mut text = Text::default();
+    text.field("entry", &entry.sequence.to_string());
+    text.field("time", &entry.at.to_string());
+    text.field("leaf", &entry.leaf.to_string());
+    text.field("bytes", &grouped(entry.bytes));
+    match &entry.event {
+        EventDetail::TaskAccepted { .. }
+        | EventDetail::BatchValidated { .. }
+        | EventDetail::TaskEnded { .. }
+        | EventDetail::TaskSettled { .. } => of_task(&mut text, &entry.event),
+        EventDetail::RateCardPublished { .. }
+        | EventDetail::DeviceCertified { .. }
+        | EventDetail::Receipted { .. } => of_statement(&mut text, &entry.event),
+        EventDetail::Deposited { .. }
+        | EventDetail::PaidOut { .. }
+        | EventDetail::Refunded { .. }
+        | EventDetail::ClawedBack { .. }
+        | EventDetail::Released { .. }
+        | EventDetail::Expired { .. } => of_books(&mut text, &entry.event),
+    }
+    if let Some(posted) = &entry.posting {
+        posting(&mut text, posted);
+    }
+    text.into_string()
+}
+
+/// What happened to a task.
+fn of_task(text: &mut Text, event: &EventDetail) {
+    match event {
+        EventDetail::TaskAccepted { task, statement } => {
+            text.field("what", "task accepted");
+            text.field("task", &task.to_string());
+            statement_of(text, statement, signed_task);
+        }
+        EventDetail::BatchValidated {
+            task,
+            device,
+            batch,
+            units,
+        } => {
+            text.field("what", "units validated");
+            text.field("task", &task.to_string());
+            text.field("device", &device.to_string());
+            text.field("batch", &batch.to_string());
+            unit_table(text, units);
+        }
+        EventDetail::TaskEnded { task, ending } => {
+            text.field("what", "task ended");
+            text.field("task", &task.to_string());
+            match ending {
+                Ending::Done(result) => {
+                    text.field("ending", "done");
+                    text.field("result", &result.id.to_string());
+                    text.field("", &format!("{} bytes", grouped(result.bytes)));
+                }
+                Ending::Failed(reason) => text.field("ending", &format!("failed: {reason}")),
+                Ending::Cancelled => text.field("ending", "cancelled by the customer"),
+            }
+        }
+        EventDetail::TaskSettled { task, at } => {
+            text.field("what", "task settled");
+            text.field("task", &task.to_string());
+            text.field("due", &at.to_string());
+        }
+        _ => {}
+    }
+}
+
+/// What somebody signed.
+fn of_statement(text: &mut Text, event: &EventDetail) {
+    match event {
+        EventDetail::RateCardPublished { card, statement } => {
+            text.field("what", "rate card published");
+            text.field("card", &card.to_string());
+            statement_of(text, statement, rate_card);
+        }
+        EventDetail::DeviceCertified { statement } => {
+            text.field("what", "device certified");
+            if let Some(says) = statement.verified() {
+                text.field("owner", &says.signer.to_string());
+            }
+            statement_of(text, statement, certificate);
+        }
+        EventDetail::Receipted {
+            receipt: id,
+            statement,
+            batches,
+        } => {
+            text.field("what", "receipt issued");
+            text.field("receipt", &id.to_string());
+            statement_of(text, statement, receipt);
+            for statement in batches {
+                batch(text, statement);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What moves points or money.
+fn of_books(text: &mut Text, event: &EventDetail) {
+    match event {
+        EventDetail::Deposited {
+            to,
+            money,
+            reference,
+        } => {
+            text.field("what", "money came in");
+            match to {
+                Fund::Customer(customer) => text.field("customer", &customer.to_string()),
+                Fund::Subsidy => text.field("for", "points that no customer pays"),
+            }
+            text.field("amount", &money.to_string());
+            text.field("reference", reference);
+        }
+        EventDetail::PaidOut {
+            to,
+            money,
+            reference,
+        } => {
+            text.field("what", "money went out");
+            match to {
+                Payee::Customer(customer) => text.field("customer", &customer.to_string()),
+                Payee::Owner(owner) => text.field("owner", &owner.to_string()),
+                Payee::Operator => text.field("to", "the operator"),
+            }
+            text.field("amount", &money.to_string());
+            text.field("reference", reference);
+        }
+        EventDetail::Refunded {
+            customer,
+            money,
+            reference,
+        } => {
+            text.field("what", "refund");
+            text.field("customer", &customer.to_string());
+            text.field("amount", &money.to_string());
+            text.field("reference", reference);
+        }
+        EventDetail::ClawedBack {
+            receipt: id,
+            reason,
+        } => {
+            text.field("what", "receipt taken back");
+            text.field("receipt", &id.to_string());
+            text.field("reason", reason);
+        }
+        EventDetail::Released { at } => {
+            text.field("what", "points left escrow");
+            text.field("due", &at.to_string());
+        }
+        EventDetail::Expired { card, at } => {
+            text.field("what", "points expired");
+            text.field("due", &at.to_string());
+            text.field("rate card", &format!("version {card}"));
+        }
+        _ => {}
+    }
+}
+
+fn statement_of<T>(text: &mut Text, statement: &Statement<T>, show: impl FnOnce(&mut Text, &T)) {
+    match statement {
+        Statement::Verified(says) => {
+            text.field("signature", "holds");
+            show(text, &says.content);
+        }
+        Statement::Unchecked(says) => {
+            text.field("signature", "not checked");
+            show(text, &says.content);
+        }
+        Statement::Refused(reason) => {
+            text.field("signature", &format!("does not hold: failed to {reason}"));
+        }
+    }
+}
+
+fn signed_task(text: &mut Text, task: &Task) {
+    text.field("name", &task.name);
+    text.field("customer", &task.customer.to_string());
+    text.field("created", &task.created.to_string());
+    text.field("program", &task.program.id.to_string());
+    text.field("args", &task.args.join(" "));
+    text.field("input", &task.input.id.to_string());
+    text.field("", &format!("{} bytes", grouped(task.input.bytes)));
+    let (agree, most) = (task.quorum.agree, task.quorum.total_max);
+    text.field(
+        "quorum",
+        &format!("{agree} must agree, of at most {most} results"),
+    );
+    let limits = &task.limits;
+    text.field("fuel", &format!("at most {} a unit", grouped(limits.fuel)));
+    text.field(
+        "memory",
+        &format!("at most {} bytes", grouped(limits.memory_bytes)),
+    );
+    text.field("rate card", &task.rate_card.to_string());
+    let price = format!(
+        "at most {} minor units of the card's currency",
+        grouped(task.max_price)
+    );
+    text.field("price", &price);
+}
+
+fn rate_card(text: &mut Text, card: &RateCard) {
+    let Rates {
+        fuel_per_byte,
+        fuel_min,
+        fuel_per_micro_point,
+        escrow_permille,
+        escrow_seconds,
+        life_seconds,
+        currency,
+        price,
+        reserve,
+        ..
+    } = &card.rates;
+    text.field("version", &card.version.to_string());
+    text.field("published", &card.published.to_string());
+    text.field(
+        "a point",
+        &format!(
+            "{} fuel",
+            grouped(fuel_per_micro_point.saturating_mul(1_000_000))
+        ),
+    );
+    text.field("a byte", &format!("{} fuel", grouped(*fuel_per_byte)));
+    text.field("a unit", &format!("at least {} fuel", grouped(*fuel_min)));
+    let share = format!(
+        "{escrow_permille} in 1,000, for {} seconds",
+        grouped(*escrow_seconds)
+    );
+    text.field("escrow", &share);
+    let life = match life_seconds {
+        0 => "points do not expire".to_owned(),
+        seconds => format!("points expire after {} seconds", grouped(*seconds)),
+    };
+    text.field("life", &life);
+    let amount = |price: &Price| {
+        let points = tally_protocol::points::Points::from_micro(price.micro_points);
+        let money = card.rates.money(price.minor);
+        format!("{money} for {points} points")
+    };
+    if card.rates.is_free() {
+        text.field("price", &format!("free (in {currency})"));
+    } else {
+        text.field("price", &amount(price));
+        text.field("reserve", &amount(reserve));
+    }
+}
+
+fn certificate(text: &mut Text, certificate: &DeviceCertificate) {
+    text.field("device", &certificate.device.to_string());
+    text.field("from", &certificate.not_before.to_string());
+    text.field("until", &certificate.not_after.to_string());
+    text.field("serial", &certificate.serial.to_string());
+}
+
+/// The fields of a receipt.
+pub(super) fn receipt(text: &mut Text, receipt: &Receipt) {
+    text.field(
+        "number",
+        &format!("{} of this device and task", receipt.sequence),
+    );
+    text.field("owner", &receipt.holder.owner.to_string());
+    text.field("device", &receipt.holder.device.to_string());
+    text.field("task", &receipt.task.to_string());
+    let validation = match receipt.validation {
+        Validation::Quorum(agreed) => format!("a quorum of {agreed} said the same"),
+        Validation::KnownAnswer => "the answer was known before".to_owned(),
+    };
+    text.field("because", &validation);
+    text.field("units", &grouped(receipt.units.into()));
+    text.field("fuel", &grouped(receipt.fuel));
+    text.field("bytes", &grouped(receipt.bytes));
+    if receipt.pixels > 0 {
+        text.field("pixels", &grouped(receipt.pixels));
+    }
+    text.field("points", &receipt.points.to_string());
+    text.field("rate card", &receipt.rate_card.to_string());
+    text.field("leased", &receipt.leased_at.to_string());
+    text.field("done", &receipt.done_at.to_string());
+}
+
+/// A batch that a receipt cites.
+pub(super) fn batch(text: &mut Text, statement: &Statement<Batch>) {
+    let says = match statement {
+        Statement::Verified(says) | Statement::Unchecked(says) => says,
+        Statement::Refused(reason) => {
+            return text.field("batch", &format!("does not hold: failed to {reason}"));
+        }
+    };
+    text.field("batch", &says.content.root.to_string());
+    let signature = match statement {
+        Statement::Verified(_) => "its signature holds",
+        Statement::Unchecked(_) | Statement::Refused(_) => "its signature was not checked",
+    };
+    let about = format!(
+        "{} results signed by {}: {signature}",
+        grouped(says.content.count.into()),
+        says.signer.short()
+    );
+    text.field("", &about);
+}
+
+fn unit_table(text: &mut Text, units: &[ValidatedUnit]) {
+    text.field("units", &grouped(units.len() as u64));
+    text.line("");
+    text.line("   UNIT  OUTCOME          FUEL  OUTPUT             AGREED        OUTVOTED");
+    for unit in units {
+        text.line(&format!(
+            "{:>7}  {:<12}  {:>7}  {:<17}  {:<12}  {}",
+            unit.unit,
+            fit(&unit.outcome.to_string(), 12),
+            scaled(unit.fuel),
+            blob(&unit.output),
+            nodes(&unit.agreed),
+            nodes(&unit.outvoted),
+        ));
+    }
+}
+
+/// The transfers of a posting, two lines each.
+pub(super) fn posting(text: &mut Text, posting: &Posting) {
+    text.field("posting", &posting.id.to_string());
+    for transfer in &posting.transfers {
+        let Transfer {
+            from,
+            to,
+            commodity,
+            amount,
+            step,
+        } = transfer;
+        let amount = commodity.show(i128::from(*amount));
+        let unit = unit(*commodity);
+        text.line(&format!("{amount:>18} {unit:<6}  {}", short(*from)));
+        let step = match step {
+            Step::Move => String::new(),
+            Step::Hold { until } => format!(", held until {}", time(*until)),
+            Step::Post(_) => ", posted from the hold".to_owned(),
+            Step::Void(_) => ", no longer held".to_owned(),
+            Step::Expire(_) => ", the hold expired".to_owned(),
+        };
+        text.line(&format!("{:>25}  -> {}{step}", "", short(*to)));
+    }
+}
+
+/// Returns the name of an account with short ids.
+pub(super) fn short(account: Account) -> String {
+    path(account).join(" ")
+}
+
+/// Returns the name of an account from the general to the particular, with short ids.
+pub(super) fn path(account: Account) -> Vec<String> {
+    let lot = |state: &str, lot: Lot| {
+        let day: String = lot.since.to_string().chars().take(10).collect();
+        vec![
+            format!("owner {}", lot.holder.owner.short()),
+            format!("device {}", lot.holder.device.short()),
+            format!("{state} {day} card {}", lot.card),
+        ]
+    };
+    let one = |name: &str| vec![name.to_owned()];
+    match account {
+        Account::Issued => one("issued"),
+        Account::Escrow(of) => lot("escrow", of),
+        Account::Spendable(of) => lot("spendable", of),
+        Account::Redeemed => one("redeemed"),
+        Account::Expired => one("expired"),
+        Account::Outside => one("outside"),
+        Account::Customer(customer) => vec![format!("customer {}", customer.short())],
+        Account::Held(task) => vec![format!("held for task {}", task.short())],
+        Account::Subsidy => one("subsidy"),
+        Account::Revenue => one("revenue"),
+        Account::Reserve => one("reserve"),
+        Account::Credit(owner) => vec![format!("credit of {}", owner.short())],
+    }
+}

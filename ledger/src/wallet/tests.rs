@@ -1,0 +1,544 @@
+//! The wallet: written, opened again, pruned; dossiers that are right, and each way in which one can be wrong.
+
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use redb::backends::InMemoryBackend;
+use tally_protocol::account::Holder;
+use tally_protocol::checkpoint::VerifiedCheckpoint;
+use tally_protocol::checkpoint::log_proof::LogProof;
+use tally_protocol::entry::{Entry, Event};
+use tally_protocol::id::{BlobId, TaskId};
+use tally_protocol::merkle::{TreeHead, leaf_hash, root};
+use tally_protocol::message::work::LeasedUnit;
+use tally_protocol::rate_card::{PixelWeight, Rates};
+use tally_protocol::receipt::{BatchShare, Validation};
+use tally_protocol::task::{BlobRef, tiles};
+use tally_protocol::terminal::Effort;
+use tally_protocol::unit::{Limits, Outcome};
+
+use super::*;
+
+const ROOM: u64 = 1 << 30;
+
+#[test]
+fn a_receipt_is_counted_once_and_its_points_stand_in_lots() {
+    let (wallet, made) = (wallet(), Made::new(0, 4));
+    wallet.write(at(1), &[made.batch()], ROOM).unwrap();
+    let unchecked = made.receipt(Standing::Unchecked);
+    let checked = made.receipt(Standing::Checked);
+    wallet
+        .write(at(2), &[unchecked.clone(), unchecked], ROOM)
+        .unwrap();
+    wallet.write(at(3), &[checked], ROOM).unwrap();
+    let page = wallet.receipts(0, 10).unwrap();
+    assert_eq!((page.receipts.len(), page.next), (1, None));
+    assert_eq!(page.receipts[0].standing, Standing::Checked);
+    assert_eq!(page.receipts[0].receipt, *made.receipt.value());
+    let holdings = wallet.holdings().unwrap();
+    let [holding] = holdings.as_slice() else {
+        panic!("{holdings:?}");
+    };
+    assert_eq!((holding.coordinator, holding.owner), (node(1), node(7)));
+    let rates = Rates::free("EUR".parse().unwrap());
+    let (since, released) = rates.spendable_since(made.receipt.done_at);
+    let lot = |since, micro| Lot {
+        since: Some(since),
+        points: Points::from_micro(micro),
+        expires: None,
+    };
+    let half = made.receipt.points.as_micro() / 2;
+    assert_eq!(holding.lots, [lot(since, half), lot(released, half)]);
+    let (_, account) = wallet.accounts().unwrap().remove(0);
+    assert_eq!((account.receipts, account.points), (1, made.receipt.points));
+}
+
+#[test]
+fn totals_and_reasons_are_there_after_a_restart_and_for_nobody_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wallet.redb");
+    let totals = Totals {
+        counted: Effort {
+            results: 7,
+            nanos: 9,
+        },
+        ..Totals::default()
+    };
+    let leaf = UnpaidLeaf {
+        batch: Hash::from_bytes([1; 32]),
+        leaf: 3,
+        reason: UnpaidReason::NoQuorum,
+    };
+    {
+        let wallet = Wallet::create_or_open(&path, &identity()).unwrap();
+        let writes = [
+            Write::Totals(node(1), totals),
+            Write::GiveUp(node(1), vec![leaf, leaf]),
+        ];
+        wallet.write(at(1), &writes, ROOM).unwrap();
+        assert!(matches!(Wallet::open(&path), Err(WalletError::Locked(_))));
+    }
+    let wallet = Wallet::open(&path).unwrap();
+    let (coordinator, account) = wallet.accounts().unwrap().remove(0);
+    assert_eq!((coordinator, account.totals), (node(1), totals));
+    assert_eq!(account.unpaid[&UnpaidReason::NoQuorum], 2);
+    drop(wallet);
+    let other = Identity {
+        node: node(8),
+        ..identity()
+    };
+    let refused = Wallet::create_or_open(&path, &other);
+    assert!(matches!(refused, Err(WalletError::Identity { found, .. }) if found == node(9)));
+}
+
+#[test]
+fn a_wallet_of_another_format_and_a_file_that_is_none_are_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wallet.redb");
+    assert!(matches!(Wallet::open(&path), Err(WalletError::Missing(_))));
+    drop(Wallet::create_or_open(&path, &identity()).unwrap());
+    {
+        let database = Database::open(&path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let row = codec::to_bytes(&FormatRow {
+            format: 2,
+            network: network(),
+            node: node(9),
+        });
+        let mut table = transaction.open_table(FORMAT_TABLE).unwrap();
+        table.insert(KEY, row.as_slice()).unwrap();
+        drop(table);
+        transaction.commit().unwrap();
+    }
+    for opened in [
+        Wallet::open(&path),
+        Wallet::create_or_open(&path, &identity()),
+    ] {
+        assert!(matches!(opened, Err(WalletError::Format { found: 2, .. })));
+    }
+    std::fs::write(&path, b"something else, longer than a header of redb is, and then some more of it, for sure: 0123456789").unwrap();
+    let opened = Wallet::create_or_open(&path, &identity());
+    assert!(
+        matches!(opened, Err(WalletError::NotAWallet(_))),
+        "{opened:?}"
+    );
+}
+
+#[test]
+fn receipts_are_found_by_the_start_of_their_id_and_listed_in_pages() {
+    let wallet = wallet();
+    let made: Vec<Made> = (0..5).map(|number| Made::new(number, 1)).collect();
+    for made in &made {
+        let writes = [made.batch(), made.receipt(Standing::Checked)];
+        wallet.write(at(1), &writes, ROOM).unwrap();
+    }
+    let first = wallet.receipts(0, 3).unwrap();
+    assert_eq!((first.receipts.len(), first.next), (3, Some(3)));
+    let rest = wallet.receipts(3, 3).unwrap();
+    assert_eq!((rest.receipts.len(), rest.next), (2, None));
+    for made in &made {
+        let id = made.receipt.id();
+        assert_eq!(wallet.find(&id.to_string()[..16]).unwrap(), [id]);
+    }
+    assert_eq!(wallet.find("").unwrap().len(), 2, "more than one");
+    assert!(wallet.find("no").unwrap().is_empty());
+}
+
+#[test]
+fn leaves_go_when_their_points_have_long_been_released_and_grants_with_the_last_of_them() {
+    let (wallet, made) = (wallet(), Made::new(0, 4));
+    let writes = [made.batch(), made.receipt(Standing::Checked)];
+    wallet.write(at(1), &writes, ROOM).unwrap();
+    let days = |days: u64| made.receipt.done_at + Duration::from_secs(days * 86_400);
+    wallet.write(days(30), &[], ROOM).unwrap();
+    assert_eq!(dossier(&wallet, &made).batches.len(), 1);
+    wallet.write(days(39), &[], ROOM).unwrap();
+    let after = dossier(&wallet, &made);
+    assert!(after.batches.is_empty() && after.grants.is_empty());
+    let verification = after.verify(None).unwrap();
+    assert!(verification.is_sound() && !verification.is_complete());
+    assert_eq!(
+        wallet.holdings().unwrap().len(),
+        1,
+        "points are not forgotten"
+    );
+}
+
+#[test]
+fn beyond_its_limit_paid_leaves_go_before_those_that_are_owed() {
+    let wallet = wallet();
+    let made: Vec<Made> = (0..20).map(|number| Made::new(number, 100)).collect();
+    for (number, made) in made.iter().enumerate() {
+        let mut writes = vec![made.batch()];
+        if number % 2 == 1 {
+            writes.push(made.receipt(Standing::Checked));
+        }
+        wallet.write(at(1), &writes, ROOM).unwrap();
+    }
+    let has = |made: &Made| {
+        let transaction = wallet.begin_read().unwrap();
+        let batches = transaction.open_table(BATCHES).unwrap();
+        let key = pair(&node(1), made.root().as_bytes());
+        batches.get(&key).unwrap().is_some()
+    };
+    let bytes = || -> u64 {
+        let transaction = wallet.begin_read().unwrap();
+        let counts = transaction.open_table(COUNTS).unwrap();
+        let counts: Counts = decode(counts.get(KEY).unwrap().unwrap().value(), "counts").unwrap();
+        counts.bytes
+    };
+    let all = bytes();
+    wallet.write(at(2), &[], all * 3 / 4).unwrap();
+    assert!(bytes() <= all * 3 / 4);
+    assert!(!has(&made[1]) && has(&made[0]) && has(&made[19]));
+    wallet.write(at(3), &[], all / 4).unwrap();
+    assert!(bytes() <= all / 4 && !has(&made[0]));
+    wallet.write(at(4), &[], 0).unwrap();
+    assert_eq!(
+        wallet.receipts(0, 100).unwrap().receipts.len(),
+        10,
+        "receipts stay for half a year"
+    );
+    wallet.write(at(1_000_000_000_000), &[], 0).unwrap();
+    assert_eq!(
+        (wallet.receipts(0, 100).unwrap().receipts.len(), bytes()),
+        (0, 0)
+    );
+}
+
+#[test]
+fn a_whole_dossier_is_right_and_read_back_from_its_text() {
+    let (wallet, made) = (wallet(), Made::new(3, 4));
+    let writes = [made.batch(), made.receipt(Standing::Checked)];
+    wallet.write(at(1), &writes, ROOM).unwrap();
+    let before = dossier(&wallet, &made).verify(None).unwrap();
+    assert!(before.is_sound() && !before.is_complete(), "no proof yet");
+    wallet.write(at(1), &[made.proof(1)], ROOM).unwrap();
+    let dossier = dossier(&wallet, &made);
+    let text = serde_json::to_string_pretty(&dossier).unwrap();
+    let read: Dossier = serde_json::from_str(&text).unwrap();
+    assert_eq!(read, dossier);
+    let verification = read.verify(Some(node(1))).unwrap();
+    assert!(verification.is_complete(), "{verification:?}");
+    let work = read.work().unwrap();
+    assert_eq!((work.len(), work[0].units.len()), (1, 4));
+    assert!(read.verify(Some(node(2))).is_err(), "another key");
+}
+
+#[test]
+fn whatever_is_changed_in_a_dossier_is_found() {
+    type Change = fn(&mut Dossier, &Made);
+    let changes: [(Check, Change); 12] = [
+        (Check::Batches, |dossier, _| {
+            dossier.batches[0].results[1].fuel += 1
+        }),
+        (Check::Batches, |dossier, made| {
+            let batch = made.signed_batch(2, 1);
+            dossier.batches[0].batch = batch;
+        }),
+        (Check::Batches, |dossier, made| {
+            dossier.batches[0].batch = made.signed_batch(9, 2);
+        }),
+        (Check::Grants, |dossier, made| {
+            let mut grant = made.grant.value().clone();
+            grant.units.pop();
+            dossier.grants[0].grant = sign(grant, 1).signed().clone();
+        }),
+        (Check::Grants, |dossier, made| {
+            dossier.grants[0].grant = sign(made.grant.value().clone(), 2).signed().clone();
+        }),
+        (Check::Card, |dossier, made| {
+            let mut card = made.card.value().clone();
+            card.version += 1;
+            dossier.card = Some(sign(card, 1).signed().clone());
+        }),
+        (Check::Amounts, |dossier, made| {
+            dossier.receipt = made.forged(|receipt| receipt.points = Points::from_micro(9));
+        }),
+        (Check::Leaves, |dossier, made| {
+            dossier.receipt = made.forged(|receipt| receipt.shares[0].runs[0].unit += 1);
+        }),
+        (Check::Leaves, |dossier, made| {
+            dossier.receipt = made.forged(|receipt| {
+                receipt.shares.push(receipt.shares[0].clone());
+                receipt.units *= 2;
+            });
+        }),
+        (Check::Logged, |dossier, made| {
+            dossier.proof = Some(made.proved(2));
+        }),
+        (Check::Logged, |dossier, _| {
+            dossier.proof = Some(Made::new(1, 4).proved(1));
+        }),
+        (Check::Logged, |dossier, _| {
+            let proof = dossier.proof.as_mut().unwrap();
+            proof.entry.pop();
+        }),
+    ];
+    let (wallet, made) = (wallet(), Made::new(0, 4));
+    let writes = [made.batch(), made.receipt(Standing::Checked), made.proof(1)];
+    wallet.write(at(1), &writes, ROOM).unwrap();
+    for (place, (check, change)) in changes.into_iter().enumerate() {
+        let mut dossier = dossier(&wallet, &made);
+        change(&mut dossier, &made);
+        let verification = dossier.verify(None).unwrap();
+        let wrong = |(_, finding): &&(Check, Finding)| matches!(finding, Finding::Wrong(_));
+        let found = verification.checks.iter().find(wrong);
+        assert_eq!(
+            found.map(|(check, _)| *check),
+            Some(check),
+            "change {place}: {verification:?}"
+        );
+        assert!(!verification.is_sound());
+    }
+    let mut foreign = dossier(&wallet, &made);
+    foreign.receipt = sign(made.receipt.value().clone(), 2).signed().clone();
+    assert!(foreign.verify(None).is_err());
+}
+
+#[test]
+fn tiles_are_counted_by_their_core_pixels() {
+    let made = Made::tiles();
+    let wallet = wallet();
+    let writes = [made.batch(), made.receipt(Standing::Checked), made.proof(1)];
+    wallet.write(at(1), &writes, ROOM).unwrap();
+    let verification = dossier(&wallet, &made).verify(None).unwrap();
+    assert!(verification.is_complete(), "{verification:?}");
+    assert_eq!(verification.receipt.pixels, 2 * 64 * 32);
+}
+
+#[test]
+fn disputed_receipts_are_kept_as_evidence() {
+    let (wallet, made) = (wallet(), Made::new(0, 1));
+    let dispute = Dispute {
+        from: node(1),
+        receipt: made.receipt.clone(),
+        fault: tally_protocol::terminal::ReceiptFault::OtherAmounts,
+    };
+    let writes = [Write::Dispute(Box::new(dispute))];
+    for second in 0..3 {
+        wallet.write(at(second), &writes, ROOM).unwrap();
+    }
+    let disputes = wallet.disputes(2).unwrap();
+    let times: Vec<Timestamp> = disputes.iter().map(|row| row.at).collect();
+    assert_eq!(times, [at(2), at(1)]);
+    assert_eq!(disputes[0].receipt, *made.receipt.signed());
+}
+
+/// One grant, one batch of all its results, one receipt for them.
+struct Made {
+    grant: Verified<Grant>,
+    card: Verified<RateCard>,
+    results: Vec<UnitResult>,
+    receipt: Verified<Receipt>,
+}
+
+impl Made {
+    fn new(number: u8, units: u32) -> Self {
+        Self::of(number, units, Rates::free("EUR".parse().unwrap()), "")
+    }
+
+    fn tiles() -> Self {
+        let mut rates = Rates::free("EUR".parse().unwrap());
+        let program = BlobId::of(b"program");
+        rates.pixel_weights = vec![PixelWeight {
+            program,
+            fuel: 1_000,
+        }];
+        Self::of(0, 2, rates, "70 40 3 4 64 32")
+    }
+
+    fn of(number: u8, units: u32, rates: Rates, params: &str) -> Self {
+        let card = RateCard {
+            version: 1,
+            published: at(0),
+            rates,
+        };
+        let card = sign(card, 1);
+        let leased = |unit| LeasedUnit {
+            unit,
+            attempt: 0,
+            start: u64::from(unit) * 10,
+            bytes: 10,
+            params: params.to_owned(),
+        };
+        let grant = Grant {
+            id: GrantId::from_bytes([number; 16]),
+            device: node(9),
+            task: TaskId::from_bytes([number; 32]),
+            unit_count: units,
+            program: BlobRef::of(b"program"),
+            args: vec![],
+            limits: Limits {
+                fuel: 1 << 40,
+                memory_bytes: 1 << 20,
+                output_bytes: 100,
+            },
+            profile: "test-1".parse().unwrap(),
+            input: BlobRef::of(b"input"),
+            units: (0..units).map(leased).collect(),
+            rate_card: card.id(),
+            issued: at(1_000),
+            deadline: at(2_000),
+        };
+        let result = |unit| UnitResult {
+            grant: grant.id,
+            unit,
+            outcome: Outcome::Done,
+            fuel: 7_000_000,
+            output: BlobRef::of(b"out"),
+            inline: Some(b"out".to_vec()),
+        };
+        let results: Vec<UnitResult> = (0..units).map(result).collect();
+        let receipt = receipt_for(&grant, &results);
+        Self {
+            grant: sign(grant, 1),
+            card,
+            results,
+            receipt: sign(receipt, 1),
+        }
+    }
+
+    fn root(&self) -> Hash {
+        root_of(&self.results)
+    }
+
+    fn batch(&self) -> Write {
+        let read = BlobGrant {
+            reader: node(9),
+            ranges: vec![],
+            expires: at(2_000),
+        };
+        let papers = Papers {
+            id: self.grant.id,
+            grant: self.grant.signed().clone(),
+            read: sign(read, 1).signed().clone(),
+            card: self.card.signed().clone(),
+            card_id: self.card.id(),
+        };
+        Write::Batch(Box::new(KeptBatch {
+            coordinator: node(1),
+            root: self.root(),
+            batch: self.signed_batch(9, 1),
+            results: self.results.clone(),
+            papers: vec![Arc::new(papers)],
+        }))
+    }
+
+    fn signed_batch(&self, by: u8, coordinator: u8) -> Signed<Batch> {
+        let batch = Batch::of(&self.results, node(coordinator), at(1_400));
+        sign(batch, by).signed().clone()
+    }
+
+    fn receipt(&self, standing: Standing) -> Write {
+        let receipt = self.receipt.clone();
+        Write::Receipt(Box::new(KeptReceipt { receipt, standing }))
+    }
+
+    fn proof(&self, log: u8) -> Write {
+        Write::Proof(self.receipt.id(), Box::new(self.proved(log)))
+    }
+
+    /// The proof that the receipt is the second of three entries in the log of this node.
+    fn proved(&self, log: u8) -> DossierProof {
+        let receipted = Event::Receipted {
+            receipt: self.receipt.signed().clone(),
+            batches: vec![],
+        };
+        let entry = codec::to_bytes(&Entry {
+            sequence: 1,
+            at: at(1_500),
+            event: receipted,
+            posting: None,
+        });
+        let leaves = [leaf_hash(b"first"), leaf_hash(&entry), leaf_hash(b"third")];
+        let head = TreeHead {
+            size: 3,
+            root: root(leaves),
+        };
+        let key = SigningKey::from_bytes(&[log; 32]);
+        let checkpoint = VerifiedCheckpoint::sign(head, &network(), &key);
+        let proof = LogProof {
+            extra: None,
+            index: 1,
+            path: vec![leaves[0], leaves[2]],
+            checkpoint: checkpoint.signed().clone(),
+        };
+        let proof = proof.to_string();
+        DossierProof { entry, proof }
+    }
+
+    fn forged(&self, forge: impl FnOnce(&mut Receipt)) -> Signed<Receipt> {
+        let mut receipt = self.receipt.value().clone();
+        forge(&mut receipt);
+        sign(receipt, 1).signed().clone()
+    }
+}
+
+/// The receipt that an honest coordinator gives for all of these.
+fn receipt_for(grant: &Grant, results: &[UnitResult]) -> Receipt {
+    let units = u32::try_from(results.len()).unwrap();
+    let mut share = BatchShare {
+        batch: root_of(results),
+        runs: vec![],
+    };
+    (0..units).for_each(|unit| share.push(unit, unit));
+    let (count, pixels) = (u64::from(units), tiles::core_pixels(&grant.units[0].params));
+    let each = if pixels > 0 { pixels } else { 7_000 + 1 };
+    Receipt {
+        sequence: 0,
+        holder: Holder {
+            owner: node(7),
+            device: node(9),
+        },
+        task: grant.task,
+        shares: vec![share],
+        units,
+        fuel: 7_000_000 * count,
+        bytes: 13 * count,
+        pixels: pixels * count,
+        points: Points::from_micro(each * count),
+        rate_card: grant.rate_card,
+        profile: grant.profile.clone(),
+        validation: Validation::Quorum(2),
+        leased_at: grant.issued,
+        done_at: at(1_500),
+    }
+}
+
+fn root_of(results: &[UnitResult]) -> Hash {
+    Batch::of(results, node(1), at(0)).root
+}
+
+fn dossier(wallet: &Wallet, made: &Made) -> Dossier {
+    let id = made.receipt.id();
+    wallet.dossier(id).unwrap().expect("the receipt is there")
+}
+
+fn wallet() -> Wallet {
+    Wallet::on_backend(InMemoryBackend::new(), &identity()).unwrap()
+}
+
+fn identity() -> Identity {
+    Identity {
+        network: network(),
+        node: node(9),
+    }
+}
+
+fn sign<T: tally_protocol::signed::Statement>(value: T, by: u8) -> Verified<T> {
+    Verified::sign(value, &network(), &SigningKey::from_bytes(&[by; 32]))
+}
+
+fn node(number: u8) -> NodeId {
+    let key = SigningKey::from_bytes(&[number; 32]);
+    NodeId::from_bytes(key.verifying_key().to_bytes())
+}
+
+fn network() -> NetworkId {
+    "test".parse().unwrap()
+}
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_millis(seconds * 1_000)
+}
