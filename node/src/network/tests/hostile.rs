@@ -61,7 +61,11 @@ impl RawNode {
     }
 
     pub(super) fn publish(&mut self, bytes: Vec<u8>) {
-        let topic = Subject::Offers.topic(&self.network);
+        self.publish_about(Subject::Offers, bytes);
+    }
+
+    pub(super) fn publish_about(&mut self, subject: Subject, bytes: Vec<u8>) {
+        let topic = subject.topic(&self.network);
         let gossip = &mut self.swarm.behaviour_mut().gossip;
         gossip.publish(topic, bytes).unwrap();
     }
