@@ -15,7 +15,7 @@ use clap::Args;
 use serde_json::json;
 use tally_imaging::{DecodeLimits, Picture, decode_file};
 use tally_protocol::id::NodeId;
-use tally_protocol::message::customer::TaskStatus;
+use tally_protocol::message::customer::{DeviceTally, TaskStatus};
 use tally_protocol::unit::Limits;
 use tally_sandbox::Program;
 
@@ -307,8 +307,8 @@ how = "sum"
 
 fn who_did_what(status: &TaskStatus) -> String {
     let row = |(device, tally): (
-        &tally_protocol::id::NodeId,
-        &tally_protocol::message::customer::DeviceTally,
+        &NodeId,
+        &DeviceTally,
     )| {
         vec![
             format!("..{}", device.short()),
