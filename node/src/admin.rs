@@ -13,7 +13,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use tally_ledger::cli::LedgerQuery;
 use tally_ledger::wallet::WalletQuery;
-use tally_protocol::id::{NodeId, TaskId};
+use tally_protocol::account::Money;
+use tally_protocol::coordinator::Movement;
+use tally_protocol::id::{NodeId, ReceiptId, TaskId};
 use tally_protocol::message::blob::{BlobGrant, BlobRange};
 use tally_protocol::signed::Signed;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -51,6 +53,22 @@ pub enum Request {
     Cancel {
         /// Which.
         task: TaskId,
+    },
+    /// Have the coordinator move money.
+    Move {
+        /// From where to where.
+        movement: Movement,
+        /// How much.
+        money: Money,
+        /// What the payment is called in the outside world.
+        reference: String,
+    },
+    /// Have the coordinator take a receipt back.
+    ClawBack {
+        /// Which.
+        receipt: ReceiptId,
+        /// Why.
+        reason: String,
     },
     /// About the coordinator's log.
     Ledger {

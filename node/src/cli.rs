@@ -6,6 +6,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused by another node, 5 nobody reached, 6 the task
 //! or the unit itself did not succeed, 130 interrupted.
 
+mod account;
 mod demo;
 mod failure;
 mod key;
@@ -98,6 +99,9 @@ enum Command {
     /// Check and try programs.
     #[command(subcommand)]
     Program(program::ProgramCommand),
+    /// Money and points: payments that came or go, refunds, what a customer has.
+    #[command(subcommand)]
+    Account(account::Account),
     /// Look at the overlay through the node of this folder.
     #[command(subcommand)]
     Net(net::Net),
@@ -182,6 +186,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Status => net::status(&common).await,
         Command::Task(task) => task.run(&common).await,
         Command::Program(program) => program.run(&common),
+        Command::Account(account) => account.run(&common).await,
         Command::Net(net) => net.run(&common).await,
         Command::Ledger(ledger) => ledger.run(&common),
         Command::Wallet(wallet) => wallet.run(&common).await,

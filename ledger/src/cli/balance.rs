@@ -48,12 +48,13 @@ impl BalanceOf {
             Self::Prefix(prefix) => {
                 prefix.is_empty() || account.to_string().starts_with(prefix.as_str())
             }
-            Self::Owner(owner) => match account {
-                Account::Credit(of) => owner.is_of(of),
-                _ => account
-                    .holder()
-                    .is_some_and(|holder| owner.is_of(holder.owner)),
-            },
+            Self::Owner(owner) => {
+                let of = match (account, account.holder()) {
+                    (Account::Credit(of), _) => Some(of),
+                    (_, holder) => holder.map(|holder| holder.owner),
+                };
+                of.is_some_and(|of| owner.is_of(of))
+            }
             Self::Customer(customer) => {
                 matches!(account, Account::Customer(of) if customer.is_of(of))
             }

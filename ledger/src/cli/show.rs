@@ -19,32 +19,17 @@ pub(super) fn render(entry: &EntryDetail) -> String {
     text.field("time", &entry.at.to_string());
     text.field("leaf", &entry.leaf.to_string());
     text.field("bytes", &grouped(entry.bytes));
-    match &entry.event {
-        EventDetail::TaskAccepted { .. }
-        | EventDetail::BatchValidated { .. }
-        | EventDetail::TaskEnded { .. }
-        | EventDetail::TaskSettled { .. } => of_task(&mut text, &entry.event),
-        EventDetail::RateCardPublished { .. }
-        | EventDetail::DeviceCertified { .. }
-        | EventDetail::Receipted { .. } => of_statement(&mut text, &entry.event),
-        EventDetail::Deposited { .. }
-        | EventDetail::PaidOut { .. }
-        | EventDetail::Refunded { .. }
-        | EventDetail::ClawedBack { .. }
-        | EventDetail::Released { .. }
-        | EventDetail::Expired { .. } => of_books(&mut text, &entry.event),
-    }
+    event(&mut text, &entry.event);
     if let Some(posted) = &entry.posting {
         posting(&mut text, posted);
     }
     text.into_string()
 }
 
-/// What happened to a task.
-fn of_task(text: &mut Text, event: &EventDetail) {
+fn event(text: &mut Text, event: &EventDetail) {
+    text.field("what", what(event));
     match event {
         EventDetail::TaskAccepted { task, statement } => {
-            text.field("what", "task accepted");
             text.field("task", &task.to_string());
             statement_of(text, statement, signed_task);
         }
@@ -54,44 +39,24 @@ fn of_task(text: &mut Text, event: &EventDetail) {
             batch,
             units,
         } => {
-            text.field("what", "units validated");
             text.field("task", &task.to_string());
             text.field("device", &device.to_string());
             text.field("batch", &batch.to_string());
             unit_table(text, units);
         }
         EventDetail::TaskEnded { task, ending } => {
-            text.field("what", "task ended");
             text.field("task", &task.to_string());
-            match ending {
-                Ending::Done(result) => {
-                    text.field("ending", "done");
-                    text.field("result", &result.id.to_string());
-                    text.field("", &format!("{} bytes", grouped(result.bytes)));
-                }
-                Ending::Failed(reason) => text.field("ending", &format!("failed: {reason}")),
-                Ending::Cancelled => text.field("ending", "cancelled by the customer"),
-            }
+            task_ending(text, ending);
         }
         EventDetail::TaskSettled { task, at } => {
-            text.field("what", "task settled");
             text.field("task", &task.to_string());
             text.field("due", &at.to_string());
         }
-        _ => {}
-    }
-}
-
-/// What somebody signed.
-fn of_statement(text: &mut Text, event: &EventDetail) {
-    match event {
         EventDetail::RateCardPublished { card, statement } => {
-            text.field("what", "rate card published");
             text.field("card", &card.to_string());
             statement_of(text, statement, rate_card);
         }
         EventDetail::DeviceCertified { statement } => {
-            text.field("what", "device certified");
             if let Some(says) = statement.verified() {
                 text.field("owner", &says.signer.to_string());
             }
@@ -102,76 +67,105 @@ fn of_statement(text: &mut Text, event: &EventDetail) {
             statement,
             batches,
         } => {
-            text.field("what", "receipt issued");
             text.field("receipt", &id.to_string());
             statement_of(text, statement, receipt);
             for statement in batches {
                 batch(text, statement);
             }
         }
-        _ => {}
+        EventDetail::Deposited { .. }
+        | EventDetail::PaidOut { .. }
+        | EventDetail::Refunded { .. } => payment(text, event),
+        EventDetail::ClawedBack {
+            receipt: id,
+            reason,
+        } => {
+            text.field("receipt", &id.to_string());
+            text.field("reason", reason);
+        }
+        EventDetail::Released { at } => text.field("due", &at.to_string()),
+        EventDetail::Expired { card, at } => {
+            text.field("due", &at.to_string());
+            text.field("rate card", &format!("version {card}"));
+        }
     }
 }
 
-/// What moves points or money.
-fn of_books(text: &mut Text, event: &EventDetail) {
+const fn what(event: &EventDetail) -> &'static str {
     match event {
+        EventDetail::TaskAccepted { .. } => "task accepted",
+        EventDetail::BatchValidated { .. } => "units validated",
+        EventDetail::TaskEnded { .. } => "task ended",
+        EventDetail::TaskSettled { .. } => "task settled",
+        EventDetail::RateCardPublished { .. } => "rate card published",
+        EventDetail::DeviceCertified { .. } => "device certified",
+        EventDetail::Receipted { .. } => "receipt issued",
+        EventDetail::Deposited { .. } => "money came in",
+        EventDetail::PaidOut { .. } => "money went out",
+        EventDetail::Refunded { .. } => "refund",
+        EventDetail::ClawedBack { .. } => "receipt taken back",
+        EventDetail::Released { .. } => "points left escrow",
+        EventDetail::Expired { .. } => "points expired",
+    }
+}
+
+fn task_ending(text: &mut Text, ending: &Ending) {
+    match ending {
+        Ending::Done(result) => {
+            text.field("ending", "done");
+            text.field("result", &result.id.to_string());
+            text.field("", &format!("{} bytes", grouped(result.bytes)));
+        }
+        Ending::Failed(reason) => text.field("ending", &format!("failed: {reason}")),
+        Ending::Cancelled => text.field("ending", "cancelled by the customer"),
+    }
+}
+
+/// Says with whom, how much, and what it is called.
+fn payment(text: &mut Text, event: &EventDetail) {
+    let (who, name, money, reference) = match event {
         EventDetail::Deposited {
             to,
             money,
             reference,
         } => {
-            text.field("what", "money came in");
-            match to {
-                Fund::Customer(customer) => text.field("customer", &customer.to_string()),
-                Fund::Subsidy => text.field("for", "points that no customer pays"),
-            }
-            text.field("amount", &money.to_string());
-            text.field("reference", reference);
+            let (who, name) = match to {
+                Fund::Customer(customer) => ("customer", customer.to_string()),
+                Fund::Subsidy => ("for", "points that no customer pays".to_owned()),
+            };
+            (who, name, money, reference)
         }
         EventDetail::PaidOut {
             to,
             money,
             reference,
         } => {
-            text.field("what", "money went out");
-            match to {
-                Payee::Customer(customer) => text.field("customer", &customer.to_string()),
-                Payee::Owner(owner) => text.field("owner", &owner.to_string()),
-                Payee::Operator => text.field("to", "the operator"),
-            }
-            text.field("amount", &money.to_string());
-            text.field("reference", reference);
+            let (who, name) = match to {
+                Payee::Customer(customer) => ("customer", customer.to_string()),
+                Payee::Owner(owner) => ("owner", owner.to_string()),
+                Payee::Operator => ("to", "the operator".to_owned()),
+            };
+            (who, name, money, reference)
         }
         EventDetail::Refunded {
             customer,
             money,
             reference,
-        } => {
-            text.field("what", "refund");
-            text.field("customer", &customer.to_string());
-            text.field("amount", &money.to_string());
-            text.field("reference", reference);
-        }
-        EventDetail::ClawedBack {
-            receipt: id,
-            reason,
-        } => {
-            text.field("what", "receipt taken back");
-            text.field("receipt", &id.to_string());
-            text.field("reason", reason);
-        }
-        EventDetail::Released { at } => {
-            text.field("what", "points left escrow");
-            text.field("due", &at.to_string());
-        }
-        EventDetail::Expired { card, at } => {
-            text.field("what", "points expired");
-            text.field("due", &at.to_string());
-            text.field("rate card", &format!("version {card}"));
-        }
-        _ => {}
-    }
+        } => ("customer", customer.to_string(), money, reference),
+        EventDetail::TaskAccepted { .. }
+        | EventDetail::BatchValidated { .. }
+        | EventDetail::TaskEnded { .. }
+        | EventDetail::TaskSettled { .. }
+        | EventDetail::RateCardPublished { .. }
+        | EventDetail::DeviceCertified { .. }
+        | EventDetail::Receipted { .. }
+        | EventDetail::ClawedBack { .. }
+        | EventDetail::Released { .. }
+        | EventDetail::Expired { .. } => return,
+    };
+    text.field(who, &name);
+    text.field("amount", &money.to_string());
+    text.field("reference", reference);
 }
 
 fn statement_of<T>(text: &mut Text, statement: &Statement<T>, show: impl FnOnce(&mut Text, &T)) {

@@ -224,61 +224,34 @@ impl EventRow {
     /// Tells an event in short.
     #[must_use]
     pub fn of(entry: &Entry, network: &NetworkId) -> Self {
+        let posting = entry.posting.as_ref();
         match entry.event.clone() {
             Event::TaskAccepted { task, signed } => Self::TaskAccepted {
                 task,
-                summary: signed.verify(network).ok().map(|verified| TaskSummary {
-                    name: verified.name.clone(),
-                    customer: verified.customer,
-                }),
+                summary: signed.verify(network).ok().map(TaskSummary::of),
             },
             Event::BatchValidated {
                 task,
                 device,
                 batch,
                 units,
-            } => Self::BatchValidated {
-                task,
-                device,
-                batch,
-                units: units.len() as u64,
-                done: units.iter().filter(|unit| unit.outcome.is_done()).count() as u64,
-                fuel: units
-                    .iter()
-                    .fold(0, |sum: u64, unit| sum.saturating_add(unit.fuel)),
-            },
+            } => Self::validated(task, (device, batch), &units),
             Event::TaskEnded { task, ending } => Self::TaskEnded { task, ending },
             Event::TaskSettled { task, .. } => Self::TaskSettled {
                 task,
-                freed: freed(entry.posting.as_ref()),
+                freed: freed(posting),
             },
             Event::RateCardPublished { card } => Self::RateCardPublished {
                 card: card.id(),
                 version: card.verify(network).ok().map(|card| card.version),
             },
             Event::DeviceCertified { certificate } => Self::DeviceCertified {
-                holder: certificate.verify(network).ok().map(|verified| Certified {
-                    owner: verified.signer(),
-                    device: verified.device,
-                }),
+                holder: certificate.verify(network).ok().map(Certified::of),
             },
             Event::Receipted { receipt, .. } => Self::Receipted {
                 receipt: receipt.id(),
-                summary: receipt.verify(network).ok().map(|verified| ReceiptSummary {
-                    task: verified.task,
-                    owner: verified.holder.owner,
-                    device: verified.holder.device,
-                    units: verified.units,
-                    points: verified.points,
-                }),
+                summary: receipt.verify(network).ok().map(ReceiptSummary::of),
             },
-            other => Self::of_money(other, entry.posting.as_ref()),
-        }
-    }
-
-    /// Tells the events that only move points and money.
-    fn of_money(event: Event, posting: Option<&Posting>) -> Self {
-        match event {
             Event::Deposited {
                 to,
                 money,
@@ -314,13 +287,48 @@ impl EventRow {
                 card,
                 points: points(posting),
             },
-            Event::TaskAccepted { .. }
-            | Event::BatchValidated { .. }
-            | Event::TaskEnded { .. }
-            | Event::TaskSettled { .. }
-            | Event::RateCardPublished { .. }
-            | Event::DeviceCertified { .. }
-            | Event::Receipted { .. } => unreachable!("told by its caller"),
+        }
+    }
+
+    fn validated(task: TaskId, (device, batch): (NodeId, Hash), units: &[ValidatedUnit]) -> Self {
+        let fuel = units.iter().map(|unit| unit.fuel);
+        Self::BatchValidated {
+            task,
+            device,
+            batch,
+            units: units.len() as u64,
+            done: units.iter().filter(|unit| unit.outcome.is_done()).count() as u64,
+            fuel: fuel.fold(0, u64::saturating_add),
+        }
+    }
+}
+
+impl TaskSummary {
+    fn of(task: Verified<Task>) -> Self {
+        Self {
+            name: task.name.clone(),
+            customer: task.customer,
+        }
+    }
+}
+
+impl Certified {
+    fn of(certificate: Verified<DeviceCertificate>) -> Self {
+        Self {
+            owner: certificate.signer(),
+            device: certificate.device,
+        }
+    }
+}
+
+impl ReceiptSummary {
+    fn of(receipt: Verified<Receipt>) -> Self {
+        Self {
+            task: receipt.task,
+            owner: receipt.holder.owner,
+            device: receipt.holder.device,
+            units: receipt.units,
+            points: receipt.points,
         }
     }
 }

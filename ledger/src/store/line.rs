@@ -188,7 +188,8 @@ mod tests {
             if let Some(holder) = line.0.holder() {
                 prop_assert!(starts(&lots_of_owner(holder.owner)));
                 prop_assert!(starts(&lots_of_holder(holder)));
-                prop_assert!(!starts(&lots_of_holder(Holder { device: nobody, ..holder })));
+                let other = Holder { device: nobody, ..holder };
+                prop_assert!(!starts(&lots_of_holder(other)));
             }
             prop_assert!(!starts(&lots_of_owner(nobody)));
             if let Account::Customer(customer) = line.0 {

@@ -224,7 +224,7 @@ impl Reader {
         Log::of(&self.begin_read()?)
     }
 
-    /// Returns one state of the log and the books.
+    /// Returns one state of the log and of the books that belong to it.
     pub(crate) fn log_and_books(&self) -> Result<(Log, Projection), ReadError> {
         let transaction = self.begin_read()?;
         Ok((Log::of(&transaction)?, Projection::of(&transaction)?))

@@ -93,7 +93,7 @@ fn fits(text: String) -> String {
 }
 
 /// Compares with the file beside, or writes it if the variable says so.
-fn same(name: &str, found: &str) {
+pub(crate) fn same(name: &str, found: &str) {
     let path = format!("{}/cli/{name}.txt", SNAPSHOTS);
     if std::env::var_os("TALLY_SNAPSHOTS").is_some() {
         std::fs::write(&path, found).unwrap();
@@ -317,4 +317,16 @@ fn the_books_are_held_against_a_bank() {
     };
     let first = compare("reference,amount,currency\nbank-1001,50,EUR\n", january);
     assert!(first.is_clean() && first.matched == 1);
+}
+
+#[test]
+fn everything_is_audited_rule_by_rule_and_the_books_are_what_the_log_gives() {
+    let books = books();
+    let text = [
+        LedgerQuery::Verify,
+        LedgerQuery::Audit,
+        LedgerQuery::Rebuild,
+    ]
+    .map(|query| books.shown(&query));
+    same("audit", &text.join("\n"));
 }

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use tally_ledger::audit;
-use tally_ledger::store::{Change, CommitError, Reader, Store};
+use tally_ledger::store::{Change, CommitError, Draft, Reader, Store};
 use tally_netsim::chance::Chance;
 use tally_netsim::disk::Disk;
 use tally_protocol::time::Timestamp;
@@ -100,7 +100,10 @@ fn an_entry_that_is_too_long_changes_nothing() {
     let task = crate::support::signed(crate::support::task("long"));
     let refused = open.commit(Change {
         facts: vec![vec![1]],
-        events: vec![(CREATED, crate::support::validated(&task, 0..8_000))],
+        events: vec![Draft::of(
+            CREATED,
+            crate::support::validated(&task, 0..8_000),
+        )],
         ..Change::default()
     });
     assert!(matches!(refused, Err(CommitError::EntryTooLong { .. })));
@@ -152,7 +155,10 @@ fn commit_for_ever(path: &std::path::Path) -> ! {
         let at = Timestamp::from_millis(open.head().unwrap().size());
         let events = story(&at.as_millis().to_string());
         let change = Change {
-            events: events.into_iter().map(|event| (at, event)).collect(),
+            events: events
+                .into_iter()
+                .map(|event| Draft::of(at, event))
+                .collect(),
             ..Change::default()
         };
         println!("size {}", open.commit(change).unwrap().tree_size);

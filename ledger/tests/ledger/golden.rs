@@ -12,6 +12,7 @@ fn entry(event: Event) -> Entry {
         sequence: 1,
         at: CREATED,
         event,
+        posting: None,
     }
 }
 

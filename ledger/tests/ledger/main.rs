@@ -7,9 +7,13 @@
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
+mod books;
+#[cfg(test)]
 mod books_cli;
 #[cfg(test)]
 mod cli;
+#[cfg(test)]
+mod coordinator;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use tally_ledger::store::{Change, CommitError, Row, Store};
+use tally_ledger::store::{Change, CommitError, Draft, Row, Store};
 use tally_netsim::chance::Chance;
 use tally_netsim::disk::Disk;
 use tally_protocol::entry::{Entry, Event};
@@ -44,7 +44,8 @@ impl Work {
         for _ in 0..chance.below(20) {
             let at = Timestamp::from_millis(chance.below(1_000));
             let first = chance.below(1_000) as u32;
-            change.events.push((at, event(chance, &task, first)));
+            let event = event(chance, &task, first);
+            change.events.push(Draft::of(at, event));
         }
         for _ in 0..chance.below(10) {
             let (key, length) = (random_key(chance), chance.below(300) as usize);
@@ -105,7 +106,7 @@ impl Model {
 
     fn commit(&mut self, change: &Change) {
         self.facts.extend(change.facts.iter().cloned());
-        for (at, event) in &change.events {
+        for Draft { at, event, posting } in &change.events {
             let before = self
                 .entries
                 .last()
@@ -114,6 +115,7 @@ impl Model {
                 sequence: self.entries.len() as u64,
                 at: before.max(*at),
                 event: event.clone(),
+                posting: posting.clone(),
             });
         }
         for prefix in &change.removals {
@@ -179,7 +181,10 @@ fn a_commit_says_where_it_stands() {
     let committed = open
         .commit(Change {
             facts: vec![b"fact".to_vec(); 7],
-            events: vec![(Timestamp::default(), support::story("second").remove(0))],
+            events: vec![Draft::of(
+                Timestamp::default(),
+                support::story("second").remove(0),
+            )],
             ..Change::default()
         })
         .unwrap();

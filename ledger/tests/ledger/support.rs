@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use ed25519_dalek::SigningKey;
 use redb::{Database, TableDefinition};
-use tally_ledger::store::{Change, Identity, Store};
+use tally_ledger::store::{Change, CommitError, Committed, Draft, Identity, Store};
 use tally_netsim::disk::Disk;
 use tally_protocol::entry::{Ending, Event, ValidatedUnit};
-use tally_protocol::id::{BlobId, Hash, NodeId};
+use tally_protocol::id::{BlobId, Hash, NodeId, RateCardId};
 use tally_protocol::signed::Verified;
 use tally_protocol::task::{BlobRef, LineSplit, Merge, OnFailure, Quorum, Split, Task};
 use tally_protocol::time::Timestamp;
@@ -39,13 +39,15 @@ pub(crate) fn raw(disk: &Disk) -> Database {
 }
 
 pub(crate) fn commit(store: &Store, events: Vec<Event>) {
-    let at = |event| (CREATED, event);
-    store
-        .commit(Change {
-            events: events.into_iter().map(at).collect(),
-            ..Change::default()
-        })
-        .unwrap();
+    let draft = |event| Draft::of(CREATED, event);
+    commit_drafts(store, events.into_iter().map(draft).collect()).unwrap();
+}
+
+pub(crate) fn commit_drafts(store: &Store, events: Vec<Draft>) -> Result<Committed, CommitError> {
+    store.commit(Change {
+        events,
+        ..Change::default()
+    })
 }
 
 pub(crate) fn task(name: &str) -> Task {
@@ -75,6 +77,9 @@ pub(crate) fn task(name: &str) -> Task {
         merge: Merge::Sum,
         edit: None,
         on_failure: OnFailure::Fail,
+        rate_card: RateCardId::from_bytes([8; 32]),
+        max_price: 0,
+        deadline_millis: 86_400_000,
     }
 }
 
@@ -125,6 +130,8 @@ fn unit(unit: u32) -> ValidatedUnit {
             Outcome::Done
         },
         fuel: 123_456_789,
+        input_bytes: 5,
+        pixels: 0,
         output: BlobRef {
             id: BlobId::of(b"output"),
             bytes: 6,

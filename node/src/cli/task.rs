@@ -138,14 +138,14 @@ const fn watch_once(task: TaskId) -> CustomerRequest {
 struct Destination(Option<PathBuf>);
 
 /// The customer's folder, configuration and book.
-struct Desk {
-    folder: crate::folder::Folder,
-    config: crate::config::Config,
+pub(super) struct Desk {
+    pub(super) folder: crate::folder::Folder,
+    pub(super) config: crate::config::Config,
     book: Book,
 }
 
 impl Desk {
-    fn open(common: &Common, joining: &Joining) -> Result<Self, Failure> {
+    pub(super) fn open(common: &Common, joining: &Joining) -> Result<Self, Failure> {
         let folder = common.folder()?;
         let config = joining.config(&folder)?;
         let key = match keys::read(&folder.key()) {

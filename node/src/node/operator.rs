@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tally_ledger::wallet::{Wallet, WalletAnswer, WalletQuery};
+use tally_protocol::coordinator::OrderFault;
 use tally_protocol::id::NodeId;
 use tally_protocol::message::announce::Role;
 use tally_protocol::message::blob::{BlobGrant, BlobRange};
@@ -16,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Roles;
 use crate::admin::{self, AdminError, Content, FETCH_BYTES_MAX, Request};
-use crate::coordinator::{self, Operator as Ask};
+use crate::coordinator::{self, ClawBackError, Operator as Ask};
 use crate::error::chain;
 use crate::folder::Folder;
 use crate::network::Network;
@@ -134,6 +135,30 @@ impl Operator {
                 Some(status) => json(&status),
                 None => Err(unknown(&task.to_string())),
             },
+            Request::Move {
+                movement,
+                money,
+                reference,
+            } => {
+                let ordered = self.ask(|reply| Ask::Move(movement, money, reference, reply));
+                match ordered.await? {
+                    Ok(posting) => json(&posting),
+                    Err(fault) => Err(refused_order(&fault)),
+                }
+            }
+            Request::ClawBack { receipt, reason } => {
+                match self
+                    .ask(|reply| Ask::ClawBack(receipt, reason, reply))
+                    .await?
+                {
+                    Ok(posting) => json(&posting),
+                    Err(ClawBackError::Order(fault)) => Err(refused_order(&fault)),
+                    Err(error) => {
+                        let hint = "`tally ledger entries` lists the receipts";
+                        Err(AdminError::new("no_such_receipt", chain(&error), hint))
+                    }
+                }
+            }
             Request::Ledger { query } => match self.ask(|reply| Ask::Ledger(query, reply)).await? {
                 Ok(answer) => json(&answer),
                 Err(error) => Err(AdminError::new(error.code(), chain(&error), error.hint())),
@@ -245,6 +270,32 @@ impl Operator {
             .map_err(|_| gone(()))?;
         answered.await.map_err(|_| gone(()))
     }
+}
+
+fn refused_order(fault: &OrderFault) -> AdminError {
+    let (code, hint) = match fault {
+        OrderFault::Repeated { .. } => (
+            "repeated",
+            "nothing was posted again; another payment needs another reference",
+        ),
+        OrderFault::Reference { .. } => {
+            ("reference", "write what the payment is called, on one line")
+        }
+        OrderFault::Amount { .. } => ("amount", "write an amount above zero"),
+        OrderFault::Currency { .. } => (
+            "currency",
+            "the currency is set by [coordinator.rates] in tally.toml",
+        ),
+        OrderFault::Posting(_) => (
+            "insufficient_funds",
+            "`tally ledger balance` shows what is where; nothing was posted",
+        ),
+        OrderFault::NothingLeft => (
+            "nothing_left",
+            "`tally ledger receipt ID` shows what became of it",
+        ),
+    };
+    AdminError::new(code, format!("post this: {fault}"), hint)
 }
 
 fn unknown(task: &str) -> AdminError {

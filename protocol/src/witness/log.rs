@@ -35,6 +35,8 @@ pub(super) struct Log {
     allowance: HeadAllowance,
     /// Heads that the last one grows out of, the oldest first.
     proven: VecDeque<TreeHead>,
+    /// The size that the coordinator told last over this connection.
+    told: u64,
     /// What was asked and has no answer yet.
     asked: Option<Asked>,
     /// Before this moment nothing is asked.
@@ -48,8 +50,8 @@ pub(super) struct Log {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
     Head,
-    /// How the head and the oldest unproven checkpoint grow out of each other. Both stay until the answer.
-    Proof,
+    /// How the head and this unproven checkpoint grow out of each other. Both stay until the answer.
+    Proof(TreeHead),
 }
 
 /// How the coordinator of a log is known. The better it is, the longer its log is remembered.
@@ -68,8 +70,8 @@ pub(super) enum Acquaintance {
 pub(super) struct Seen {
     pub(super) head: VerifiedCheckpoint,
     pub(super) since: Timestamp,
-    /// Neither known to grow out of the head, nor the head out of them; the oldest first.
-    pub(super) unproven: VecDeque<VerifiedCheckpoint>,
+    /// Neither known to grow out of the head, nor the head out of them.
+    pub(super) unproven: Vec<VerifiedCheckpoint>,
     pub(super) fork: Option<Fork>,
 }
 
@@ -98,6 +100,7 @@ impl Log {
             heard: now,
             allowance: HeadAllowance::full(&HEARD_RATE, now),
             proven: VecDeque::new(),
+            told: 0,
             asked: None,
             ask_at: now,
             head_at: now,
@@ -145,7 +148,7 @@ impl Log {
     pub(super) fn connect(&mut self, now: Timestamp) {
         self.acquaintance = Acquaintance::Connected;
         self.asked = None;
-        self.failures = 0;
+        (self.told, self.failures) = (0, 0);
         (self.ask_at, self.head_at) = (now, now);
     }
 
@@ -171,12 +174,12 @@ impl Log {
         (answers && self.asked.is_none()).then_some(at)
     }
 
-    /// Says what to ask now: for a proof, if one is wanted.
+    /// Says what to ask now: for a proof, if one is wanted and can be had.
     pub(super) fn ask(&mut self, now: Timestamp) -> LogRequest {
         if let Some(seen) = &self.seen
-            && let Some(unproven) = seen.unproven.front()
+            && let Some(unproven) = seen.next_to_prove(self.told)
         {
-            self.asked = Some(Asked::Proof);
+            self.asked = Some(Asked::Proof(unproven.head()));
             let (from, to) = in_order(&seen.head, unproven);
             return LogRequest::Consistency {
                 from: from.head().size,
@@ -205,20 +208,29 @@ impl Log {
         if self.asked != Some(Asked::Head) {
             return self.failed(now);
         }
-        self.answered(now);
+        self.told = checkpoint.head().size;
+        let head = self.seen.as_ref().map_or(0, |seen| seen.head.head().size);
+        if self.told < head {
+            // It cannot prove anything yet. Whether it ever does is looked at less and less often.
+            self.asked = None;
+            self.back_off(now);
+        } else {
+            self.answered(now);
+        }
         self.take(now, checkpoint)
     }
 
     /// Takes the answer to the question for a proof.
     pub(super) fn proved(&mut self, now: Timestamp, path: &[Hash]) -> News {
-        if self.asked != Some(Asked::Proof) {
+        let Some(Asked::Proof(asked)) = self.asked else {
             return self.failed(now);
-        }
+        };
         self.answered(now);
         let seen = self.seen.as_mut();
         let seen = seen.expect("what waits for its proof was seen");
-        let unproven = seen.unproven.pop_front();
-        let unproven = unproven.expect("what was asked for its proof waits until the answer");
+        let place = seen.unproven.iter().position(|one| one.head() == asked);
+        let place = place.expect("what was asked for its proof waits until the answer");
+        let unproven = seen.unproven.remove(place);
         let (from, to) = in_order(&seen.head, &unproven);
         if verify_consistency(&from.head(), &to.head(), path).is_err() {
             return seen.fork(now, ForkKind::NotGrown, (seen.head.clone(), unproven));
@@ -238,10 +250,14 @@ impl Log {
         if self.asked.take() == Some(Asked::Head) {
             self.head_at = now;
         }
+        self.back_off(now);
+        News::None
+    }
+
+    fn back_off(&mut self, now: Timestamp) {
         let pause = ASK_EVERY * 2_u32.pow(self.failures.min(16));
         self.failures = self.failures.saturating_add(1);
         self.ask_at = now + pause.min(BACK_OFF_MAX);
-        News::None
     }
 
     fn answered(&mut self, now: Timestamp) {
@@ -257,7 +273,7 @@ impl Log {
             self.seen = Some(Seen {
                 head: checkpoint,
                 since: now,
-                unproven: VecDeque::new(),
+                unproven: Vec::new(),
                 fork: None,
             });
             return News::Changed;
@@ -274,7 +290,7 @@ impl Log {
             }
             None if seen.unproven.len() >= UNPROVEN_MAX => News::None,
             None => {
-                seen.unproven.push_back(checkpoint);
+                seen.unproven.push(checkpoint);
                 News::Changed
             }
         }
@@ -285,6 +301,16 @@ impl Seen {
     /// Returns all checkpoints at hand.
     fn held(&self) -> impl Iterator<Item = &VerifiedCheckpoint> {
         std::iter::once(&self.head).chain(&self.unproven)
+    }
+
+    /// Returns the checkpoint whose proof is wanted next, of a log that says that it has `told` entries.
+    ///
+    /// The largest comes first, and of a smaller one than the head nothing is asked before the log has reached the head
+    /// again: so a log that went on from an old copy contradicts itself with what it says now.
+    fn next_to_prove(&self, told: u64) -> Option<&VerifiedCheckpoint> {
+        let largest = self.unproven.iter().max_by_key(|one| one.head().size)?;
+        let head = self.head.head().size;
+        (largest.head().size > head || told >= head).then_some(largest)
     }
 
     fn holds(&self, size: u64) -> bool {

@@ -1,6 +1,6 @@
 //! What a witness remembers over a restart, as bytes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -114,7 +114,7 @@ impl SavedLog {
             return Err(RestoreError::Malformed("it has too many checkpoints"));
         }
         let unproven = self.unproven.into_iter().map(verify);
-        let unproven = unproven.collect::<Result<VecDeque<_>, _>>()?;
+        let unproven = unproven.collect::<Result<Vec<_>, _>>()?;
         let fork = match self.fork {
             None => None,
             Some(fork) => Some(Fork {

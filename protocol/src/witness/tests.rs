@@ -63,6 +63,38 @@ fn a_log_that_went_on_from_an_old_copy_is_caught_by_its_own_proof() {
 }
 
 #[test]
+fn a_log_that_was_set_back_is_convicted_by_what_it_says_once_it_has_caught_up() {
+    let (mut bench, log) = (Bench::new(), FakeLog::new(1));
+    bench.found(&log);
+    bench.answer_head(log.checkpoint(8));
+    bench.step(Input::Lost(log.node()));
+    bench.found(&log);
+    let other = log.forked_at(5);
+    bench.answer_head(other.checkpoint(5));
+    for millis in [1_000, 2_000, 4_000] {
+        assert!(bench.question().is_none());
+        assert_eq!(
+            bench.log(&log).unproven,
+            1,
+            "the two go together, as far as one can see"
+        );
+        bench.pass(millis);
+        bench.answer_head(other.checkpoint(5));
+    }
+    // It could prove by now that 8 grows out of 5, in its new story; but what it says now matters more.
+    bench.heard(other.checkpoint(10));
+    bench.pass(8_000);
+    let asked = bench.question().unwrap();
+    assert_eq!(asked.request, LogRequest::Consistency { from: 8, to: 10 });
+    bench.proved(asked.question, other.proof(8, 10));
+    let fork = bench.log(&log).fork.unwrap();
+    assert_eq!(
+        (&fork.one, &fork.other),
+        (&log.checkpoint(8), &other.checkpoint(10))
+    );
+}
+
+#[test]
 fn a_smaller_head_is_not_believed_without_its_proof() {
     let (mut bench, log) = (Bench::new(), FakeLog::new(1));
     bench.found(&log);
@@ -330,9 +362,16 @@ proptest! {
                 bench.pass(1_000);
             }
             let forked = bench.find(&honest).is_some_and(|seen| seen.fork.is_some());
-            if let Some(fork) = bench.find(&honest).and_then(|seen| seen.fork) {
-                let of = |log: &FakeLog| [&fork.one, &fork.other].iter().any(|one| **one == log.checkpoint(one.head().size));
-                prop_assert!(of(&honest) && of(&other), "the evidence is of both");
+            if let Some(fork) = bench.find(&honest).and_then(|seen| seen.fork)
+                && fork.kind == ForkKind::SameSize
+            {
+                let is_of = |log: &FakeLog, one: &VerifiedCheckpoint| {
+                    *one == log.checkpoint(one.head().size)
+                };
+                let (one, other_head) = (&fork.one, &fork.other);
+                prop_assert_eq!(one.head().size, other_head.head().size);
+                prop_assert!(is_of(&honest, one) != is_of(&honest, other_head));
+                prop_assert!(is_of(&other, one) != is_of(&other, other_head));
             }
             shown[usize::from(is_other)] = shown[usize::from(is_other)].max(told);
             // Two stories differ only if both go beyond the place where they part.

@@ -1,5 +1,6 @@
 //! The command line: one test a command, with what it prints, its JSON and its exit codes.
 
+mod books;
 mod help;
 mod key;
 mod ledger;

@@ -150,7 +150,7 @@ fn start(net: &Net, listen: &str, fault: Option<&str>) -> Node {
 }
 
 /// Returns an address that is free, for a node that comes back to it.
-fn free_address(net: &Net) -> String {
+pub(crate) fn free_address(net: &Net) -> String {
     let mut probe = net
         .node("probe", "bootstrap")
         .loopback()

@@ -15,9 +15,11 @@ mod customer;
 mod demo;
 mod dishonest;
 mod disk;
+mod fork;
 mod hostile;
 mod order;
 mod overlay;
+mod proofs;
 mod third_party;
 
 use tally_tests::net::Net;

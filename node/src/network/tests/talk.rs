@@ -12,14 +12,14 @@ use super::*;
 const TASK: TaskId = TaskId::from_bytes([9; 32]);
 
 #[tokio::test]
-async fn two_nodes_ask_and_answer_on_both_protocols() {
+async fn two_nodes_ask_and_answer_on_all_protocols() {
     let mut coordinator = TestNode::with(1, &[Role::Coordinator], &[]).await;
     let mut terminal = TestNode::with(2, &[Role::Terminal], &[]).await;
     terminal.join(&mut coordinator).await;
     let asker = terminal.id();
     let owner = tokio::spawn(async move {
         let mut answered = 0;
-        while answered < 2 {
+        while answered < 3 {
             match coordinator.events.recv().await.unwrap() {
                 NetworkEvent::WorkAsked {
                     from,
@@ -28,6 +28,15 @@ async fn two_nodes_ask_and_answer_on_both_protocols() {
                 } => {
                     assert_eq!((from, task), (asker, TASK));
                     answer.send(WorkReply::Nudged);
+                    answered += 1;
+                }
+                NetworkEvent::LogAsked {
+                    from,
+                    request: LogRequest::Consistency { from: 3, to: 5 },
+                    answer,
+                } => {
+                    assert_eq!(from, asker);
+                    answer.send(LogReply::Consistency(Vec::new()));
                     answered += 1;
                 }
                 NetworkEvent::CustomerAsked { answer, .. } => {
@@ -44,6 +53,9 @@ async fn two_nodes_ask_and_answer_on_both_protocols() {
     assert_eq!(nudge.await, Ok(WorkReply::Nudged));
     let list = terminal.network.ask_customer(to, CustomerRequest::List);
     assert_eq!(list.await, Ok(CustomerReply::Tasks(Vec::new())));
+    let proof = LogRequest::Consistency { from: 3, to: 5 };
+    let proved = terminal.network.ask_log(to, proof).await;
+    assert_eq!(proved, Ok(LogReply::Consistency(Vec::new())));
     let coordinator = owner.await.unwrap();
     assert_eq!(coordinator.network.counters().value("customer", "asked"), 1);
 }
