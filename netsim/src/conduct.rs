@@ -254,6 +254,7 @@ pub(crate) const fn customer_reply_name(reply: &CustomerReply) -> &'static str {
     match reply {
         CustomerReply::Status(_) => "status",
         CustomerReply::Tasks(_) => "tasks",
+        CustomerReply::Terms(_) => "terms",
         CustomerReply::Refused(refusal) => refusal.name(),
     }
 }

@@ -97,6 +97,8 @@ impl Body {
             Self::CustomerAsked(CustomerRequest::Watch { .. }) => "watch",
             Self::CustomerAsked(CustomerRequest::List) => "list",
             Self::CustomerAsked(CustomerRequest::Cancel(_)) => "cancel",
+            Self::CustomerAsked(CustomerRequest::Terms)
+            | Self::CustomerAnswered(CustomerReply::Terms(_)) => "terms",
             Self::CustomerAnswered(CustomerReply::Status(_)) => "status",
             Self::CustomerAnswered(CustomerReply::Tasks(_)) => "tasks",
             Self::CustomerAnswered(CustomerReply::Refused(_)) => "refused",

@@ -351,6 +351,11 @@ impl Observer for Statistics {
             | Happening::Faulted { .. }
             | Happening::Judged { .. }
             | Happening::Merged { .. }
+            | Happening::Receipted { .. }
+            | Happening::Settled { .. }
+            | Happening::ReceiptKept { .. }
+            | Happening::Disputed { .. }
+            | Happening::GivenUp { .. }
             | Happening::Forgotten { .. }
             | Happening::Told { .. }
             | Happening::Satisfied { .. }

@@ -98,7 +98,9 @@ impl Wire {
             }
             Body::WorkAsked(WorkRequest::Hello | WorkRequest::Nudge(_))
             | Body::WorkAnswered(WorkReply::Nudged | WorkReply::Refused(_))
-            | Body::CustomerAsked(CustomerRequest::List | CustomerRequest::Cancel(_))
+            | Body::CustomerAsked(
+                CustomerRequest::List | CustomerRequest::Cancel(_) | CustomerRequest::Terms,
+            )
             | Body::CustomerAnswered(_)
             | Body::Offered(_) => {}
         }

@@ -86,7 +86,7 @@ fn exceeded(gauges: &Gauges) -> Option<(&'static str, usize, usize)> {
         (
             "timers",
             gauges.timers,
-            gauges.tasks * 2 + gauges.live_grants,
+            gauges.tasks * 4 + gauges.live_grants + 1,
         ),
     ];
     bounds.into_iter().find(|(_, value, most)| value > most)

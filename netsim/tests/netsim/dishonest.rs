@@ -336,7 +336,7 @@ fn forging() {
             "ignored_clock",
             "ignored_old_epoch",
             "role_unverified",
-            "grant_unverified",
+            "answer_unverified",
             "grant_unusable",
         ] {
             assert!(
@@ -411,7 +411,7 @@ fn tampering() {
     ];
     met(&reports, &how.map(|how| (how, "done")));
     for report in &reports {
-        for why in ["grant_unverified", "grant_unusable"] {
+        for why in ["answer_unverified", "grant_unusable"] {
             assert!(
                 report.refusals.contains_key(why),
                 "seed {}: {why}",
