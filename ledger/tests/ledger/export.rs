@@ -8,9 +8,9 @@ use tally_ledger::export::{
     ExportError, ExportFinding, ExportProblem, ExportReport, Format, check_export, export,
 };
 use tally_ledger::store::{Change, Store};
+use tally_netsim::disk::Disk;
 use tally_protocol::account::{Account, Commodity};
 use tally_protocol::time::Timestamp;
-use tally_netsim::disk::Disk;
 
 use crate::books_cli::{Books, Wrong, books, same};
 use crate::coordinator;
