@@ -253,11 +253,18 @@ impl<'a> Tables<'a> {
         })
     }
 
-    /// Returns the entry with a receipt, if it came before `sequence`.
+    /// Returns the entry with a receipt, if it came before `sequence`. Where the names are wrong, it is looked for in
+    /// the log itself.
     fn issued(&self, log: &Log, receipt: ReceiptId, sequence: u64) -> Option<Entry> {
-        let found = self.books.receipt_entry(receipt).ok().flatten();
-        let found = found.filter(|found| *found < sequence)?;
-        log.entry(found).ok().flatten()?.decode().ok()
+        let named = self.books.receipt_entry(receipt).ok().flatten();
+        let named = named.filter(|named| *named < sequence);
+        let named = named.and_then(|named| log.entry(named).ok().flatten()?.decode().ok());
+        let is_it = |entry: &Entry| matches!(&entry.event, Event::Receipted { receipt: found, .. } if found.id() == receipt);
+        named.filter(is_it).or_else(|| {
+            let entries = log.entries(0..sequence).ok()?;
+            let mut decoded = entries.filter_map(|entry| entry.ok()?.decode().ok());
+            decoded.find(is_it)
+        })
     }
 
     fn add(&mut self, entry: &Entry) -> Result<(), ReadError> {

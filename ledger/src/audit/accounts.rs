@@ -110,23 +110,30 @@ impl Accounts {
         issued: Issued<'_>,
     ) -> Result<(), Problem> {
         let expected = self.expected(entry, validated, issued)?;
-        let Some(found) = compare(expected.as_ref(), entry.posting.as_ref())? else {
-            return Ok(());
-        };
+        let found = compare(expected.as_ref(), entry.posting.as_ref())?;
         let acts = match entry.event {
-            Event::TaskAccepted { .. } | Event::TaskSettled { .. } | Event::Receipted { .. } => {
-                None
-            }
-            Event::BatchValidated { .. }
+            Event::TaskAccepted { .. }
+            | Event::BatchValidated { .. }
             | Event::TaskEnded { .. }
+            | Event::TaskSettled { .. }
             | Event::RateCardPublished { .. }
             | Event::DeviceCertified { .. }
-            | Event::Deposited { .. }
+            | Event::Receipted { .. } => None,
+            Event::Deposited { .. }
             | Event::PaidOut { .. }
             | Event::Refunded { .. }
             | Event::ClawedBack { .. }
             | Event::Released { .. }
             | Event::Expired { .. } => Some(&mut self.acts),
+        };
+        let Some(found) = found else {
+            // These mean nothing but their posting.
+            return match acts {
+                None => Ok(()),
+                Some(_) => Err(Problem::OtherPosting {
+                    difference: "it has none".to_owned(),
+                }),
+            };
         };
         if acts.is_some_and(|acts| !acts.insert(found.id)) {
             return Err(Problem::PostedBefore { id: found.id });

@@ -26,8 +26,9 @@ const POSTINGS: TableDefinition<'_, &[u8; 16], u64> = TableDefinition::new("post
 /// The entries with receipts of each device, in their order.
 const RECEIPTS_OF: TableDefinition<'_, (&[u8; 32], u64), ()> = TableDefinition::new("receipts_of");
 
-/// Names that are kept in memory: 5 MB of them. In a table of ten million, ten of them go to one page.
-const RECENT_MAX: usize = 1 << 16;
+/// Names that are kept in memory: 3 MB of them, and after a start up to five times as many. In tables of a million rows,
+/// four of them go to one page.
+const RECENT_MAX: usize = 1 << 15;
 /// How many names a commit moves at most for each that it brings, and with none: after a start there are more of them.
 const MOVED_EACH: usize = 2;
 /// The id of a posting, its sequence (the most significant byte first), and the device of a receipt or zeros.

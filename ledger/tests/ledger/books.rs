@@ -2,23 +2,27 @@
 
 use std::convert::Infallible;
 
+use ed25519_dalek::SigningKey;
 use proptest::prelude::*;
 use redb::{ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
-use tally_ledger::audit::{Audited, Report, Rule, audit, audit_entries};
+use tally_ledger::audit::{Audited, Problem, ReceiptProblem, Report, Rule, audit, audit_entries};
 use tally_ledger::rebuild::{self, Difference};
 use tally_ledger::store::{CommitError, Draft, Reader, Store, receipt_posting};
 use tally_netsim::chance::Chance;
 use tally_netsim::disk::Disk;
 use tally_protocol::account::{Account, Commodity, Holder, Lot, Money};
 use tally_protocol::books::{Books, Posting, PostingFault, Step, Transfer};
-use tally_protocol::entry::{Event, Fund, Payee};
+use tally_protocol::codec;
+use tally_protocol::entry::{Entry, Event, Fund, Payee};
 use tally_protocol::id::{NodeId, PostingId, ReceiptId};
+use tally_protocol::points::Points;
 use tally_protocol::posting;
 use tally_protocol::receipt::Receipt;
-use tally_protocol::signed::Signed;
+use tally_protocol::signed::{Signed, Verified};
 use tally_protocol::time::Timestamp;
 
 use crate::coordinator::{Coordinator, identity, store};
+use crate::example;
 use crate::support::{CREATED, commit_drafts, raw};
 
 fn whole(reader: &Reader) -> Audited {
@@ -235,7 +239,7 @@ fn every_receipt_is_found_by_its_id_and_its_device() {
     for first in (0..COUNT).step_by(2_000) {
         let receipts = (first..first + 2_000).map(|number| receipt(number).2);
         commit_drafts(&open, receipts.collect()).unwrap();
-        if first == 100_000 {
+        if first == 20_000 || first == 130_000 {
             drop(open);
             open = store(&disk);
         }
@@ -402,6 +406,165 @@ fn a_difference_names_the_account_and_both_amounts() {
         said.ends_with("stored 12.51 (held 0.00) EUR, should be 12.50 (held 0.00) EUR"),
         "{said}"
     );
+}
+
+/// The worked example as an export.
+fn example() -> Vec<Entry> {
+    let disk = Disk::default();
+    let open = Store::on_backend(disk, &example::identity(), CREATED).unwrap();
+    example::fill(&open);
+    let entries = open.entries(0..u64::MAX).unwrap();
+    entries
+        .map(|entry| entry.unwrap().decode().unwrap())
+        .collect()
+}
+
+/// Audits entries as somebody wrote them who can write whole logs.
+fn forged(entries: &[Entry]) -> Report {
+    let log: Vec<Vec<u8>> = entries.iter().map(codec::to_bytes).collect();
+    let open = || Ok::<_, Infallible>(log.iter().cloned().map(Ok));
+    let (identity, total) = (example::identity(), log.len() as u64);
+    audit_entries(&identity, total, open, &mut |_| ())
+        .unwrap()
+        .report
+}
+
+fn problem(entries: &[Entry]) -> (Option<u64>, Problem) {
+    let finding = forged(entries).finding.unwrap();
+    (finding.sequence, finding.problem)
+}
+
+/// Returns the place of the first receipt, and what it says.
+fn first_receipt(entries: &[Entry]) -> (usize, Receipt) {
+    let found = entries.iter().enumerate().find_map(|(place, entry)| {
+        let Event::Receipted { receipt, .. } = &entry.event else {
+            return None;
+        };
+        let receipt = receipt.clone().verify(&example::identity().network);
+        Some((place, receipt.unwrap().value().clone()))
+    });
+    found.unwrap()
+}
+
+/// Puts another receipt in the place of one, with the posting that it had.
+fn replace_receipt(entry: &mut Entry, receipt: Receipt, key: &SigningKey) {
+    let network = example::identity().network;
+    let Event::Receipted {
+        receipt: signed, ..
+    } = &mut entry.event
+    else {
+        panic!("{entry:?} is no receipt");
+    };
+    *signed = Verified::sign(receipt, &network, key).signed().clone();
+    let id = receipt_posting(signed.id());
+    entry.posting.as_mut().unwrap().id = id;
+}
+
+#[test]
+fn a_receipt_that_was_signed_by_another_key_is_found() {
+    let mut log = example();
+    assert!(forged(&log).is_sound(), "{:?}", forged(&log));
+    let (place, receipt) = first_receipt(&log);
+    let key = SigningKey::from_bytes(&[77; 32]);
+    replace_receipt(&mut log[place], receipt, &key);
+    let (sequence, found) = problem(&log);
+    assert_eq!(sequence, Some(place as u64));
+    let Problem::Receipt { fault } = found else {
+        panic!("{found}");
+    };
+    assert!(matches!(fault, ReceiptProblem::OtherSigner { .. }));
+}
+
+#[test]
+fn a_receipt_with_one_point_more_is_found() {
+    let mut log = example();
+    let (place, mut receipt) = first_receipt(&log);
+    let (expected, found) = (receipt.points.as_micro(), receipt.points.as_micro() + 1);
+    receipt.points = Points::from_micro(found);
+    replace_receipt(&mut log[place], receipt, &example::coordinator_key());
+    let what = "the number of micro-points".to_owned();
+    let fault = ReceiptProblem::Amount {
+        what,
+        expected,
+        found,
+    };
+    let found = (Some(place as u64), Problem::Receipt { fault });
+    assert_eq!(problem(&log), found);
+}
+
+#[test]
+fn a_unit_that_is_credited_twice_is_found() {
+    let mut log = example();
+    let (place, mut receipt) = first_receipt(&log);
+    let unit = receipt.results().next().unwrap().2;
+    receipt.sequence += 1;
+    let mut again = log[place].clone();
+    replace_receipt(&mut again, receipt, &example::coordinator_key());
+    log.insert(place + 1, again);
+    for (sequence, entry) in (0..).zip(&mut log) {
+        entry.sequence = sequence;
+    }
+    let fault = ReceiptProblem::PaidTwice { unit };
+    let found = (Some(place as u64 + 1), Problem::Receipt { fault });
+    assert_eq!(problem(&log), found);
+}
+
+#[test]
+fn each_posting_that_was_changed_is_found() {
+    let log = example();
+    for place in 0..log.len() {
+        let mut changed = log.clone();
+        let Some(posting) = &mut changed[place].posting else {
+            continue;
+        };
+        posting.transfers.last_mut().unwrap().amount += 1;
+        let (sequence, found) = problem(&changed);
+        assert_eq!(sequence, Some(place as u64));
+        assert!(matches!(found, Problem::OtherPosting { .. }), "{found}");
+        changed[place].posting = None;
+        let (sequence, found) = problem(&changed);
+        assert_eq!(sequence, Some(place as u64));
+        assert!(matches!(found, Problem::OtherPosting { .. }), "{found}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn dropped_and_swapped_entries_are_found(one in any::<prop::sample::Index>(), other in any::<prop::sample::Index>()) {
+        let log = example();
+        let (one, other) = (one.index(log.len()), other.index(log.len()));
+        let mut dropped = log.clone();
+        dropped.remove(one);
+        if one + 1 < log.len() {
+            let says = one as u64 + 1;
+            prop_assert_eq!(problem(&dropped), (Some(one as u64), Problem::Misplaced { says }));
+        }
+        prop_assume!(one != other);
+        let (first, says) = (one.min(other) as u64, one.max(other) as u64);
+        let mut swapped = log;
+        swapped.swap(one, other);
+        prop_assert_eq!(problem(&swapped), (Some(first), Problem::Misplaced { says }));
+    }
+
+    #[test]
+    fn a_flipped_bit_is_found_or_changes_the_root(entry in any::<prop::sample::Index>(), place in any::<prop::sample::Index>(), bit in 0..8) {
+        let sound = example();
+        let root = forged(&sound).root;
+        let mut log: Vec<Vec<u8>> = sound.iter().map(codec::to_bytes).collect();
+        let entry = entry.index(log.len());
+        let at = place.index(log[entry].len());
+        log[entry][at] ^= 1_u8 << bit;
+        let open = || Ok::<_, Infallible>(log.iter().cloned().map(Ok));
+        let total = log.len() as u64;
+        let report = audit_entries(&example::identity(), total, open, &mut |_| ()).unwrap().report;
+        match report.finding {
+            // What is wrong may show first at an entry that builds on it.
+            Some(finding) => prop_assert!(finding.sequence >= Some(entry as u64)),
+            None => prop_assert_ne!(report.root, root),
+        }
+    }
 }
 
 /// The rows of the books of a small log, as they were when the format was settled.

@@ -3,14 +3,16 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use tally_ledger::audit;
 use tally_ledger::store::{Change, CommitError, Draft, Reader, Store};
+use tally_ledger::{audit, rebuild};
 use tally_netsim::chance::Chance;
 use tally_netsim::disk::Disk;
+use tally_protocol::books::Books;
 use tally_protocol::time::Timestamp;
 
+use crate::coordinator::{self, Coordinator};
 use crate::model::{Model, Work};
-use crate::support::{CREATED, identity, store, story};
+use crate::support::{CREATED, commit_drafts, identity, store, story};
 
 /// How many crash points a test tries.
 const SEEDS: u64 = 150;
@@ -92,6 +94,43 @@ fn a_full_disk_loses_nothing_that_was_confirmed() {
         recover(&disk, (&before, &after), &mut chance, seed);
     }
     assert!(full > SEEDS / 3, "the disk was full {full} times only");
+}
+
+#[test]
+fn a_power_cut_leaves_the_books_where_the_log_stands() {
+    let steps = {
+        let (disk, mut coordinator) = (Disk::default(), Coordinator::new(0));
+        commit_all(&disk, &mut coordinator, |_| ());
+        disk.used().writes + disk.used().syncs
+    };
+    for seed in 0..SEEDS / 3 {
+        let mut chance = Chance::new(seed, "books", 0);
+        let (disk, mut coordinator) = (Disk::default(), Coordinator::new(seed));
+        let power = chance.below(steps);
+        let states = commit_all(&disk, &mut coordinator, |disk| disk.set_power(power));
+        let open = coordinator::store(&disk.after_power_cut(&mut chance));
+        let found = open.books().unwrap();
+        assert!(states.contains(&found), "seed {seed}: books of no commit");
+        let rebuilt = rebuild::check(&open, &mut |_| ()).unwrap();
+        assert_eq!(rebuilt.differences, 0, "seed {seed}: {:?}", rebuilt.first);
+        let report = audit::audit(&open, &mut |_| ()).unwrap().report;
+        assert!(report.is_sound(), "seed {seed}: {report:?}");
+    }
+}
+
+/// Commits what a coordinator does until the disk fails. Returns the books after the last success, and after what failed.
+fn commit_all(disk: &Disk, coordinator: &mut Coordinator, fault: impl FnOnce(&Disk)) -> [Books; 2] {
+    let open = coordinator::store(disk);
+    fault(disk);
+    let mut confirmed = Books::default();
+    for _ in 0..40 {
+        let events = coordinator.steps(5);
+        if commit_drafts(&open, events).is_err() {
+            break;
+        }
+        confirmed = coordinator.books.clone();
+    }
+    [confirmed, coordinator.books.clone()]
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Proofs from the stored nodes, checked by the rules of the RFC alone.
 
 use proptest::prelude::*;
-use tally_ledger::store::{Change, Store};
+use tally_ledger::store::{Change, Draft, Store};
 use tally_netsim::disk::Disk;
 use tally_protocol::merkle::proof::{verify_consistency, verify_inclusion};
 use tally_protocol::merkle::{Frontier, TreeHead, leaf_hash};
@@ -12,7 +12,7 @@ use crate::support::{CREATED, ended, signed, store, task};
 fn grown(size: usize) -> (Store, Vec<TreeHead>) {
     let open = store(&Disk::default());
     let task = signed(task("proved"));
-    let event = || (CREATED, ended(&task));
+    let event = || Draft::of(CREATED, ended(&task));
     let change = Change {
         events: std::iter::repeat_with(event).take(size).collect(),
         ..Change::default()

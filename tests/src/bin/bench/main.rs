@@ -15,6 +15,7 @@ mod efficiency;
 mod image;
 mod kernels;
 mod latency;
+mod ledger;
 mod peers;
 mod raw;
 mod report;
@@ -44,6 +45,9 @@ struct Arguments {
     /// Units, tasks or runs to measure; each benchmark has its own default.
     #[arg(long, value_parser = clap::value_parser!(u32).range(2..=200_000))]
     units: Option<u32>,
+    /// Append ten million entries too (`ledger`; 30 GB of disk).
+    #[arg(long)]
+    large: bool,
     /// Where the nodes have their folders. [default: the folder for temporary files]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -63,6 +67,8 @@ enum Name {
     Blob,
     /// A blur of 24 megapixels from file to file.
     Image,
+    /// The books on disk: appends, restart, proofs, verification.
+    Ledger,
     /// One after the other.
     All,
 }
@@ -74,6 +80,8 @@ pub(crate) struct Options {
     pub(crate) peers: bool,
     /// Units, tasks or runs.
     pub(crate) units: Option<u32>,
+    /// Whether what takes very long is measured too.
+    pub(crate) large: bool,
     /// Where the nodes' folders go.
     pub(crate) dir: PathBuf,
 }
@@ -103,6 +111,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let options = Options {
         peers: arguments.peers,
         units: arguments.units,
+        large: arguments.large,
         dir: arguments.dir.clone().unwrap_or_else(std::env::temp_dir),
     };
     let all = Name::value_variants().iter().copied();
@@ -144,6 +153,7 @@ async fn one(name: Name, options: &Options) -> Result<Report> {
         Name::Kernels => tokio::task::block_in_place(|| kernels::measure(options)),
         Name::Blob => blob::measure(options).await,
         Name::Image => image::measure(options).await,
+        Name::Ledger => tokio::task::block_in_place(|| ledger::measure(options)),
         Name::All => unreachable!("all is taken apart before"),
     }
 }
