@@ -295,6 +295,11 @@ pub trait Conduct: fmt::Debug {
         true
     }
 
+    /// Returns whether it tells what stands in its log, if this is a coordinator.
+    fn shows_log(&self) -> bool {
+        true
+    }
+
     /// Returns whether it lets itself be found as a coordinator, though it is a terminal.
     fn poses(&self) -> bool {
         false
