@@ -5,6 +5,7 @@
 //! synced.
 
 mod inside;
+mod log;
 mod release;
 mod watchers;
 
@@ -348,12 +349,16 @@ impl CoordinatorNode {
             Body::WorkAsked(WorkRequest::Hello) => self.show_role(stage, from, ask),
             Body::WorkAsked(WorkRequest::Pull(pull)) => self.check_pull(stage, from, ask, *pull),
             Body::CustomerAsked(request) => self.asked(stage, (from, ask), request),
+            Body::LogAsked(request) => self.tell_log(stage, (from, ask), &request),
             Body::WorkAsked(WorkRequest::Nudge(_)) => {
                 let refusal = WorkReply::Refused(Refusal::WrongRole);
                 self.reply(stage, (from, ask), Body::WorkAnswered(refusal));
             }
             // Offers of others are of no use to it, and it asks nobody.
-            Body::Offered(_) | Body::WorkAnswered(_) | Body::CustomerAnswered(_) => {}
+            Body::Offered(_)
+            | Body::WorkAnswered(_)
+            | Body::CustomerAnswered(_)
+            | Body::LogAnswered(_) => {}
         }
     }
 
@@ -686,10 +691,10 @@ impl CoordinatorNode {
             released,
         } = group;
         stage.onlookers.commits(stage.now, self.peer, &change);
-        let committed = up
-            .store
-            .commit(change)
-            .expect("the disk has power and space");
+        let committed = match up.store.commit(change) {
+            Err(error) if error.is_refusal() => return stage.breach(self.peer, &error.to_string()),
+            committed => committed.expect("the disk has power and space"),
+        };
         up.journal_end = committed.journal_end;
         if committed.journal_end - up.snapshot_at >= self.setup.snapshot_every {
             let snapshot = self.wrap.snapshot(&up.machine);

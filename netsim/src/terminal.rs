@@ -6,6 +6,7 @@
 
 mod deeds;
 mod link;
+mod looks;
 mod runs;
 mod wallet;
 
@@ -30,6 +31,7 @@ use crate::moment::Moment;
 use crate::peer::Peer;
 use crate::stage::{Body, Clock, Envelope, Stage};
 use link::Tie;
+use looks::Look;
 use runs::Held;
 use wallet::{Group, Wallet};
 
@@ -69,6 +71,8 @@ pub(crate) enum Within {
     Prepared(GrantId, bool),
     /// Units of a job were run; the flag says whether it is over.
     Ran(Job, Vec<Run>, bool),
+    /// Time to look at the log of a coordinator.
+    Look(Peer),
     /// The wallet has reached the disk.
     Written,
     /// Time to act on its own.
@@ -102,6 +106,7 @@ struct Up {
     meshed: BTreeSet<Peer>,
     offers: OfferGate,
     sweeps: u32,
+    looks: BTreeMap<Peer, Look>,
     /// What is on its way to the wallet.
     unwritten: Group,
 }
@@ -111,6 +116,7 @@ struct Up {
 enum Asked {
     Hello(Peer),
     Pull(Peer, Question),
+    Log(Peer),
     /// Of its own accord: what it does with that.
     Cheat(Peer, &'static str),
 }
@@ -118,7 +124,7 @@ enum Asked {
 impl Asked {
     const fn to(self) -> Peer {
         match self {
-            Self::Hello(to) | Self::Pull(to, _) | Self::Cheat(to, _) => to,
+            Self::Hello(to) | Self::Pull(to, _) | Self::Log(to) | Self::Cheat(to, _) => to,
         }
     }
 }
@@ -176,6 +182,7 @@ impl TerminalNode {
             meshed: BTreeSet::new(),
             offers: OfferGate::default(),
             sweeps: 0,
+            looks: BTreeMap::new(),
             unwritten: Group::default(),
         });
         // Half of the owners let other terminals reach theirs, for the gossip.
@@ -196,7 +203,7 @@ impl TerminalNode {
         if let Some(group) = unwritten
             && self.chance.happens(0.5)
         {
-            self.wallet.take(group);
+            self.wallet.take(&group);
         }
     }
 
@@ -211,6 +218,7 @@ impl TerminalNode {
             Within::Lost(from) => self.lost(stage, from),
             Within::Prepared(grant, here) => self.prepared(stage, grant, here),
             Within::Ran(job, runs, over) => self.ran(stage, job, runs, over),
+            Within::Look(at) => self.look(stage, at),
             Within::Written => self.written(stage),
             Within::Act => self.act(stage),
         }
@@ -224,6 +232,9 @@ impl TerminalNode {
         match body {
             Body::WorkAnswered(reply) => self.answered(stage, ask, reply),
             Body::WorkAsked(request) => self.asked(stage, (from, ask), request),
+            Body::LogAnswered(reply) => self.heard_log(stage, ask, reply),
+            // Only a coordinator has a log, and nobody else is asked for one.
+            Body::LogAsked(_) => self.refuse(stage, from, Refusal::WrongRole.name()),
             Body::Offered(offer) => self.offered(stage, from, offer),
             // Only what it asked of its own accord is answered so.
             Body::CustomerAnswered(reply) => {
@@ -352,8 +363,12 @@ impl TerminalNode {
             Effect::KeepReceipt(_)
             | Effect::Dispute(_)
             | Effect::GiveUp(..)
-            | Effect::Settle(..)
-            | Effect::CatchUp(_) => self.enter(stage, effect),
+            | Effect::Settle(..) => self.enter(stage, effect),
+            Effect::CatchUp(from) => {
+                if let Some(from) = stage.directory.peer(&from) {
+                    self.catch_up(stage, from);
+                }
+            }
         }
     }
 
@@ -449,18 +464,22 @@ impl TerminalNode {
         match asked {
             Asked::Pull(_, question) => self.feed(stage, Input::Failed { question, refusal }),
             Asked::Hello(to) => self.fail_tie(stage, to),
+            Asked::Log(at) => self.looked(stage, at),
             Asked::Cheat(..) => {}
         }
     }
 
     fn pulled(&mut self, stage: &mut Stage, (from, question): (Peer, Question), reply: PullReply) {
         let checked = stage.signatures.check_answer(reply, &stage.network);
-        let Some((answer, beside)) = checked else {
+        let Some((mut answer, beside)) = checked else {
             self.refuse(stage, from, "answer_unverified");
             let refusal = None;
             return self.feed(stage, Input::Failed { question, refusal });
         };
         self.mesh(stage, &beside.peers);
+        let by = stage.directory.id(from);
+        let receipts = std::mem::take(&mut answer.receipts);
+        answer.receipts = self.take_known(stage, by, receipts);
         if let (Some(grant), Some(up)) = (&answer.grant, &mut self.up) {
             // One that is sent again must not undo what was prepared for it.
             let held = up.grants.entry(grant.id);

@@ -102,6 +102,8 @@ impl Wire {
                 CustomerRequest::List | CustomerRequest::Cancel(_) | CustomerRequest::Terms,
             )
             | Body::CustomerAnswered(_)
+            | Body::LogAsked(_)
+            | Body::LogAnswered(_)
             | Body::Offered(_) => {}
         }
     }

@@ -4,7 +4,7 @@
 //! terminal that goes while something is being written has it or not: a group is written as a whole. The leaves of its
 //! batches are not read back, so a terminal that comes back checks no receipt for what it did before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tally_protocol::id::{NodeId, ReceiptId};
@@ -21,6 +21,9 @@ const WRITE: Duration = Duration::from_millis(5);
 #[derive(Debug, Default)]
 pub(super) struct Wallet {
     totals: BTreeMap<NodeId, Totals>,
+    receipts: BTreeSet<ReceiptId>,
+    /// The last entry of each log that was read.
+    looked_at: BTreeMap<NodeId, u64>,
 }
 
 impl Wallet {
@@ -29,9 +32,21 @@ impl Wallet {
         self.totals.iter().map(|(node, totals)| (*node, *totals))
     }
 
+    /// Returns whether it has this receipt.
+    pub(super) fn has(&self, receipt: &ReceiptId) -> bool {
+        self.receipts.contains(receipt)
+    }
+
+    /// Returns the last entry of a log that was read.
+    pub(super) fn looked_at(&self, log: &NodeId) -> Option<u64> {
+        self.looked_at.get(log).copied()
+    }
+
     /// Takes a group that was written.
-    pub(super) fn take(&mut self, group: Group) {
-        self.totals.extend(group.totals);
+    pub(super) fn take(&mut self, group: &Group) {
+        self.totals.extend(&group.totals);
+        self.looked_at.extend(&group.looked_at);
+        self.receipts.extend(group.receipts.values().flatten());
     }
 }
 
@@ -40,11 +55,12 @@ impl Wallet {
 pub(super) struct Group {
     totals: BTreeMap<NodeId, Totals>,
     receipts: BTreeMap<NodeId, Vec<ReceiptId>>,
+    looked_at: BTreeMap<NodeId, u64>,
 }
 
 impl Group {
     pub(super) fn is_empty(&self) -> bool {
-        self.totals.is_empty() && self.receipts.is_empty()
+        self.totals.is_empty() && self.receipts.is_empty() && self.looked_at.is_empty()
     }
 }
 
@@ -52,13 +68,10 @@ impl TerminalNode {
     /// Lets what concerns the wallet be written, and notes it.
     pub(super) fn enter(&mut self, stage: &mut Stage, effect: Effect) {
         let by = self.peer;
+        self.plan_write(stage);
         let Some(up) = &mut self.up else {
             return;
         };
-        if up.unwritten.is_empty() {
-            let at = stage.now + WRITE;
-            stage.plan_within(at, by, crate::stage::Within::Terminal(Within::Written));
-        }
         let what = match effect {
             Effect::KeepReceipt(kept) => {
                 let (signer, receipt) = (kept.receipt.signer(), kept.receipt.id());
@@ -106,15 +119,29 @@ impl TerminalNode {
         }
     }
 
+    /// Notes how far a log was read.
+    pub(super) fn note_looked(&mut self, stage: &mut Stage, (log, sequence): (NodeId, u64)) {
+        self.plan_write(stage);
+        if let Some(up) = &mut self.up {
+            up.unwritten.looked_at.insert(log, sequence);
+        }
+    }
+
+    fn plan_write(&self, stage: &mut Stage) {
+        let is_planned = |up: &super::Up| !up.unwritten.is_empty();
+        if !self.up.as_ref().is_some_and(is_planned) {
+            self.plan(stage, stage.now + WRITE, Within::Written);
+        }
+    }
+
     /// The wallet is written: the machine may acknowledge its receipts.
     pub(super) fn written(&mut self, stage: &mut Stage) {
         let Some(up) = &mut self.up else {
             return;
         };
-        let mut group = std::mem::take(&mut up.unwritten);
-        let receipts = std::mem::take(&mut group.receipts);
-        self.wallet.take(group);
-        for (by, receipts) in receipts {
+        let group = std::mem::take(&mut up.unwritten);
+        self.wallet.take(&group);
+        for (by, receipts) in group.receipts {
             self.feed(stage, Input::Kept { by, receipts });
         }
     }
