@@ -87,6 +87,8 @@ impl RawPeer {
             abandoned: Vec::new(),
             report: None,
             share: Vec::new(),
+            certificate: None,
+            kept: Vec::new(),
         }
     }
 

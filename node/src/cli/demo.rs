@@ -306,10 +306,7 @@ how = "sum"
 "#;
 
 fn who_did_what(status: &TaskStatus) -> String {
-    let row = |(device, tally): (
-        &NodeId,
-        &DeviceTally,
-    )| {
+    let row = |(device, tally): (&NodeId, &DeviceTally)| {
         vec![
             format!("..{}", device.short()),
             tally.agreed.to_string(),

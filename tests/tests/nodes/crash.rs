@@ -60,11 +60,7 @@ fn a_task_of_500_units_survives_ten_deaths_of_its_coordinator() {
         net.result("customer"),
         format!("{}\n", u64::from(UNITS) * PRIMES).as_bytes()
     );
-    assert_eq!(
-        in_the_middle,
-        Point::ALL.len(),
-        "deaths before the end of the task"
-    );
+    assert_eq!(in_the_middle, 10, "deaths before the end of the task");
     assert!(status.devices.values().all(|device| device.outvoted == 0));
     assert!(first_terminal.is_running() && second_terminal.unwrap().is_running());
     coordinator.stop();
@@ -182,26 +178,41 @@ fn order(seed: u64) -> Vec<(Point, u64)> {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (mixed ^ (mixed >> 31)) % below
     };
-    let mut left = Point::ALL.to_vec();
+    let mut left: Vec<Point> = Point::ALL.to_vec();
+    left.retain(|point| passes(*point).is_some());
     let mut deaths = Vec::new();
     while !left.is_empty() {
         let point = left.remove(usize::try_from(draw(left.len() as u64)).unwrap());
-        let count = match point {
-            // Passed once a task.
-            Point::SubmissionHeard
-            | Point::InputArrived
-            | Point::InputDivided
-            | Point::OutputsMerged
-            | Point::SnapshotWritten => 1,
-            Point::BeforeCommit
-            | Point::AfterCommit
-            | Point::GrantSigned
-            | Point::ReportVerified
-            | Point::PullAnswered => 1 + draw(5),
-        };
+        let count = 1 + draw(passes(point).unwrap_or(1));
         deaths.push((point, count));
     }
     deaths
+}
+
+/// Returns how often a task passes a point at least, for those that are no step of the money.
+const fn passes(point: Point) -> Option<u64> {
+    match point {
+        Point::SubmissionHeard
+        | Point::InputArrived
+        | Point::InputDivided
+        | Point::OutputsMerged
+        | Point::SnapshotWritten => Some(1),
+        Point::BeforeCommit
+        | Point::AfterCommit
+        | Point::GrantSigned
+        | Point::ReportVerified
+        | Point::PullAnswered => Some(5),
+        Point::BeforeAccept
+        | Point::AfterAccept
+        | Point::BeforeAgree
+        | Point::AfterAgree
+        | Point::BeforeReceipt
+        | Point::AfterReceipt
+        | Point::BeforeSettle
+        | Point::AfterSettle
+        | Point::BeforeRelease
+        | Point::AfterRelease => None,
+    }
 }
 
 fn verify(net: &Net, folder: &Path) {

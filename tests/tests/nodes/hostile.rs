@@ -304,7 +304,7 @@ async fn a_task_that_is_submitted_again_by_anybody_is_one_task() {
     assert_eq!(accepted.count(), 2);
 }
 
-fn task_of(customer: NodeId) -> Task {
+fn task_of(customer: NodeId, rate_card: RateCardId) -> Task {
     Task {
         name: "replayed".to_owned(),
         customer,
@@ -327,6 +327,9 @@ fn task_of(customer: NodeId) -> Task {
         merge: Merge::Concat,
         edit: None,
         on_failure: OnFailure::Fail,
+        rate_card,
+        max_price: 0,
+        deadline_millis: 3_600_000,
     }
 }
 

@@ -143,7 +143,7 @@ impl Nodes {
             let certify = ["key", "certify", "--network", NETWORK, "--owner-key", &file];
             self.tool(name, &certify).await?;
         }
-        let owner = made.get("owner").cloned().unwrap_or_default();
+        let owner = made.get("node").cloned().unwrap_or_default();
         serde_json::from_value(owner).context("read whose key it is")
     }
 
