@@ -197,6 +197,8 @@ pub enum Write {
     Totals(NodeId, Totals),
     /// A receipt was proven to stand in its coordinator's log.
     Proof(ReceiptId, Box<DossierProof>),
+    /// The log of a coordinator was looked at up to this entry.
+    LookedAt(NodeId, u64),
 }
 
 /// The wallet of a terminal.
@@ -476,6 +478,9 @@ impl<'a> Tables<'a> {
             Write::GiveUp(coordinator, leaves) => {
                 let reasons = leaves.iter().map(|leaf| leaf.reason);
                 self.change_account(coordinator, |account| account.give_up(reasons))
+            }
+            Write::LookedAt(coordinator, sequence) => {
+                self.change_account(coordinator, |account| account.looked_at = Some(*sequence))
             }
             Write::Totals(coordinator, totals) => {
                 self.change_account(coordinator, |account| account.totals = *totals)

@@ -75,11 +75,13 @@ pub enum Kind {
     Owing,
     /// A coordinator whose answers are not what was asked for.
     Tampering,
+    /// A coordinator whose receipts are not what it has written.
+    Swindling,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Honest,
         Self::WrongOutput,
         Self::WrongFuel,
@@ -92,6 +94,7 @@ impl Kind {
         Self::Flooding,
         Self::Owing,
         Self::Tampering,
+        Self::Swindling,
     ];
 
     /// Returns the name, as scenarios write it.
@@ -110,6 +113,7 @@ impl Kind {
             Self::Flooding => "flooding",
             Self::Owing => "owing",
             Self::Tampering => "tampering",
+            Self::Swindling => "swindling",
         }
     }
 
@@ -129,25 +133,32 @@ impl Kind {
             Self::Flooding => Box::new(flooding::Flooding::default()),
             Self::Owing => Box::new(coordinators::Owing),
             Self::Tampering => Box::new(coordinators::Tampering::default()),
+            Self::Swindling => Box::new(coordinators::Swindling::default()),
         }
     }
 
     /// Returns whether a terminal can behave so.
     #[must_use]
     pub const fn is_for_terminals(self) -> bool {
-        !matches!(self, Self::Owing | Self::Tampering)
+        !matches!(self, Self::Owing | Self::Tampering | Self::Swindling)
     }
 
     /// Returns whether a coordinator can behave so.
     #[must_use]
     pub const fn is_for_coordinators(self) -> bool {
-        matches!(self, Self::Honest | Self::Owing | Self::Tampering)
+        matches!(
+            self,
+            Self::Honest | Self::Owing | Self::Tampering | Self::Swindling
+        )
     }
 
     /// Returns whether it answers terminals as a coordinator, and not as it should.
     #[must_use]
     pub const fn answers_terminals(self) -> bool {
-        matches!(self, Self::Forging | Self::Owing | Self::Tampering)
+        matches!(
+            self,
+            Self::Forging | Self::Owing | Self::Tampering | Self::Swindling
+        )
     }
 
     /// Returns whether it uses what others say.
@@ -163,7 +174,8 @@ impl Kind {
             | Self::Withholding
             | Self::Hoarding
             | Self::Flooding
-            | Self::Owing => false,
+            | Self::Owing
+            | Self::Swindling => false,
         }
     }
 }
@@ -254,6 +266,7 @@ pub(crate) const fn customer_reply_name(reply: &CustomerReply) -> &'static str {
     match reply {
         CustomerReply::Status(_) => "status",
         CustomerReply::Tasks(_) => "tasks",
+        CustomerReply::Terms(_) => "terms",
         CustomerReply::Refused(refusal) => refusal.name(),
     }
 }
@@ -291,6 +304,11 @@ pub trait Conduct: fmt::Debug {
 
     /// Returns whether a large output is given to whom it was reported.
     fn serves_outputs(&self) -> bool {
+        true
+    }
+
+    /// Returns whether it tells what stands in its log, if this is a coordinator.
+    fn shows_log(&self) -> bool {
         true
     }
 

@@ -5,6 +5,7 @@
 //! synced.
 
 mod inside;
+mod log;
 mod release;
 mod watchers;
 
@@ -12,16 +13,21 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use tally_ledger::store::{Change, Identity, Store};
+use tally_ledger::store::{Change, Draft, Identity, Store};
+use tally_protocol::account::{Holder, Money};
+use tally_protocol::certificate::{self, DeviceCertificate};
 use tally_protocol::codec;
 use tally_protocol::coordinator::{
-    Coordinator, CoordinatorConfig, Customers, Effect, Input, Question,
+    Coordinator, CoordinatorConfig, Customers, Effect, Input, Movement, Order, Question,
 };
+use tally_protocol::entry::Fund;
 use tally_protocol::id::{GrantId, NodeId, TaskId};
 use tally_protocol::message::Refusal;
 use tally_protocol::message::announce::{Role, RoleStatement};
 use tally_protocol::message::customer::{CustomerReply, CustomerRequest};
 use tally_protocol::message::work::{Pull, UnitResult, VerifiedReport, WorkReply, WorkRequest};
+use tally_protocol::rate_card::Rates;
+use tally_protocol::signed::Verified;
 use tally_protocol::task::BlobRef;
 
 use crate::chance::Chance;
@@ -57,8 +63,19 @@ pub(crate) struct Setup {
     /// Median time of a commit.
     pub(crate) commit: Duration,
     pub(crate) snapshot_every: u64,
+    /// What work is worth.
+    pub(crate) rates: Rates,
+    /// What customers have paid in when the world begins.
+    pub(crate) deposits: Vec<Deposit>,
     /// The key under which it can be looked up.
     pub(crate) bucket: u8,
+}
+
+/// Money of a customer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deposit {
+    pub(crate) customer: NodeId,
+    pub(crate) money: Money,
 }
 
 /// Something within a coordinator.
@@ -88,12 +105,19 @@ pub(crate) enum Within {
     Gone(NodeId),
 }
 
+/// A pull whose report was taken out.
+#[derive(Debug)]
+struct Pulled {
+    pull: Pull,
+    certificate: Option<Verified<DeviceCertificate>>,
+}
+
 /// A report on its way to the machine.
 #[derive(Debug)]
 pub(crate) struct Brought {
     from: Peer,
     ask: u64,
-    pull: Pull,
+    pull: Pulled,
     report: VerifiedReport,
     missing: BTreeSet<(GrantId, u32)>,
 }
@@ -170,6 +194,12 @@ impl CoordinatorNode {
         }
     }
 
+    /// Has a customer pay in when the world begins.
+    pub(crate) fn expect_deposit(&mut self, deposit: Option<(NodeId, Money)>) {
+        let deposit = deposit.map(|(customer, money)| Deposit { customer, money });
+        self.setup.deposits.extend(deposit);
+    }
+
     /// Returns the machine, if the coordinator runs.
     pub(crate) fn machine(&self) -> Option<&Coordinator> {
         self.up.as_ref().map(|up| &up.machine)
@@ -203,7 +233,10 @@ impl CoordinatorNode {
         let machine = Coordinator::restore(
             self.config(stage),
             self.chance.bytes(),
-            snapshot.map(|snapshot| snapshot.bytes.as_slice()),
+            (
+                snapshot.map(|snapshot| snapshot.bytes.as_slice()),
+                store.books().expect("a store that opens can be read"),
+            ),
             facts.expect("a store that opens can be read"),
         );
         let mut machine = machine.expect("what was recorded can be restored");
@@ -236,13 +269,31 @@ impl CoordinatorNode {
         });
         self.write(stage, effects, 0);
         self.plan_wake(stage);
+        self.order_deposits(stage);
         stage.kademlia.server_up(self.peer);
         self.plan(stage, stage.now, Within::Provide);
+    }
+
+    /// Has the operator post what customers have paid in. It does so at every start: what is posted already is refused.
+    fn order_deposits(&mut self, stage: &mut Stage) {
+        for (number, deposit) in self.setup.deposits.clone().into_iter().enumerate() {
+            let Deposit { customer, money } = deposit;
+            let order = Order::Move {
+                movement: Movement::Deposit(Fund::Customer(customer)),
+                money,
+                reference: format!("deposit {number}"),
+            };
+            // Nobody waits for the answer.
+            let question = Question(0);
+            self.push(stage, Input::Ordered { question, order });
+        }
     }
 
     fn config(&self, stage: &Stage) -> CoordinatorConfig {
         CoordinatorConfig {
             me: self.id,
+            key: self.setup.key.clone(),
+            rates: self.setup.rates.clone(),
             network: stage.network.clone(),
             profile: stage.profile.clone(),
             customers: Customers::Any,
@@ -298,12 +349,16 @@ impl CoordinatorNode {
             Body::WorkAsked(WorkRequest::Hello) => self.show_role(stage, from, ask),
             Body::WorkAsked(WorkRequest::Pull(pull)) => self.check_pull(stage, from, ask, *pull),
             Body::CustomerAsked(request) => self.asked(stage, (from, ask), request),
+            Body::LogAsked(request) => self.tell_log(stage, (from, ask), &request),
             Body::WorkAsked(WorkRequest::Nudge(_)) => {
                 let refusal = WorkReply::Refused(Refusal::WrongRole);
                 self.reply(stage, (from, ask), Body::WorkAnswered(refusal));
             }
             // Offers of others are of no use to it, and it asks nobody.
-            Body::Offered(_) | Body::WorkAnswered(_) | Body::CustomerAnswered(_) => {}
+            Body::Offered(_)
+            | Body::WorkAnswered(_)
+            | Body::CustomerAnswered(_)
+            | Body::LogAnswered(_) => {}
         }
     }
 
@@ -357,7 +412,15 @@ impl CoordinatorNode {
     /// Checks a pull's report, and reads the outputs that are too large for it.
     fn check_pull(&mut self, stage: &mut Stage, from: Peer, ask: u64, mut pull: Pull) {
         let device = stage.directory.id(from);
-        let Some(report) = pull.report.take() else {
+        let report = pull.report.take();
+        let shown = pull.certificate.take();
+        let shown = shown.map(|shown| stage.signatures.verify(shown, &stage.network));
+        let Ok(certificate) = shown.transpose() else {
+            let body = Body::WorkAnswered(WorkReply::Refused(Refusal::BadCertificate));
+            return self.reply(stage, (from, ask), body);
+        };
+        let pull = Pulled { pull, certificate };
+        let Some(report) = report else {
             return self.pulled(stage, (from, ask), pull, None);
         };
         let checked = stage
@@ -376,19 +439,19 @@ impl CoordinatorNode {
         &mut self,
         stage: &mut Stage,
         (from, ask): (Peer, u64),
-        pull: Pull,
+        pull: Pulled,
         report: VerifiedReport,
     ) {
         let Some(up) = &self.up else {
             return;
         };
-        let device = stage.directory.id(from);
+        let holder = self.holder(stage, from, &pull);
         let wanted: Vec<(GrantId, u32, BlobRef)> = report
             .results
             .iter()
             .filter(|result| {
                 let shown = &report.grants;
-                up.machine.wants_output(device, result, shown).is_some()
+                up.machine.wants_output(holder, result, shown).is_some()
             })
             .map(
                 |UnitResult {
@@ -424,6 +487,14 @@ impl CoordinatorNode {
         self.plan(stage, at, Within::Brought(Box::new(brought)));
     }
 
+    /// Returns whose a device is that pulls; its own if what it shows does not hold.
+    fn holder(&self, stage: &Stage, from: Peer, pulled: &Pulled) -> Holder {
+        let device = stage.directory.id(from);
+        let now = self.setup.clock.read(stage.now);
+        let holder = certificate::holder(device, pulled.certificate.as_ref(), now);
+        holder.unwrap_or_else(|_| Holder::alone(device))
+    }
+
     fn brought(&mut self, stage: &mut Stage, brought: Brought) {
         let Brought {
             from,
@@ -439,7 +510,7 @@ impl CoordinatorNode {
         &mut self,
         stage: &mut Stage,
         (peer, ask): (Peer, u64),
-        pull: Pull,
+        Pulled { pull, certificate }: Pulled,
         report: Option<(VerifiedReport, BTreeSet<(GrantId, u32)>)>,
     ) {
         let results = report
@@ -460,6 +531,7 @@ impl CoordinatorNode {
             question,
             from: stage.directory.id(peer),
             pull,
+            certificate,
             report,
             missing: missing.unwrap_or_default(),
         };
@@ -501,6 +573,14 @@ impl CoordinatorNode {
                 }
             }
             CustomerRequest::Watch { task, seen } => self.watch(stage, asker, (task, by, seen)),
+            CustomerRequest::Terms => {
+                let terms = self.machine().and_then(|machine| machine.terms(by));
+                let body = terms.map_or_else(
+                    || refuse(Refusal::Busy),
+                    |terms| Body::CustomerAnswered(CustomerReply::Terms(Box::new(terms))),
+                );
+                self.reply(stage, (peer, ask), body);
+            }
             CustomerRequest::List => {
                 let tasks = self.machine().map(|machine| machine.list(by));
                 let reply = CustomerReply::Tasks(tasks.unwrap_or_default());
@@ -578,7 +658,11 @@ impl CoordinatorNode {
         for effect in effects {
             match effect {
                 Effect::Record(fact) => change.facts.push(codec::to_bytes(fact)),
-                Effect::Append(event) => change.events.push((now, event.clone())),
+                Effect::Append { event, posting } => change.events.push(Draft {
+                    at: now,
+                    event: event.clone(),
+                    posting: posting.clone(),
+                }),
                 Effect::Keep { task, row } => change.puts.push(inside::row(task, row)),
                 Effect::Forget(task) => change.removals.push(task.as_bytes().to_vec()),
                 Effect::Answer { .. }
@@ -607,10 +691,10 @@ impl CoordinatorNode {
             released,
         } = group;
         stage.onlookers.commits(stage.now, self.peer, &change);
-        let committed = up
-            .store
-            .commit(change)
-            .expect("the disk has power and space");
+        let committed = match up.store.commit(change) {
+            Err(error) if error.is_refusal() => return stage.breach(self.peer, &error.to_string()),
+            committed => committed.expect("the disk has power and space"),
+        };
         up.journal_end = committed.journal_end;
         if committed.journal_end - up.snapshot_at >= self.setup.snapshot_every {
             let snapshot = self.wrap.snapshot(&up.machine);

@@ -144,12 +144,14 @@ impl CustomerNode {
                     self.hear_of_cancel(stage, &reply);
                 }
             }
-            Body::WorkAsked(_) | Body::CustomerAsked(_) => stage.note(&Happening::Refused {
-                by: self.peer,
-                from,
-                why: Refusal::WrongRole.name(),
-            }),
-            Body::WorkAnswered(_) | Body::Offered(_) => {}
+            Body::WorkAsked(_) | Body::CustomerAsked(_) | Body::LogAsked(_) => {
+                stage.note(&Happening::Refused {
+                    by: self.peer,
+                    from,
+                    why: Refusal::WrongRole.name(),
+                })
+            }
+            Body::WorkAnswered(_) | Body::LogAnswered(_) | Body::Offered(_) => {}
         }
     }
 

@@ -7,10 +7,10 @@
 use std::fmt;
 
 use tally_protocol::entry::Ending;
-use tally_protocol::id::{GrantId, TaskId};
+use tally_protocol::id::{GrantId, ReceiptId, TaskId};
 use tally_protocol::message::work::ResultVerdict;
 use tally_protocol::task::BlobRef;
-use tally_protocol::terminal::Ran;
+use tally_protocol::terminal::{Ran, ReceiptFault, Standing};
 use tally_protocol::unit::{Fault, Outcome};
 
 use crate::moment::Moment;
@@ -268,6 +268,55 @@ pub enum Happening {
         task: TaskId,
         /// How.
         ending: Ending,
+    },
+    /// It is durable that a terminal got a receipt.
+    Receipted {
+        /// The coordinator.
+        by: Peer,
+        /// The terminal.
+        to: Peer,
+        /// The task.
+        task: TaskId,
+        /// The receipt.
+        receipt: ReceiptId,
+        /// Results that it pays.
+        units: u32,
+    },
+    /// It is durable that nothing more is paid for a task.
+    Settled {
+        /// The coordinator.
+        by: Peer,
+        /// The task.
+        task: TaskId,
+    },
+    /// A terminal takes a receipt.
+    ReceiptKept {
+        /// The terminal.
+        by: Peer,
+        /// Who signed it.
+        from: Peer,
+        /// The receipt.
+        receipt: ReceiptId,
+        /// Whether it was checked.
+        standing: Standing,
+    },
+    /// A terminal finds a receipt wrong.
+    Disputed {
+        /// The terminal.
+        by: Peer,
+        /// Who sent it.
+        from: Peer,
+        /// What is wrong.
+        fault: ReceiptFault,
+    },
+    /// A terminal is told that results will not be paid.
+    GivenUp {
+        /// The terminal.
+        by: Peer,
+        /// The coordinator.
+        from: Peer,
+        /// How many.
+        results: u32,
     },
     /// It is durable that a task is forgotten.
     Forgotten {

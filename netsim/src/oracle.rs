@@ -15,6 +15,9 @@ mod durable;
 mod ends;
 mod fenced;
 mod left;
+mod owing;
+mod paid;
+mod receipts;
 mod right;
 mod table;
 
@@ -144,6 +147,9 @@ impl Oracles {
             Box::new(bounded::Bounded),
             Box::new(ends::Ends),
             Box::new(left::Left),
+            Box::new(paid::Paid::default()),
+            Box::new(receipts::Receipts::default()),
+            Box::new(owing::Owing::default()),
         ];
         let seat = |oracle| Seat {
             oracle,

@@ -65,9 +65,36 @@ pub struct RunReport {
     pub deeds: BTreeMap<String, BTreeMap<String, u64>>,
     /// Leases given, by how those behave who got them.
     pub leases: BTreeMap<String, u64>,
+    /// What was earned and paid.
+    pub accounts: Accounts,
     /// Units validated with a result that is wrong, because as many colluding devices as must agree were leased
     /// them.
     pub colluded_units: u64,
+}
+
+/// What was earned and paid, at all coordinators that run in the end.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Accounts {
+    /// Receipts that coordinators have written.
+    pub receipts: u64,
+    /// Receipts that terminals have kept, and of these, those that they could check.
+    pub kept: (u64, u64),
+    /// Receipts that terminals found wrong, by what is wrong.
+    pub disputes: BTreeMap<String, u64>,
+    /// Results of which terminals were told that nobody pays them.
+    pub unpaid: u64,
+    /// Pairs of a terminal and a coordinator that owes it so much that it gets no more work done.
+    pub owing: u64,
+    /// Points of owners that are in escrow, in micro-points.
+    pub escrowed: u64,
+    /// Points that owners can spend, in micro-points.
+    pub spendable: u64,
+    /// Money that customers have and that is held for tasks, in minor units.
+    pub held: u64,
+    /// Money that customers have paid for results, in minor units.
+    pub paid: u64,
+    /// The part of it that is behind points, in minor units.
+    pub reserve: u64,
 }
 
 /// One oracle.

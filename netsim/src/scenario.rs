@@ -12,7 +12,9 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tally_protocol::id::NodeId;
+use tally_protocol::account::{Currency, Money};
+use tally_protocol::id::{NodeId, RateCardId};
+use tally_protocol::rate_card::{Price, Rates};
 use tally_protocol::task::job::ByteSize;
 use tally_protocol::task::{QUORUM_TOTAL_MAX, TaskError, UNITS_MAX};
 use tally_protocol::time::Timestamp;
@@ -122,6 +124,51 @@ pub struct Coordinators {
     /// Facts after which the journal is replaced by a snapshot.
     #[serde(default = "snapshot_every")]
     pub snapshot_every: u64,
+    /// What work is worth.
+    #[serde(default)]
+    pub rates: Rate,
+}
+
+/// Which rate card coordinators publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rate {
+    /// Points are counted, and cost nothing.
+    #[default]
+    Free,
+    /// A cent for a point, four fifths of it behind the point. Points leave escrow after a minute and expire after ten,
+    /// so that a short world sees both.
+    Priced,
+}
+
+impl Rate {
+    /// Returns the constants.
+    #[must_use]
+    pub fn rates(self) -> Rates {
+        let free = Rates::free(currency());
+        match self {
+            Self::Free => free,
+            Self::Priced => Rates {
+                escrow_seconds: 60,
+                lot_seconds: 10,
+                life_seconds: 600,
+                price: Price {
+                    minor: 1,
+                    micro_points: 1_000_000,
+                },
+                reserve: Price {
+                    minor: 4,
+                    micro_points: 5_000_000,
+                },
+                ..free
+            },
+        }
+    }
+}
+
+/// The currency of all worlds.
+pub(crate) fn currency() -> Currency {
+    "EUR".parse().expect("a legal name")
 }
 
 const fn one() -> u32 {
@@ -176,6 +223,9 @@ pub struct Terminals {
     /// Probability that a run fails for a reason of the computer.
     #[serde(default)]
     pub faults: f64,
+    /// How many owners they belong to, in turn; each device is its own owner if it is not given.
+    #[serde(default)]
+    pub owners: Option<u32>,
 }
 
 const fn one_slot() -> (u8, u8) {
@@ -277,6 +327,9 @@ pub struct Tasks {
     /// When the customer cancels it, as time since it was submitted.
     #[serde(default, with = "humantime_serde")]
     pub cancelled_after: Option<Duration>,
+    /// The most that it may cost, which its customer has paid in before.
+    #[serde(default)]
+    pub max_price: Option<Money>,
 }
 
 const fn agree() -> u8 {
@@ -430,10 +483,31 @@ impl Scenario {
         for group in &self.tasks {
             group.check(counts[0])?;
         }
+        self.check_prices()?;
         for cut in &self.cuts {
             bounded("cuts.terminals", cut.terminals, 0.0..=1.0)?;
             for coordinator in &cut.coordinators {
                 bounded("cuts.coordinators", *coordinator, 0..=counts[0] - 1)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A task that is to be paid has a price in the currency of all worlds.
+    fn check_prices(&self) -> Result<(), ScenarioError> {
+        let priced = |group: &Coordinators| group.rates != Rate::Free;
+        for group in &self.tasks {
+            let price = group.max_price;
+            let is_right = match price {
+                Some(money) => money.minor > 0 && money.currency == currency(),
+                None => !self.coordinators.iter().any(priced),
+            };
+            if !is_right {
+                return Err(ScenarioError::Bounds {
+                    key: "tasks.max_price",
+                    value: price.map_or_else(|| "not given".to_owned(), |money| money.to_string()),
+                    bounds: "an amount of EUR, where coordinators are priced".to_owned(),
+                });
             }
         }
         Ok(())
@@ -461,6 +535,9 @@ impl Terminals {
         bounded("terminals.speed[1]", most, 1e-4..=1e4)?;
         bounded("terminals.speed[0]", least, 1e-4..=most)?;
         bounded("terminals.faults", self.faults, 0.0..=1.0)?;
+        if let Some(owners) = self.owners {
+            bounded("terminals.owners", owners, 1..=self.count.max(1))?;
+        }
         let day = Duration::from_secs(24 * 3_600);
         match self.presence {
             Presence::Always | Presence::From { .. } => Ok(()),
@@ -508,7 +585,8 @@ impl Tasks {
             bounded("tasks.coordinator", coordinator, 0..=coordinators - 1)?;
         }
         let nobody = NodeId::from_bytes([0; 32]);
-        let task = crate::world::task(self, 0, nobody, Timestamp::from_millis(0));
+        let card = RateCardId::from_bytes([0; 32]);
+        let task = crate::world::task(self, 0, nobody, (Timestamp::from_millis(0), card));
         task.check().map_err(ScenarioError::Task)
     }
 }

@@ -13,8 +13,9 @@ use blake3::Hash;
 use ed25519_dalek::SigningKey;
 use tally_protocol::id::{NetworkId, NodeId};
 use tally_protocol::message::Refusal;
-use tally_protocol::message::work::{Report, VerifiedReport};
+use tally_protocol::message::work::{PullReply, Report, VerifiedReport};
 use tally_protocol::signed::{SignatureClaim, Signed, Statement, Verified, VerifyError};
+use tally_protocol::terminal::{Answer, Beside};
 
 /// Statements in one generation: more than are under way in a world of 10^4 terminals, in at most 75 MB.
 const GENERATION_MAX: usize = 1 << 20;
@@ -67,6 +68,16 @@ impl Signatures {
         device: NodeId,
     ) -> Result<VerifiedReport, Refusal> {
         report.verify_with(network, coordinator, device, |claim| self.holds(claim))
+    }
+
+    /// Does what [`Answer::check`] does.
+    #[must_use]
+    pub fn check_answer(
+        &mut self,
+        reply: PullReply,
+        network: &NetworkId,
+    ) -> Option<(Answer, Beside)> {
+        Answer::check(reply, network, |claim| self.holds(claim))
     }
 
     fn holds(&mut self, claim: &SignatureClaim<'_>) -> bool {

@@ -8,6 +8,7 @@ use tally_protocol::codec;
 use tally_protocol::id::{BlobId, NetworkId, NodeId};
 use tally_protocol::message::announce::Offer;
 use tally_protocol::message::customer::{CustomerReply, CustomerRequest};
+use tally_protocol::message::log::{LogReply, LogRequest};
 use tally_protocol::message::work::{WorkReply, WorkRequest};
 use tally_protocol::signed::Signed;
 use tally_protocol::time::Timestamp;
@@ -80,6 +81,8 @@ pub(crate) enum Body {
     WorkAnswered(WorkReply),
     CustomerAsked(CustomerRequest),
     CustomerAnswered(CustomerReply),
+    LogAsked(LogRequest),
+    LogAnswered(LogReply),
     Offered(Signed<Offer>),
 }
 
@@ -97,9 +100,13 @@ impl Body {
             Self::CustomerAsked(CustomerRequest::Watch { .. }) => "watch",
             Self::CustomerAsked(CustomerRequest::List) => "list",
             Self::CustomerAsked(CustomerRequest::Cancel(_)) => "cancel",
+            Self::CustomerAsked(CustomerRequest::Terms)
+            | Self::CustomerAnswered(CustomerReply::Terms(_)) => "terms",
             Self::CustomerAnswered(CustomerReply::Status(_)) => "status",
             Self::CustomerAnswered(CustomerReply::Tasks(_)) => "tasks",
             Self::CustomerAnswered(CustomerReply::Refused(_)) => "refused",
+            Self::LogAsked(_) => "ask log",
+            Self::LogAnswered(_) => "log",
             Self::Offered(_) => "offer",
         }
     }
@@ -110,6 +117,8 @@ impl Body {
             Self::WorkAnswered(message) => codec::length(message),
             Self::CustomerAsked(message) => codec::length(message),
             Self::CustomerAnswered(message) => codec::length(message),
+            Self::LogAsked(message) => codec::length(message),
+            Self::LogAnswered(message) => codec::length(message),
             Self::Offered(offer) => offer.as_bytes().len() as u64,
         };
         bytes + FRAME_BYTES

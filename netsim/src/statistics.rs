@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tally_protocol::entry::Ending;
 use tally_protocol::id::TaskId;
+use tally_protocol::terminal::Standing;
 
 use crate::conduct::Kind;
 use crate::execution::Execution;
@@ -54,6 +55,7 @@ pub struct Statistics {
     leases: BTreeMap<String, u64>,
     colluded: u64,
     messages_lost: u64,
+    accounts: report::Accounts,
 }
 
 #[derive(Debug)]
@@ -105,6 +107,7 @@ impl Statistics {
             leases: BTreeMap::new(),
             colluded: 0,
             messages_lost: 0,
+            accounts: report::Accounts::default(),
         }
     }
 
@@ -183,6 +186,7 @@ impl Statistics {
             leases_per_unit: counted(self.tasks.values().flat_map(|task| &task.leases)),
             validated_units: self.validated,
             messages_lost: self.messages_lost,
+            accounts: self.accounts.clone(),
             unit_latency: self.latency.spread(1e-6),
             bytes_sent: sent.spread(1.0),
             bytes_received: received.spread(1.0),
@@ -327,6 +331,15 @@ impl Observer for Statistics {
                     task.ended = Some((at, ending));
                 }
             }
+            Happening::Receipted { .. } => self.accounts.receipts += 1,
+            Happening::ReceiptKept { standing, .. } => {
+                self.accounts.kept.0 += 1;
+                self.accounts.kept.1 += u64::from(*standing == Standing::Checked);
+            }
+            Happening::Disputed { fault, .. } => {
+                *self.accounts.disputes.entry(fault.to_string()).or_insert(0) += 1;
+            }
+            Happening::GivenUp { results, .. } => self.accounts.unpaid += u64::from(*results),
             Happening::Sent { arrives: false, .. } => self.messages_lost += 1,
             Happening::Refused { why, .. } => {
                 *self.refusals.entry((*why).to_owned()).or_insert(0) += 1;
@@ -351,6 +364,7 @@ impl Observer for Statistics {
             | Happening::Faulted { .. }
             | Happening::Judged { .. }
             | Happening::Merged { .. }
+            | Happening::Settled { .. }
             | Happening::Forgotten { .. }
             | Happening::Told { .. }
             | Happening::Satisfied { .. }

@@ -6,22 +6,23 @@
 
 mod deeds;
 mod link;
+mod looks;
 mod runs;
+mod wallet;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ed25519_dalek::SigningKey;
+use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::coordinator::Question;
 use tally_protocol::id::{BlobId, GrantId, NodeId};
 use tally_protocol::message::Refusal;
 use tally_protocol::message::announce::Offer;
 use tally_protocol::message::customer::CustomerReply;
-use tally_protocol::message::work::{Grant, Leased, Pull, PullReply, WorkReply, WorkRequest};
+use tally_protocol::message::work::{Pull, PullReply, WorkReply, WorkRequest};
 use tally_protocol::offer_gate::OfferGate;
 use tally_protocol::signed::{Signed, Verified};
-use tally_protocol::terminal::{
-    Answer, Effect, Input, Job, PullOut, Run, Terminal, TerminalConfig,
-};
+use tally_protocol::terminal::{Effect, Input, Job, PullOut, Run, Terminal, TerminalConfig};
 
 use crate::chance::Chance;
 use crate::conduct::{self, Conduct, Me};
@@ -30,7 +31,9 @@ use crate::moment::Moment;
 use crate::peer::Peer;
 use crate::stage::{Body, Clock, Envelope, Stage};
 use link::Tie;
+use looks::Look;
 use runs::Held;
+use wallet::{Group, Wallet};
 
 /// Memory that a terminal gives a unit, in bytes.
 const MEMORY_BYTES: u64 = 1 << 30;
@@ -45,6 +48,8 @@ pub(crate) struct Setup {
     pub(crate) speed: f64,
     pub(crate) faults: f64,
     pub(crate) clock: Clock,
+    /// Whose it is; its own if there is none.
+    pub(crate) certificate: Option<Verified<DeviceCertificate>>,
 }
 
 /// Something within a terminal.
@@ -66,6 +71,10 @@ pub(crate) enum Within {
     Prepared(GrantId, bool),
     /// Units of a job were run; the flag says whether it is over.
     Ran(Job, Vec<Run>, bool),
+    /// Time to look at the log of a coordinator.
+    Look(Peer),
+    /// The wallet has reached the disk.
+    Written,
     /// Time to act on its own.
     Act,
 }
@@ -80,6 +89,7 @@ pub(crate) struct TerminalNode {
     chance: Chance,
     /// Programs on its disk.
     programs: BTreeSet<BlobId>,
+    wallet: Wallet,
     up: Option<Up>,
 }
 
@@ -96,6 +106,9 @@ struct Up {
     meshed: BTreeSet<Peer>,
     offers: OfferGate,
     sweeps: u32,
+    looks: BTreeMap<Peer, Look>,
+    /// What is on its way to the wallet.
+    unwritten: Group,
 }
 
 /// What a question was for.
@@ -103,6 +116,7 @@ struct Up {
 enum Asked {
     Hello(Peer),
     Pull(Peer, Question),
+    Log(Peer),
     /// Of its own accord: what it does with that.
     Cheat(Peer, &'static str),
 }
@@ -110,7 +124,7 @@ enum Asked {
 impl Asked {
     const fn to(self) -> Peer {
         match self {
-            Self::Hello(to) | Self::Pull(to, _) | Self::Cheat(to, _) => to,
+            Self::Hello(to) | Self::Pull(to, _) | Self::Log(to) | Self::Cheat(to, _) => to,
         }
     }
 }
@@ -124,6 +138,7 @@ impl TerminalNode {
             conduct,
             chance: Chance::new(seed, "terminal", u64::from(peer.0)),
             programs: BTreeSet::new(),
+            wallet: Wallet::default(),
             up: None,
         }
     }
@@ -151,9 +166,14 @@ impl TerminalNode {
             profile: stage.profile.clone(),
             memory_bytes: MEMORY_BYTES,
             slots: usize::from(self.setup.slots),
+            certificate: self.setup.certificate.clone(),
         };
+        let mut machine = Terminal::new(config, self.chance.bytes());
+        for (coordinator, totals) in self.wallet.totals() {
+            machine.remember(coordinator, totals);
+        }
         self.up = Some(Up {
-            machine: Terminal::new(config, self.chance.bytes()),
+            machine,
             wake: None,
             ties: BTreeMap::new(),
             asks: BTreeMap::new(),
@@ -162,6 +182,8 @@ impl TerminalNode {
             meshed: BTreeSet::new(),
             offers: OfferGate::default(),
             sweeps: 0,
+            looks: BTreeMap::new(),
+            unwritten: Group::default(),
         });
         // Half of the owners let other terminals reach theirs, for the gossip.
         if self.chance.happens(0.5) {
@@ -174,9 +196,15 @@ impl TerminalNode {
         }
     }
 
-    /// Goes, with everything that is not on its disk.
+    /// Goes, with everything that is not on its disk. What is on its way there has reached it or not.
     pub(crate) fn stop(&mut self) {
-        self.up = None;
+        let unwritten = self.up.take().map(|up| up.unwritten);
+        let unwritten = unwritten.filter(|unwritten| !unwritten.is_empty());
+        if let Some(group) = unwritten
+            && self.chance.happens(0.5)
+        {
+            self.wallet.take(&group);
+        }
     }
 
     /// Takes what comes from itself.
@@ -190,6 +218,8 @@ impl TerminalNode {
             Within::Lost(from) => self.lost(stage, from),
             Within::Prepared(grant, here) => self.prepared(stage, grant, here),
             Within::Ran(job, runs, over) => self.ran(stage, job, runs, over),
+            Within::Look(at) => self.look(stage, at),
+            Within::Written => self.written(stage),
             Within::Act => self.act(stage),
         }
     }
@@ -202,6 +232,9 @@ impl TerminalNode {
         match body {
             Body::WorkAnswered(reply) => self.answered(stage, ask, reply),
             Body::WorkAsked(request) => self.asked(stage, (from, ask), request),
+            Body::LogAnswered(reply) => self.heard_log(stage, ask, reply),
+            // Only a coordinator has a log, and nobody else is asked for one.
+            Body::LogAsked(_) => self.refuse(stage, from, Refusal::WrongRole.name()),
             Body::Offered(offer) => self.offered(stage, from, offer),
             // Only what it asked of its own accord is answered so.
             Body::CustomerAnswered(reply) => {
@@ -327,6 +360,15 @@ impl TerminalNode {
                     self.know(stage, to);
                 }
             }
+            Effect::KeepReceipt(_)
+            | Effect::Dispute(_)
+            | Effect::GiveUp(..)
+            | Effect::Settle(..) => self.enter(stage, effect),
+            Effect::CatchUp(from) => {
+                if let Some(from) = stage.directory.peer(&from) {
+                    self.catch_up(stage, from);
+                }
+            }
         }
     }
 
@@ -335,7 +377,6 @@ impl TerminalNode {
         let Some(to) = stage.directory.peer(&out.to) else {
             return;
         };
-        let now = self.setup.clock.read(stage.now);
         if self.conduct.serves_outputs() {
             let large = out.results.iter().filter(|result| result.inline.is_none());
             let readable = large.map(|result| (self.peer, result.output.id));
@@ -343,7 +384,7 @@ impl TerminalNode {
         }
         let question = out.question;
         let profile = stage.profile.clone();
-        let mut pull = out.into_pull(now, (profile, MEMORY_BYTES), |batch| {
+        let mut pull = out.into_pull((profile, MEMORY_BYTES), |batch| {
             let key = &self.setup.key;
             let batch = stage.signatures.sign(batch, &stage.network, key);
             batch.signed().clone()
@@ -423,31 +464,26 @@ impl TerminalNode {
         match asked {
             Asked::Pull(_, question) => self.feed(stage, Input::Failed { question, refusal }),
             Asked::Hello(to) => self.fail_tie(stage, to),
+            Asked::Log(at) => self.looked(stage, at),
             Asked::Cheat(..) => {}
         }
     }
 
-    fn pulled(
-        &mut self,
-        stage: &mut Stage,
-        (from, question): (Peer, Question),
-        mut reply: PullReply,
-    ) {
-        let leased = reply.leased.take();
-        self.mesh(stage, &reply.peers);
-        let mut answer = Answer::from(reply);
-        if let Some(leased) = leased {
-            let Some(grant) = checked(stage, leased) else {
-                self.refuse(stage, from, "grant_unverified");
-                let refusal = None;
-                return self.feed(stage, Input::Failed { question, refusal });
-            };
-            if let Some(up) = &mut self.up {
-                // One that is sent again must not undo what was prepared for it.
-                let held = up.grants.entry(grant.id);
-                held.or_insert_with(|| Held::new(grant.clone()));
-            }
-            answer.grant = Some(grant);
+    fn pulled(&mut self, stage: &mut Stage, (from, question): (Peer, Question), reply: PullReply) {
+        let checked = stage.signatures.check_answer(reply, &stage.network);
+        let Some((mut answer, beside)) = checked else {
+            self.refuse(stage, from, "answer_unverified");
+            let refusal = None;
+            return self.feed(stage, Input::Failed { question, refusal });
+        };
+        self.mesh(stage, &beside.peers);
+        let by = stage.directory.id(from);
+        let receipts = std::mem::take(&mut answer.receipts);
+        answer.receipts = self.take_known(stage, by, receipts);
+        if let (Some(grant), Some(up)) = (&answer.grant, &mut self.up) {
+            // One that is sent again must not undo what was prepared for it.
+            let held = up.grants.entry(grant.id);
+            held.or_insert_with(|| Held::new(grant.clone()));
         }
         self.feed(stage, Input::Answered { question, answer });
         if self.forget_unused_grants() > 0 {
@@ -476,11 +512,6 @@ impl TerminalNode {
             }
         }
     }
-}
-
-/// Checks the signature of a new grant.
-fn checked(stage: &mut Stage, leased: Leased) -> Option<Verified<Grant>> {
-    stage.signatures.verify(leased.grant, &stage.network).ok()
 }
 
 fn me<'a>(

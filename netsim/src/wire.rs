@@ -98,8 +98,12 @@ impl Wire {
             }
             Body::WorkAsked(WorkRequest::Hello | WorkRequest::Nudge(_))
             | Body::WorkAnswered(WorkReply::Nudged | WorkReply::Refused(_))
-            | Body::CustomerAsked(CustomerRequest::List | CustomerRequest::Cancel(_))
+            | Body::CustomerAsked(
+                CustomerRequest::List | CustomerRequest::Cancel(_) | CustomerRequest::Terms,
+            )
             | Body::CustomerAnswered(_)
+            | Body::LogAsked(_)
+            | Body::LogAnswered(_)
             | Body::Offered(_) => {}
         }
     }

@@ -6,8 +6,9 @@ mod presence;
 use std::time::Duration;
 
 use tally_ledger::store::Store;
+use tally_protocol::account::Account;
 use tally_protocol::coordinator::Coordinator;
-use tally_protocol::id::GrantId;
+use tally_protocol::id::{GrantId, NodeId};
 use tally_protocol::terminal::Terminal;
 
 use crate::coordinator::CoordinatorNode;
@@ -18,7 +19,7 @@ use crate::moment::Moment;
 use crate::onlookers::Onlookers;
 use crate::oracle::{Finding, Oracles};
 use crate::peer::Peer;
-use crate::report::RunReport;
+use crate::report::{Accounts, RunReport};
 use crate::scenario::Scenario;
 use crate::stage::{Event, Stage, Within};
 use crate::statistics::Sample;
@@ -169,6 +170,12 @@ impl World {
             .any(|node| node.peer == customer && node.is_satisfied())
     }
 
+    /// Returns the node of an id.
+    #[must_use]
+    pub fn peer(&self, id: &NodeId) -> Option<Peer> {
+        self.stage.directory.peer(id)
+    }
+
     /// Returns the machines of the coordinators that run.
     pub fn coordinators(&self) -> impl Iterator<Item = (Peer, &Coordinator, &Store)> {
         self.coordinators
@@ -234,7 +241,36 @@ impl World {
         report.wall_seconds = wall.as_secs_f64();
         report.steps = self.steps;
         report.oracles = onlookers.oracles.reports();
+        self.sum_accounts(&mut report.accounts);
         report
+    }
+
+    /// Adds what stands in the books of coordinators, and what terminals think of these.
+    fn sum_accounts(&self, sums: &mut Accounts) {
+        for (_, machine, _) in self.coordinators() {
+            for ((account, _), balance) in machine.books().balances() {
+                let there = u64::try_from(balance.posted()).unwrap_or(0);
+                match account {
+                    Account::Escrow(_) => sums.escrowed += there,
+                    Account::Spendable(_) => sums.spendable += there,
+                    Account::Customer(_) => {
+                        sums.held += balance.pending_debits;
+                        sums.paid += balance.debits;
+                    }
+                    Account::Reserve => sums.reserve += there,
+                    Account::Issued
+                    | Account::Redeemed
+                    | Account::Expired
+                    | Account::Outside
+                    | Account::Held(_)
+                    | Account::Subsidy
+                    | Account::Revenue
+                    | Account::Credit(_) => {}
+                }
+            }
+        }
+        let owing = |(_, machine): (Peer, &Terminal)| machine.gauges().owing as u64;
+        sums.owing = self.terminals().map(owing).sum();
     }
 
     fn finish(&mut self) {

@@ -7,6 +7,7 @@ use libp2p::Multiaddr;
 use tally_protocol::id::NodeId;
 use tally_protocol::message::Refusal;
 use tally_protocol::message::blob::{BlobGrant, BlobRange};
+use tally_protocol::message::log::{LogReply, LogRequest};
 use tally_protocol::message::work::{WorkReply, WorkRequest};
 use tally_protocol::signed::Signed;
 use tokio::sync::mpsc;
@@ -74,6 +75,21 @@ impl Peers {
             .send(message)
             .await
             .map_err(|_| AskError::ShutDown)?;
+        answered.await.map_err(|_| AskError::ShutDown)
+    }
+
+    /// Asks `to` about its log.
+    ///
+    /// # Errors
+    /// [`AskError`] if there is no answer.
+    pub async fn ask_log(&self, to: NodeId, request: LogRequest) -> Result<LogReply, AskError> {
+        let Some(own) = self.own.as_ref().filter(|_| to == self.network.me()) else {
+            return self.network.ask_log(to, request).await;
+        };
+        let (answer, answered) = Answer::channel();
+        let message = coordinator::Message::LogAsked(request, answer);
+        let sent = own.mailbox.send(message).await;
+        sent.map_err(|_| AskError::ShutDown)?;
         answered.await.map_err(|_| AskError::ShutDown)
     }
 

@@ -1,6 +1,7 @@
 //! The terminal's shell: one task owns the [machine](tally_protocol::terminal), feeds it what happens and carries out
 //! what it wants: signs and sends pulls, gets programs and inputs, gives orders to the sandboxes.
 
+mod catch_up;
 mod keeper;
 mod prepare;
 
@@ -15,16 +16,18 @@ use serde::Serialize;
 use tally_ledger::wallet::{KeptBatch, Papers, Wallet, Write};
 use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::coordinator::Question;
-use tally_protocol::id::{BlobId, GrantId, Hash, NetworkId, NodeId, TaskId};
+use tally_protocol::id::{BlobId, GrantId, Hash, NetworkId, NodeId, ReceiptId, TaskId};
 use tally_protocol::message::Refusal;
 use tally_protocol::message::announce::Offer;
 use tally_protocol::message::work::{
     Grant, Leased, Pull, PullReply, UnitResult, WorkReply, WorkRequest,
 };
+use tally_protocol::receipt::Receipt;
 use tally_protocol::signed::Verified;
 use tally_protocol::terminal::{
     Answer, Beside, Credit, Dispute, Effect, Input, Job, PullOut, Run, Terminal, TerminalConfig,
 };
+use tally_protocol::time::Timestamp;
 use tally_protocol::unit::{Fault, ProfileId};
 use tokio::sync::{mpsc, oneshot};
 
@@ -33,6 +36,7 @@ use crate::clock;
 use crate::error::chain;
 use crate::peers::Peers;
 use crate::worker::{Order, Report, Workers};
+use catch_up::{Logged, Look};
 use keeper::Keeper;
 use prepare::{Prepared, Programs};
 
@@ -56,6 +60,10 @@ pub enum Message {
     Prepared(GrantId, Result<Prepared, String>),
     /// The wallet cannot be written.
     WalletFailed(String),
+    /// A receipt stands in the log of its coordinator.
+    Logged(Box<Logged>),
+    /// A look at the log of a coordinator is over.
+    Looked(NodeId),
     /// Somebody asks how it is.
     Status(oneshot::Sender<TerminalStatus>),
     /// Finish what is there, then stop.
@@ -142,7 +150,11 @@ pub struct Shell {
     grants: BTreeMap<GrantId, Held>,
     /// What the wallet keeps of the grants.
     papers: BTreeMap<GrantId, Arc<Papers>>,
+    /// Proofs that wait for their receipts to be written.
+    proven: Vec<Logged>,
     keeper: Keeper,
+    /// When the log of each coordinator may be looked at again, none while that is done; and the last entry that was.
+    looks: BTreeMap<NodeId, (Option<Timestamp>, Option<u64>)>,
     writing: std::thread::JoinHandle<()>,
     meshed: BTreeSet<String>,
     draining: bool,
@@ -187,8 +199,10 @@ impl Shell {
         };
         let mut machine = Terminal::new(config, rand::random());
         let accounts = setup.wallet.accounts();
+        let mut looks = BTreeMap::new();
         for (coordinator, account) in accounts.map_err(|error| Broken::Wallet(chain(&error)))? {
             machine.remember(coordinator, account.totals);
+            looks.insert(coordinator, (Some(Timestamp::default()), account.looked_at));
         }
         let (wallet, mailbox) = (Arc::clone(&setup.wallet), setup.mailbox.clone());
         let (keeper, writing) = Keeper::start(wallet, setup.wallet_bytes_max, mailbox);
@@ -198,7 +212,9 @@ impl Shell {
             programs: Programs::default(),
             grants: BTreeMap::new(),
             papers: BTreeMap::new(),
+            proven: Vec::new(),
             keeper,
+            looks,
             writing,
             meshed: BTreeSet::new(),
             draining: false,
@@ -222,6 +238,8 @@ impl Shell {
             for effect in effects {
                 self.carry_out(effect);
             }
+            self.prove();
+            self.look_where_due();
             if self.draining && self.machine.is_drained() {
                 break;
             }
@@ -269,6 +287,21 @@ impl Shell {
                 Input::Answered { question, answer }
             }
             Message::Pulled(question, Err(refusal)) => Input::Failed { question, refusal },
+            Message::Logged(logged) => {
+                let (by, receipt) = (logged.receipt.signer(), logged.receipt.clone());
+                self.proven.push(*logged);
+                let known = self.setup.wallet.known(&[receipt.id()]);
+                if known.is_ok_and(|known| !known.is_empty()) {
+                    return Ok(());
+                }
+                let receipts = vec![receipt];
+                Input::Logged { by, receipts }
+            }
+            Message::Looked(coordinator) => {
+                let (next, _) = self.looks.entry(coordinator).or_default();
+                *next = Some(clock::now() + catch_up::EVERY);
+                return Ok(());
+            }
             Message::Prepared(grant, result) => {
                 self.prepared(grant, result);
                 return Ok(());
@@ -312,8 +345,45 @@ impl Shell {
                 self.keeper.write(Write::Totals(coordinator, totals));
             }
             Effect::CatchUp(coordinator) => {
-                tracing::info!(?coordinator, "receipts are missing, its log has them");
+                if let Some((Some(next), _)) = self.looks.get_mut(&coordinator) {
+                    *next = (*next).min(clock::now() + catch_up::EVERY_MIN);
+                }
             }
+        }
+    }
+
+    /// Keeps the proofs that came, behind their receipts.
+    fn prove(&mut self) {
+        for logged in std::mem::take(&mut self.proven) {
+            let (by, id) = (logged.receipt.signer(), logged.receipt.id());
+            let (proof, sequence) = (Box::new(logged.proof), logged.sequence);
+            self.keeper.write(Write::Proof(id, proof));
+            self.keeper.write(Write::LookedAt(by, sequence));
+            if let Some((_, looked_at)) = self.looks.get_mut(&by) {
+                *looked_at = Some(sequence);
+            }
+        }
+    }
+
+    /// Looks for receipts in the logs of the coordinators in touch, each now and then.
+    fn look_where_due(&mut self) {
+        let now = clock::now();
+        for coordinator in self.machine.coordinators().collect::<Vec<_>>() {
+            let first = (Some(now + catch_up::EVERY_MIN), None);
+            let (next, after) = self.looks.entry(coordinator).or_insert(first);
+            if self.draining || next.is_none_or(|next| next > now) {
+                continue;
+            }
+            *next = None;
+            let look = Look {
+                coordinator,
+                after: *after,
+                network: self.setup.network.clone(),
+                key: self.setup.key.clone(),
+                peers: self.setup.peers.clone(),
+                mailbox: self.setup.mailbox.clone(),
+            };
+            tokio::spawn(look.run());
         }
     }
 
@@ -354,6 +424,7 @@ impl Shell {
             peers,
             mailbox,
             access,
+            wallet,
             ..
         } = &self.setup;
         for result in out.results.iter().filter(|result| result.inline.is_none()) {
@@ -361,6 +432,7 @@ impl Shell {
         }
         let (question, to) = (out.question, out.to);
         let (network, peers, mailbox) = (network.clone(), peers.clone(), mailbox.clone());
+        let wallet = Arc::clone(wallet);
         let root = out.batch.as_ref().map(|batch| batch.root);
         let pull = out.into_pull((profile.clone(), *memory_bytes), |batch| {
             Verified::sign(batch, &network, key).signed().clone()
@@ -370,7 +442,10 @@ impl Shell {
         }
         tokio::spawn(async move {
             let result = match peers.ask_work(to, WorkRequest::Pull(Box::new(pull))).await {
-                Ok(WorkReply::Pulled(reply)) => checked(*reply, &network).ok_or(None),
+                Ok(WorkReply::Pulled(reply)) => match checked(*reply, &network) {
+                    Some(pulled) => Ok(leave_out_known(pulled, to, (wallet, &mailbox)).await),
+                    None => Err(None),
+                },
                 Ok(WorkReply::Refused(refusal)) => {
                     tracing::info!(coordinator = ?to, "pull refused: {refusal}");
                     Err(Some(refusal))
@@ -513,6 +588,33 @@ impl Shell {
 fn checked(reply: PullReply, network: &NetworkId) -> Option<Box<Pulled>> {
     let (answer, beside) = Answer::check(reply, network, |claim| claim.holds())?;
     Some(Box::new(Pulled { answer, beside }))
+}
+
+/// Takes receipts out of an answer that are in the wallet already, from before this terminal was started or because their
+/// acknowledgement was lost: they need only be acknowledged.
+async fn leave_out_known(
+    mut pulled: Box<Pulled>,
+    by: NodeId,
+    (wallet, mailbox): (Arc<Wallet>, &mpsc::Sender<Message>),
+) -> Box<Pulled> {
+    let receipts = pulled.answer.receipts.iter();
+    let ids: Vec<ReceiptId> = receipts.map(|receipt| receipt.id()).collect();
+    if ids.is_empty() {
+        return pulled;
+    }
+    let read = tokio::task::spawn_blocking(move || wallet.known(&ids)).await;
+    let known = read.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+    let receipts = known.unwrap_or_else(|error| {
+        tracing::warn!("cannot read the wallet: {}", chain(&error));
+        Vec::new()
+    });
+    let new = |receipt: &Verified<Receipt>| !receipts.contains(&receipt.id());
+    pulled.answer.receipts.retain(new);
+    if !receipts.is_empty() {
+        let kept = Input::Kept { by, receipts };
+        let _ = mailbox.send(Message::input(kept)).await;
+    }
+    pulled
 }
 
 /// Returns what the wallet keeps of a grant.

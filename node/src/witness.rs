@@ -302,7 +302,9 @@ fn checked(question: Question, reply: LogReply, network: &NetworkId) -> Input {
             }
         },
         LogReply::Consistency(path) => Input::Proved { question, path },
-        LogReply::Inclusion(_) | LogReply::Refused(_) => Input::Failed(question),
+        LogReply::Inclusion(_) | LogReply::Receipts(_) | LogReply::Refused(_) => {
+            Input::Failed(question)
+        }
     }
 }
 

@@ -34,6 +34,7 @@ use crate::message::Refusal;
 use crate::message::announce::Offer;
 use crate::message::work::{Abandoned, Batch, Grant, RENEWALS_MAX, UnitResult};
 use crate::rate_card::RateCard;
+use crate::receipt::Receipt;
 use crate::signed::{Signed, Verified};
 use crate::task::BlobRef;
 use crate::time::Timestamp;
@@ -128,6 +129,13 @@ pub enum Input {
     Finished(Job),
     /// Where other terminals may reach this one has changed.
     Shared(Vec<String>),
+    /// Receipts came from the log of a coordinator; those that are in the wallet are not told.
+    Logged {
+        /// Whose log it is.
+        by: NodeId,
+        /// The receipts.
+        receipts: Vec<Verified<Receipt>>,
+    },
     /// Receipts of a coordinator are durable: they may be acknowledged.
     Kept {
         /// Who signed them.
@@ -291,6 +299,13 @@ impl Terminal {
             Input::Ran { job, runs } => self.ran(now, job, runs, out),
             Input::Finished(job) => self.finished(now, job, out),
             Input::Shared(addresses) => self.share = addresses,
+            Input::Logged { by, receipts } => {
+                let told = Told {
+                    receipts,
+                    ..Told::default()
+                };
+                carry(by, self.wallet.collect(now, by, told), out);
+            }
             Input::Kept { by, receipts } => self.wallet.kept(by, &receipts),
             Input::Drain => self.draining = true,
             Input::DeadlineReached => {}

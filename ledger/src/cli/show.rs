@@ -354,19 +354,40 @@ pub(super) fn posting(text: &mut Text, posting: &Posting) {
     }
 }
 
-/// Returns the name of an account with short ids.
+/// Returns the name of an account with short ids, of at most 48 characters.
 pub(super) fn short(account: Account) -> String {
-    path(account).join(" ")
+    let lot = |state: &str, lot: Lot| {
+        let (owner, device) = (lot.holder.owner.short(), lot.holder.device.short());
+        format!("{state} {owner}/{device} {} card {}", day(lot), lot.card)
+    };
+    match account {
+        Account::Escrow(of) => lot("escrow", of),
+        Account::Spendable(of) => lot("spendable", of),
+        Account::Issued
+        | Account::Redeemed
+        | Account::Expired
+        | Account::Outside
+        | Account::Customer(_)
+        | Account::Held(_)
+        | Account::Subsidy
+        | Account::Revenue
+        | Account::Reserve
+        | Account::Credit(_) => path(account).join(" "),
+    }
+}
+
+/// Returns the day from which on a lot may be spent.
+fn day(lot: Lot) -> String {
+    lot.since.to_string().chars().take(10).collect()
 }
 
 /// Returns the name of an account from the general to the particular, with short ids.
 pub(super) fn path(account: Account) -> Vec<String> {
     let lot = |state: &str, lot: Lot| {
-        let day: String = lot.since.to_string().chars().take(10).collect();
         vec![
             format!("owner {}", lot.holder.owner.short()),
             format!("device {}", lot.holder.device.short()),
-            format!("{state} {day} card {}", lot.card),
+            format!("{state} {} card {}", day(lot), lot.card),
         ]
     };
     let one = |name: &str| vec![name.to_owned()];

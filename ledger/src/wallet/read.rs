@@ -32,6 +32,8 @@ pub struct AccountRow {
     pub receipts: u64,
     /// Points of all of them.
     pub points: Points,
+    /// The last entry of its log that was looked at for receipts.
+    pub looked_at: Option<u64>,
 }
 
 /// A row of the lots.
@@ -224,6 +226,21 @@ impl Wallet {
             }
         }
         Ok(holdings)
+    }
+
+    /// Returns which of these receipts are here.
+    ///
+    /// # Errors
+    /// [`WalletError`].
+    pub fn known(&self, ids: &[ReceiptId]) -> Result<Vec<ReceiptId>, WalletError> {
+        let receipts = self.begin_read()?.open_table(RECEIPTS)?;
+        let mut known = Vec::new();
+        for id in ids {
+            if receipts.get(id.as_bytes())?.is_some() {
+                known.push(*id);
+            }
+        }
+        Ok(known)
     }
 
     /// Returns up to `limit` receipts from number `from` on, at most [`RECEIPTS_PAGE_MAX`].

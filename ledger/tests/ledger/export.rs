@@ -8,10 +8,12 @@ use tally_ledger::export::{
     ExportError, ExportFinding, ExportProblem, ExportReport, Format, check_export, export,
 };
 use tally_ledger::store::{Change, Store};
+use tally_netsim::disk::Disk;
 use tally_protocol::account::{Account, Commodity};
 use tally_protocol::time::Timestamp;
 
 use crate::books_cli::{Books, Wrong, books, same};
+use crate::coordinator;
 use crate::example::{self, Example, coordinator_key, identity, stray};
 
 impl Books {
@@ -373,4 +375,44 @@ fn the_journal_says_what_it_is_about() {
     assert!(journal.contains(&held), "{journal}");
     assert!(journal.contains("commodity 1000. upt\ncommodity 1000.00 EUR\n"));
     assert!(journal.contains("account money:outside  ; type:C\n"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// Whatever a coordinator does, its export is sound; whatever byte is changed on the way, it is not, and the entry
+    /// is named.
+    #[test]
+    fn an_export_of_any_ledger_is_sound_and_any_other_is_not(
+        seed in any::<u64>(),
+        steps in 0..60_usize,
+        flips in prop::collection::vec((any::<prop::sample::Index>(), 1..=255_u8), 8),
+    ) {
+        let disk = Disk::default();
+        let open = coordinator::store(&disk);
+        let events = coordinator::Coordinator::new(seed).steps(steps);
+        open.commit(Change { events, ..Change::default() }).unwrap();
+        let key = coordinator::own_key();
+        let ask = |query: &LedgerQuery| Ok::<_, Wrong>(answer(&open, Some(&key), query)?);
+        let LedgerAnswer::Head(head) = ask(&LedgerQuery::Head { before: None }).unwrap() else {
+            panic!("no head");
+        };
+        let (mut bytes, node) = (Vec::new(), head.coordinator);
+        let count = export((Format::Jsonl, ALL), &head, Pages::new(0..head.size, ask), &mut bytes);
+        prop_assert_eq!(count.unwrap(), head.size);
+        let check = |bytes: &[u8]| check_export(node, || Ok(bytes), &mut |_| ()).unwrap();
+        let report = check(&bytes);
+        prop_assert!(report.is_sound(), "{}", report.render());
+        prop_assert_eq!((report.entries, report.root), (head.size, head.root));
+        for (at, flip) in flips {
+            let (at, mut changed) = (at.index(bytes.len()), bytes.clone());
+            changed[at] ^= flip;
+            prop_assert_eq!(check(&changed).finding.unwrap().sequence, entry_at(&bytes, at));
+        }
+        // hledger and csv take it too.
+        for format in [Format::Csv, Format::Hledger] {
+            let entries = Pages::new(0..head.size, ask);
+            export((format, ALL), &head, entries, &mut Vec::new()).unwrap();
+        }
+    }
 }

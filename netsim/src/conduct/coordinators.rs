@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use tally_protocol::account::Holder;
 use tally_protocol::id::{GrantId, NodeId};
 use tally_protocol::message::work::{Grant, PullReply, ResultVerdict};
+use tally_protocol::points::Points;
+use tally_protocol::receipt::Receipt;
 use tally_protocol::signed::{Signed, Verified};
 
 use super::{Conduct, Me};
 use crate::chance::Chance;
 
-/// Takes results and gives nothing for them: no verdict, or always the same bad one.
+/// Takes results and gives nothing for them: no receipt, and now and then no verdict, or always the same bad one.
 #[derive(Debug)]
 pub(super) struct Owing;
 
@@ -20,8 +23,9 @@ impl Conduct for Owing {
         _: &Me<'_>,
         chance: &mut Chance,
     ) -> Option<&'static str> {
-        if reply.verdicts.is_empty() {
-            return None;
+        let receipts = std::mem::take(&mut reply.receipts);
+        if reply.verdicts.is_empty() || chance.happens(0.7) {
+            return (!receipts.is_empty()).then_some("keeps receipts back");
         }
         let (how, verdict) = match chance.below(4) {
             0 => {
@@ -33,6 +37,65 @@ impl Conduct for Owing {
             _ => ("misses all outputs", ResultVerdict::OutputMissing),
         };
         reply.verdicts.fill(verdict);
+        Some(how)
+    }
+
+    fn shows_log(&self) -> bool {
+        false
+    }
+}
+
+/// Sends receipts that are not what it has written: one in two is forged, or of before.
+#[derive(Debug, Default)]
+pub(super) struct Swindling {
+    /// A receipt that it sent before, to whomever.
+    old: Option<Signed<Receipt>>,
+}
+
+impl Conduct for Swindling {
+    fn reply(
+        &mut self,
+        reply: &mut PullReply,
+        me: &Me<'_>,
+        chance: &mut Chance,
+    ) -> Option<&'static str> {
+        let sent = reply.receipts.first_mut()?;
+        if chance.happens(0.5) {
+            return None;
+        }
+        let old = self.old.replace(sent.clone());
+        let right = sent.clone().verify(me.network).ok()?;
+        let mut receipt = right.value().clone();
+        let how = match chance.below(6) {
+            0 => {
+                *sent = old?;
+                return Some("sends a receipt of before");
+            }
+            1 => {
+                receipt.points = Points::from_micro(receipt.points.as_micro() / 2);
+                "halves the points of a receipt"
+            }
+            2 => {
+                receipt.fuel += 1;
+                "changes the fuel of a receipt"
+            }
+            3 => {
+                receipt.holder = Holder::alone(NodeId::from_bytes(chance.bytes()));
+                "sends a receipt for another device"
+            }
+            4 => {
+                let run = receipt.shares.first_mut()?.runs.first_mut()?;
+                run.leaf += 5_000;
+                "names leaves that are not there"
+            }
+            _ => {
+                let mut bytes = sent.as_bytes().to_vec();
+                *bytes.last_mut()? ^= 1;
+                *sent = Signed::from_bytes(bytes);
+                return Some("breaks the signature of a receipt");
+            }
+        };
+        *sent = Verified::sign(receipt, me.network, me.key).signed().clone();
         Some(how)
     }
 }

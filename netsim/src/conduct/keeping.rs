@@ -88,5 +88,7 @@ pub(super) fn empty_pull(me: &Me<'_>) -> Pull {
         abandoned: Vec::new(),
         report: None,
         share: Vec::new(),
+        certificate: None,
+        kept: Vec::new(),
     }
 }

@@ -20,8 +20,10 @@ impl CoordinatorNode {
     pub(super) fn release(&mut self, stage: &mut Stage, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Record(_) | Effect::Append(_) | Effect::Keep { .. } | Effect::Forget(_) => {
-                }
+                Effect::Record(_)
+                | Effect::Append { .. }
+                | Effect::Keep { .. }
+                | Effect::Forget(_) => {}
                 Effect::Answer { question, answer } => {
                     let asker = self
                         .up
@@ -63,6 +65,8 @@ impl CoordinatorNode {
             Answer::Status(status) => self.tell(stage, to, *status),
             Answer::Pulled(pulled) => self.answer_pull(stage, asker, *pulled),
             Answer::Refused(refusal) => self.refuse(stage, &asker, refusal),
+            // The operator does not look.
+            Answer::Ordered(_) => {}
         }
     }
 
@@ -137,6 +141,7 @@ impl CoordinatorNode {
             inputs,
             // Reading is modelled without it: the terminal reads from the coordinator itself.
             read: Signed::from_bytes(Vec::new()),
+            rate_card: new.rate_card,
         }
     }
 
@@ -154,7 +159,7 @@ impl CoordinatorNode {
         for effect in effects {
             match effect {
                 Effect::Record(fact) => self.note_fact(stage, fact),
-                Effect::Append(event) => self.note_event(stage, event),
+                Effect::Append { event, .. } => self.note_event(stage, event),
                 Effect::Keep { .. }
                 | Effect::Forget(_)
                 | Effect::Answer { .. }
@@ -180,11 +185,11 @@ impl CoordinatorNode {
             }),
             Fact::Reported {
                 task,
-                device,
+                holder,
                 votes,
                 ..
             } => {
-                let by = peer(device);
+                let by = peer(&holder.device);
                 for vote in votes {
                     let unit = Unit {
                         task: *task,
@@ -203,6 +208,7 @@ impl CoordinatorNode {
                 device,
                 unit,
                 fault,
+                ..
             } => {
                 let by = peer(device);
                 let unit = Unit {
@@ -221,8 +227,15 @@ impl CoordinatorNode {
                 by: at,
                 task: *task,
             }),
-            Fact::Accepted { .. } | Fact::Arrived(_) | Fact::Merged { .. } | Fact::Ended { .. } => {
-            }
+            Fact::Accepted { .. }
+            | Fact::Arrived(_)
+            | Fact::Merged { .. }
+            | Fact::Ended { .. }
+            | Fact::Receipted { .. }
+            | Fact::Settled(_)
+            | Fact::Published(_)
+            | Fact::Certified(_)
+            | Fact::Ordered(_) => {}
         }
     }
 
@@ -260,6 +273,29 @@ impl CoordinatorNode {
                 task: *task,
                 ending: ending.clone(),
             }),
+            Event::TaskSettled { task, .. } => stage.note(&Happening::Settled { by, task: *task }),
+            Event::Receipted { receipt, .. } => {
+                let id = receipt.id();
+                let Ok(receipt) = stage.signatures.verify(receipt.clone(), &stage.network) else {
+                    return stage.breach(by, "a receipt is in the log that is not signed");
+                };
+                let to = stage.directory.peer(&receipt.holder.device);
+                stage.note(&Happening::Receipted {
+                    by,
+                    to: to.unwrap_or(by),
+                    task: receipt.task,
+                    receipt: id,
+                    units: receipt.units,
+                });
+            }
+            Event::RateCardPublished { .. }
+            | Event::DeviceCertified { .. }
+            | Event::Deposited { .. }
+            | Event::PaidOut { .. }
+            | Event::Refunded { .. }
+            | Event::ClawedBack { .. }
+            | Event::Released { .. }
+            | Event::Expired { .. } => {}
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use tally_protocol::coordinator::Gauges;
 use tally_protocol::message::customer::CUSTOMER_BYTES_MAX;
+use tally_protocol::message::log::LOG_BYTES_MAX;
 use tally_protocol::message::work::{GRANT_UNITS_MAX, WORK_BYTES_MAX};
 use tally_protocol::terminal::{RESULTS_MAX, STORE_UNITS_MAX};
 
@@ -67,7 +68,8 @@ impl Oracle for Bounded {
 
 fn bytes_max(kind: &str) -> u64 {
     let most = match kind {
-        "submit" | "watch" | "list" | "cancel" | "status" | "tasks" => CUSTOMER_BYTES_MAX,
+        "submit" | "watch" | "list" | "cancel" | "terms" | "status" | "tasks" => CUSTOMER_BYTES_MAX,
+        "ask log" | "log" => LOG_BYTES_MAX,
         _ => WORK_BYTES_MAX,
     };
     most as u64
@@ -86,7 +88,7 @@ fn exceeded(gauges: &Gauges) -> Option<(&'static str, usize, usize)> {
         (
             "timers",
             gauges.timers,
-            gauges.tasks * 2 + gauges.live_grants,
+            gauges.tasks * 4 + gauges.live_grants + 1,
         ),
     ];
     bounds.into_iter().find(|(_, value, most)| value > most)

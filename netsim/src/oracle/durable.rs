@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tally_ledger::audit;
-use tally_ledger::store::{Change, Store};
+use tally_ledger::store::{Change, Draft, Store};
 use tally_protocol::codec;
 use tally_protocol::coordinator::{Coordinator, Fact};
 use tally_protocol::entry::{Ending, Entry, Event};
@@ -107,8 +107,8 @@ impl Oracle for Durable {
                 Err(error) => return Check::Breaks(format!("a fact cannot be read: {error}")),
             }
         }
-        for (at, event) in &change.events {
-            book.append(*at, event);
+        for draft in &change.events {
+            book.append(draft);
         }
         Check::Nothing
     }
@@ -153,13 +153,17 @@ impl Book {
         match fact {
             Fact::Reported {
                 task,
-                device,
+                holder,
                 votes,
                 ..
             } => {
                 if let Some(known) = self.tasks.get_mut(&task) {
                     for vote in votes {
-                        known.votes.entry(vote.unit).or_default().push(device);
+                        known
+                            .votes
+                            .entry(vote.unit)
+                            .or_default()
+                            .push(holder.device);
                     }
                 }
             }
@@ -171,12 +175,17 @@ impl Book {
             | Fact::Divided { .. }
             | Fact::Faulted { .. }
             | Fact::Merged { .. }
-            | Fact::Ended { .. } => {}
+            | Fact::Ended { .. }
+            | Fact::Receipted { .. }
+            | Fact::Settled(_)
+            | Fact::Published(_)
+            | Fact::Certified(_)
+            | Fact::Ordered(_) => {}
         }
     }
 
-    fn append(&mut self, at: Timestamp, event: &Event) {
-        match event {
+    fn append(&mut self, draft: &Draft) {
+        match &draft.event {
             Event::TaskAccepted { task, .. } => {
                 self.tasks.entry(*task).or_default();
             }
@@ -194,12 +203,23 @@ impl Book {
                     known.votes.clear();
                 }
             }
+            Event::TaskSettled { .. }
+            | Event::RateCardPublished { .. }
+            | Event::DeviceCertified { .. }
+            | Event::Receipted { .. }
+            | Event::Deposited { .. }
+            | Event::PaidOut { .. }
+            | Event::Refunded { .. }
+            | Event::ClawedBack { .. }
+            | Event::Released { .. }
+            | Event::Expired { .. } => {}
         }
-        self.last_time = self.last_time.max(at);
+        self.last_time = self.last_time.max(draft.at);
         let entry = Entry {
             sequence: self.log.size(),
             at: self.last_time,
-            event: event.clone(),
+            event: draft.event.clone(),
+            posting: draft.posting.clone(),
         };
         self.log.push(leaf_hash(&codec::to_bytes(&entry)));
     }

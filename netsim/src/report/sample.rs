@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::spread::Recorder;
-use super::{LiarReport, Mark, OracleReport, Population, RunReport, Series, Spread, TaskReport};
+use super::{Accounts, LiarReport, Mark, OracleReport, Population, RunReport, Series, Spread, TaskReport};
 use crate::chance::Chance;
 
 const SAMPLES: u64 = 200;
@@ -54,6 +54,13 @@ pub(super) fn run(seed: u64) -> RunReport {
         leases_per_unit: BTreeMap::from([(2, 36_000), (3, 2_800)]),
         validated_units: 39_120,
         messages_lost: 1_204,
+        accounts: Accounts {
+            receipts: 9_120,
+            kept: (9_100, 9_000),
+            escrowed: 1_500_000_000,
+            spendable: 750_000_000,
+            ..Accounts::default()
+        },
         deeds: BTreeMap::from([(
             "replay a pull".to_owned(),
             BTreeMap::from([("done".to_owned(), 40), ("stale".to_owned(), 40)]),

@@ -25,6 +25,7 @@ pub fn summary(run: &RunReport) -> String {
         ("units", units(run)),
         ("terminals", terminals(run)),
         ("liars", liars(run)),
+        ("accounts", accounts(run)),
         ("unit took", latency(run)),
         ("traffic", traffic(run)),
         ("trace", run.trace_hash.clone()),
@@ -104,6 +105,30 @@ fn liars(run: &RunReport) -> String {
             ", half of those within {} of the first lie",
             Quantity::Seconds.text(median)
         ));
+    }
+    text
+}
+
+fn accounts(run: &RunReport) -> String {
+    let accounts = &run.accounts;
+    let points = |micro: u64| Quantity::Count.text(micro as f64 / 1e6);
+    let mut text = format!(
+        "{} receipts; {} points in escrow, {} spendable",
+        Quantity::Count.text(accounts.receipts as f64),
+        points(accounts.escrowed),
+        points(accounts.spendable)
+    );
+    if accounts.paid > 0 {
+        let money = |minor: u64| minor as f64 / 100.0;
+        let (paid, reserve) = (money(accounts.paid), money(accounts.reserve));
+        text.push_str(&format!("; {paid:.2} EUR paid, {reserve:.2} in reserve"));
+    }
+    let disputed: u64 = accounts.disputes.values().sum();
+    if disputed > 0 {
+        text.push_str(&format!("; {disputed} receipts disputed"));
+    }
+    if accounts.owing > 0 {
+        text.push_str(&format!("; {} owe too much", accounts.owing));
     }
     text
 }

@@ -22,7 +22,7 @@ impl Shipped {
 }
 
 /// All of them, from the simplest to the largest.
-pub const ALL: [Shipped; 11] = [
+pub const ALL: [Shipped; 13] = [
     shipped("hello", include_str!("../../scenarios/hello.toml")),
     shipped("office", include_str!("../../scenarios/office.toml")),
     shipped("partition", include_str!("../../scenarios/partition.toml")),
@@ -39,6 +39,11 @@ pub const ALL: [Shipped; 11] = [
     shipped(
         "lossy-mobile",
         include_str!("../../scenarios/lossy-mobile.toml"),
+    ),
+    shipped("receipts", include_str!("../../scenarios/receipts.toml")),
+    shipped(
+        "owing-coordinator",
+        include_str!("../../scenarios/owing-coordinator.toml"),
     ),
     shipped(
         "everything",

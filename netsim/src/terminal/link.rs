@@ -163,6 +163,7 @@ impl TerminalNode {
         *tie = Tie::Connected;
         stage.connect(self.peer, to);
         self.feed(stage, Input::Found(id));
+        self.plan_look(stage, to, None);
     }
 
     /// Pauses before the next dial, longer with each failure.

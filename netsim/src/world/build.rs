@@ -5,9 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use tally_protocol::id::{BlobId, NodeId, TaskId};
+use tally_protocol::account::Money;
+use tally_protocol::certificate::DeviceCertificate;
+use tally_protocol::id::{BlobId, NetworkId, NodeId, RateCardId, TaskId};
+use tally_protocol::rate_card::RateCard;
 use tally_protocol::signed::Verified;
 use tally_protocol::task::{BlobRef, Edit, Merge, OnFailure, Quorum, Split, Task};
+use tally_protocol::time::Timestamp;
 use tally_protocol::unit::Limits;
 
 use super::presence::Attendance;
@@ -41,6 +45,11 @@ const FUEL_MAX: f64 = 1_000.0;
 /// The highest fuel limit of a task (protocol/src/task.rs): 39 hours on a common computer.
 const FUEL_LIMIT_MAX: u64 = 1 << 50;
 
+/// When tasks have to have ended: after the end of every world.
+const DEADLINE_MILLIS: u64 = 40 * 24 * 3_600 * 1_000;
+/// How long certificates hold: longer than every world.
+const CERTIFICATE_MILLIS: u64 = 40 * 24 * 3_600 * 1_000;
+
 /// A world while it is built.
 struct Builder<'a> {
     scenario: &'a Scenario,
@@ -49,6 +58,9 @@ struct Builder<'a> {
     directory: Directory,
     lines: Vec<Line>,
     conducts: Vec<Kind>,
+    network: NetworkId,
+    /// The rate card of each coordinator.
+    cards: Vec<RateCardId>,
 }
 
 pub(super) fn world(scenario: &Scenario, seed: u64, wrap: fn() -> Box<dyn Wrap>) -> World {
@@ -59,14 +71,16 @@ pub(super) fn world(scenario: &Scenario, seed: u64, wrap: fn() -> Box<dyn Wrap>)
         directory: Directory::default(),
         lines: Vec::new(),
         conducts: Vec::new(),
+        network: "netsim".parse().expect("a legal name"),
+        cards: Vec::new(),
     };
-    let coordinators = builder.coordinators(wrap);
+    let mut coordinators = builder.coordinators(wrap);
     for number in 0..BOOTSTRAPS {
         let key = key(seed, "bootstrap's key", number);
         builder.node(&key, "server", Kind::Honest);
     }
     let first_customer = count(builder.directory.len());
-    let (customers, execution, tasks) = builder.customers(count(coordinators.len()));
+    let (customers, execution, tasks) = builder.customers(&mut coordinators);
     let first_terminal = count(builder.directory.len());
     let (terminals, attendances) = builder.terminals();
     let conducts = (builder.conducts.clone(), Peer(first_terminal));
@@ -154,11 +168,23 @@ impl Builder<'_> {
                 let number = count(coordinators.len());
                 let key = key(self.seed, "coordinator's key", number);
                 let peer = self.node(&key, &group.line, group.conduct);
+                let clock = Clock::draw(&mut self.chance, group.clock_off);
+                let rates = group.rates.rates();
+                // What it publishes when the world begins, for its customers to name.
+                let card = RateCard {
+                    version: 1,
+                    published: clock.read(Moment::START),
+                    rates: rates.clone(),
+                };
+                self.cards
+                    .push(Verified::sign(card, &self.network, &key).id());
                 let setup = coordinator::Setup {
                     key,
-                    clock: Clock::draw(&mut self.chance, group.clock_off),
+                    clock,
                     commit: group.commit,
                     snapshot_every: group.snapshot_every,
+                    rates,
+                    deposits: Vec::new(),
                     bucket: u8::try_from(number % u32::from(BUCKETS)).unwrap_or(0),
                 };
                 let parts = (group.conduct.conduct(), wrap());
@@ -170,7 +196,7 @@ impl Builder<'_> {
 
     fn customers(
         &mut self,
-        coordinators: u32,
+        coordinators: &mut [CoordinatorNode],
     ) -> (
         Vec<CustomerNode>,
         Arc<Execution>,
@@ -183,11 +209,15 @@ impl Builder<'_> {
                 let number = count(customers.len());
                 let key = key(self.seed, "customer's key", number);
                 let peer = self.node(&key, "home", Kind::Honest);
-                let coordinator = Peer(group.coordinator.unwrap_or(number % coordinators));
+                let turn = number % count(coordinators.len());
+                let coordinator = Peer(group.coordinator.unwrap_or(turn));
+                let deposit = group.max_price.map(|money| (id(&key), money));
+                coordinators[coordinator.index()].expect_deposit(deposit);
                 let at = Moment::START + group.at + group.every * within;
-                let task = task(group, number, id(&key), Clock::default().read(at));
-                let network = "netsim".parse().expect("a legal name");
-                let signed = Verified::sign(task, &network, &key);
+                let created = Clock::default().read(at);
+                let card = self.cards[coordinator.index()];
+                let task = task(group, number, id(&key), (created, card));
+                let signed = Verified::sign(task, &self.network, &key);
                 let task_id = signed.task_id();
                 execution.add(task_id, nature(group));
                 let (failing, merged) = reference::outcome(&execution, &task_id, group.units);
@@ -229,11 +259,13 @@ impl Builder<'_> {
     fn terminals(&mut self) -> (Vec<TerminalNode>, Vec<Attendance>) {
         let (mut terminals, mut attendances) = (Vec::new(), Vec::new());
         for group in &self.scenario.terminals {
-            for _ in 0..group.count {
+            let first = count(terminals.len());
+            for within in 0..group.count {
                 let number = count(terminals.len());
                 let key = key(self.seed, "terminal's key", number);
                 let peer = self.node(&key, &group.line, group.conduct);
-                let setup = self.terminal(group, key);
+                let owner = group.owners.map(|owners| first + within % owners);
+                let setup = self.terminal(group, key, owner);
                 let conduct = group.conduct.conduct();
                 terminals.push(TerminalNode::new(peer, setup, conduct, self.seed));
                 let chance = Chance::new(self.seed, "attendance", u64::from(number));
@@ -243,17 +275,37 @@ impl Builder<'_> {
         (terminals, attendances)
     }
 
-    fn terminal(&mut self, group: &Terminals, key: SigningKey) -> terminal::Setup {
+    fn terminal(
+        &mut self,
+        group: &Terminals,
+        key: SigningKey,
+        owner: Option<u32>,
+    ) -> terminal::Setup {
         let (least, most) = group.slots;
         let more = self.chance.below(u64::from(most - least) + 1);
         let (slowest, fastest) = group.speed;
+        let certificate = owner.map(|owner| self.certify(id(&key), owner));
         terminal::Setup {
+            certificate,
             key,
             slots: least + u8::try_from(more).unwrap_or(0),
             speed: slowest * libm::pow(fastest / slowest, self.chance.part()),
             faults: group.faults,
             clock: Clock::draw(&mut self.chance, group.clock_off),
         }
+    }
+
+    /// Has an owner certify that a device is its own.
+    fn certify(&self, device: NodeId, owner: u32) -> Verified<DeviceCertificate> {
+        let begins = Clock::default().read(Moment::START).as_millis();
+        let certificate = DeviceCertificate {
+            device,
+            not_before: Timestamp::from_millis(begins),
+            not_after: Timestamp::from_millis(begins + CERTIFICATE_MILLIS),
+            serial: 1,
+        };
+        let owner = key(self.seed, "owner's key", owner);
+        Verified::sign(certificate, &self.network, &owner)
     }
 
     fn cut(&mut self, table: &CutTable, terminals: &[TerminalNode]) -> Cut {
@@ -273,7 +325,7 @@ pub(crate) fn task(
     group: &Tasks,
     number: u32,
     customer: NodeId,
-    created: tally_protocol::time::Timestamp,
+    (created, rate_card): (Timestamp, RateCardId),
 ) -> Task {
     let blob = |what: &str, bytes| BlobRef {
         id: BlobId::of(format!("{what} {number}").as_bytes()),
@@ -313,6 +365,9 @@ pub(crate) fn task(
         } else {
             OnFailure::Fail
         },
+        rate_card,
+        max_price: group.max_price.map_or(0, |money: Money| money.minor),
+        deadline_millis: DEADLINE_MILLIS,
     }
 }
 

@@ -336,7 +336,7 @@ fn forging() {
             "ignored_clock",
             "ignored_old_epoch",
             "role_unverified",
-            "grant_unverified",
+            "answer_unverified",
             "grant_unusable",
         ] {
             assert!(
@@ -380,6 +380,8 @@ fn flooding() {
 fn owing() {
     let reports = run(&coordinator("owing"), 0..2);
     let how = [
+        "keeps receipts back",
+        "hides its log",
         "gives no verdicts",
         "finds all redundant",
         "wants all grants",
@@ -387,6 +389,30 @@ fn owing() {
     ];
     met(&reports, &how.map(|how| (how, "done")));
     little_is_lost(&reports, UNITS);
+}
+
+/// Terminals dispute what a coordinator has forged, and get what is right from its log.
+#[test]
+fn swindling() {
+    let reports = run(&coordinator("swindling"), 0..2);
+    let how = [
+        "sends a receipt of before",
+        "halves the points of a receipt",
+        "changes the fuel of a receipt",
+        "sends a receipt for another device",
+        "names leaves that are not there",
+        "breaks the signature of a receipt",
+    ];
+    met(&reports, &how.map(|how| (how, "done")));
+    for report in &reports {
+        let disputes = &report.accounts.disputes;
+        for fault in [
+            "it is for another device",
+            "its amounts are not those of its results",
+        ] {
+            assert!(disputes.contains_key(fault), "{disputes:?}");
+        }
+    }
 }
 
 #[test]
@@ -411,7 +437,7 @@ fn tampering() {
     ];
     met(&reports, &how.map(|how| (how, "done")));
     for report in &reports {
-        for why in ["grant_unverified", "grant_unusable"] {
+        for why in ["answer_unverified", "grant_unusable"] {
             assert!(
                 report.refusals.contains_key(why),
                 "seed {}: {why}",

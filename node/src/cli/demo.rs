@@ -3,8 +3,10 @@
 //! A bootstrap node, a coordinator, terminals and a customer, each with its own key and folder. Whatever way the
 //! demo ends, the nodes end too: they stop when the pipe to their standard input breaks.
 
+mod money;
 mod nodes;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,7 +14,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::json;
 use tally_imaging::{DecodeLimits, Picture, decode_file};
-use tally_protocol::message::customer::TaskStatus;
+use tally_protocol::id::NodeId;
+use tally_protocol::message::customer::{DeviceTally, TaskStatus};
 use tally_protocol::unit::Limits;
 use tally_sandbox::Program;
 
@@ -20,6 +23,7 @@ use super::output::{grouped, table};
 use super::program::run_here;
 use super::{Common, Exit, Failure, Output};
 use crate::programs::builtin;
+use money::Earned;
 use nodes::Nodes;
 
 /// The photograph that is blurred unless another is named.
@@ -60,6 +64,9 @@ struct Shown {
     blur: TaskStatus,
     words: u64,
     count: TaskStatus,
+    /// What each owner has earned, all of it spendable.
+    earned: BTreeMap<NodeId, Earned>,
+    audit: tally_ledger::audit::Report,
     seconds: f64,
     folders: Option<PathBuf>,
 }
@@ -119,10 +126,24 @@ impl Demo {
             "starting a bootstrap node, a coordinator and {} terminals on loopback",
             self.terminals
         ));
+        // Each unit needs two owners, so only with three terminals or more two of them may have the same.
+        let owned: &[String] = match self.terminals {
+            0..=2 => &[],
+            _ => &["terminal-1".to_owned(), "terminal-2".to_owned()],
+        };
+        if !owned.is_empty() {
+            let owner = nodes.certify(owned).await?;
+            say(format!(
+                "  terminal-1 and terminal-2 belong to owner ..{}",
+                owner.short()
+            ));
+        }
         nodes.start(self.terminals, PATIENCE).await?;
         for line in nodes.met(PATIENCE).await? {
             say(line);
         }
+        let paid_in = money::deposit(nodes, nodes.customer().await?).await?;
+        say(format!("\nthe customer has paid in {paid_in}"));
         let image = match &self.image {
             Some(path) => path
                 .canonicalize()
@@ -150,6 +171,15 @@ impl Demo {
         let counted = root.join("words.txt");
         let count = nodes.submit(&job, &counted, PATIENCE).await?;
         say(who_did_what(&count));
+        let earned = money::earned(nodes).await?;
+        say(format!(
+            "what the owners have earned\n{}",
+            money::owners_table(&earned)
+        ));
+        say("waiting for the points to leave escrow".to_owned());
+        let earned = money::released(nodes, PATIENCE).await?;
+        say(money::owners_table(&earned));
+        let audit = money::audit(nodes).await?;
         let words = std::fs::read_to_string(&counted)?
             .trim()
             .parse()
@@ -160,6 +190,8 @@ impl Demo {
             blur,
             words,
             count,
+            earned,
+            audit,
             seconds: 0.0,
             folders: None,
         })
@@ -222,8 +254,8 @@ impl Demo {
     fn summary(&self, shown: &Shown) -> String {
         let look = match &self.keep {
             Some(folder) => format!(
-                "look at the ledger: tally ledger entries --dir {0}/coordinator\nverify it:          tally ledger verify \
-                 --dir {0}/coordinator",
+                "look at the ledger: tally ledger entries --dir {0}/coordinator\naudit it:           tally ledger audit \
+                 --dir {0}/coordinator\nwhat one earned:    tally wallet --dir {0}/terminal-1",
                 folder.display()
             ),
             None => {
@@ -232,10 +264,15 @@ impl Demo {
             }
         };
         format!(
-            "\npicture: {} (bit-identical to the blur in one piece)\nwords:   {} (as `LC_ALL=C wc -w` counts)\ntime:    \
+            "\npicture: {} (bit-identical to the blur in one piece)\nwords:   {} (as `LC_ALL=C wc -w` counts)\ncost:    \
+             {} and {}\naudit:   {} entries, {} receipts: the log is whole and the books follow from it\ntime:    \
              {:.1} s\n{look}",
             shown.picture.display(),
             shown.words,
+            shown.blur.cost.paid,
+            shown.count.cost.paid,
+            shown.audit.entries,
+            shown.audit.receipts,
             shown.seconds,
         )
     }
@@ -245,8 +282,8 @@ fn blur_job(image: &Path) -> String {
     let image = json!(image);
     format!(
         "[job]\nname = \"blur a photograph\"\n[program]\nbuiltin = \"gaussian-blur\"\nargs = [\"--radius\", \"{RADIUS}\"]\n\
-         [input]\nfile = {image}\n[split]\nby = \"tiles\"\ncore = {CORE}\nhalo = {RADIUS}\n[quorum]\nagree = 2\n[merge]\n\
-         how = \"stitch\"\n"
+         [input]\nfile = {image}\n[split]\nby = \"tiles\"\ncore = {CORE}\nhalo = {RADIUS}\n[limits]\nfuel = 2_000_000_000\n\
+         [quorum]\nagree = 2\n[merge]\nhow = \"stitch\"\n"
     )
 }
 
@@ -259,6 +296,9 @@ file = "text.txt"
 [split]
 by = "lines"
 lines = 10
+[limits]
+fuel = 20_000_000
+output = "1 KiB"
 [quorum]
 agree = 2
 [merge]
@@ -267,8 +307,8 @@ how = "sum"
 
 fn who_did_what(status: &TaskStatus) -> String {
     let row = |(device, tally): (
-        &tally_protocol::id::NodeId,
-        &tally_protocol::message::customer::DeviceTally,
+        &NodeId,
+        &DeviceTally,
     )| {
         vec![
             format!("..{}", device.short()),
@@ -278,8 +318,10 @@ fn who_did_what(status: &TaskStatus) -> String {
     };
     let rows: Vec<Vec<String>> = status.devices.iter().map(row).collect();
     format!(
-        "{} units done\n{}",
+        "{} units done for {} points, {}\n{}",
         status.summary.done,
+        status.cost.points,
+        status.cost.paid,
         table(&["terminal", "units", "fuel"], &rows)
     )
 }

@@ -96,7 +96,7 @@ fn text(verified: &Verification, outcomes: Option<&Outcomes>) -> String {
     for (check, finding) in &verified.checks {
         let found = match finding {
             Finding::Right => "ok".to_owned(),
-            Finding::Missing(what) => format!("not checked: {what} missing here"),
+            Finding::Missing(what) => format!("not checked, without {what}"),
             Finding::Wrong(what) => format!("WRONG: {what}"),
         };
         text += &format!("  {check:28}  {found}\n");

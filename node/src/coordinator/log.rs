@@ -12,7 +12,7 @@ use tally_protocol::checkpoint::{SignedCheckpoint, VerifiedCheckpoint};
 use tally_protocol::id::NetworkId;
 use tally_protocol::merkle::TreeHead;
 use tally_protocol::message::Refusal;
-use tally_protocol::message::log::{LogReply, LogRequest, LoggedEntry};
+use tally_protocol::message::log::{LOGGED_RECEIPTS_MAX, LogReply, LogRequest, LoggedEntry};
 use tally_protocol::time::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
@@ -122,6 +122,9 @@ fn reply(
                     path: proved.path,
                 })
             })
+        }
+        LogRequest::Receipts { device, after } => {
+            LogReply::Receipts(store.receipts_of(device, after, LOGGED_RECEIPTS_MAX)?)
         }
     })
 }

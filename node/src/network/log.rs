@@ -27,7 +27,10 @@ impl Conversation for Log {
     fn refusal(reply: &LogReply) -> Option<&Refusal> {
         match reply {
             LogReply::Refused(refusal) => Some(refusal),
-            LogReply::Head(_) | LogReply::Consistency(_) | LogReply::Inclusion(_) => None,
+            LogReply::Head(_)
+            | LogReply::Consistency(_)
+            | LogReply::Inclusion(_)
+            | LogReply::Receipts(_) => None,
         }
     }
 }

@@ -8,12 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::SignedCheckpoint;
 use crate::entry::ENTRY_BYTES_MAX;
-use crate::id::Hash;
+use crate::id::{Hash, NodeId};
 use crate::merkle::proof::PATH_MAX;
 use crate::message::Refusal;
 
 /// The largest message of this conversation: an entry and its proof, whose hashes take 34 bytes each.
 pub const LOG_BYTES_MAX: usize = ENTRY_BYTES_MAX + 40 * PATH_MAX + 1_024;
+
+/// The most receipts that one answer names.
+pub const LOGGED_RECEIPTS_MAX: usize = 1_024;
 
 /// What is asked in this conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +38,13 @@ pub enum LogRequest {
         /// Size of the tree.
         size: u64,
     },
+    /// Which entries are receipts for a device? Each can be asked for then.
+    Receipts {
+        /// The device.
+        device: NodeId,
+        /// Only entries after this one.
+        after: Option<u64>,
+    },
 }
 
 /// The answers. A path has at most [`PATH_MAX`] hashes; a longer one proves nothing.
@@ -47,6 +57,8 @@ pub enum LogReply {
     Consistency(Vec<Hash>),
     /// To inclusion.
     Inclusion(LoggedEntry),
+    /// To receipts: the first [`LOGGED_RECEIPTS_MAX`] sequences, rising.
+    Receipts(Vec<u64>),
     /// No; [`Refusal::UnknownEntry`] if the log does not reach that far.
     Refused(Refusal),
 }

@@ -6,7 +6,6 @@ use super::*;
 use crate::id::NetworkId;
 use crate::message::work::{LeasedUnit, ResultVerdict, SHOWN_MAX, Unpaid};
 use crate::rate_card::Rates;
-use crate::receipt::Receipt;
 use crate::unit::Limits;
 
 mod wallet;

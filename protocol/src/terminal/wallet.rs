@@ -191,7 +191,7 @@ pub struct UnpaidLeaf {
 }
 
 /// What an answer says about results.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Told<'a> {
     /// The batch that was reported.
     pub(super) root: Option<Hash>,
@@ -424,7 +424,7 @@ impl Wallet {
     /// not paid.
     pub(super) fn collect(&mut self, now: Timestamp, from: NodeId, told: Told<'_>) -> Collected {
         let mut collected = Collected::default();
-        let Some(account) = self.accounts.get_mut(&from) else {
+        let Some(account) = self.account(from) else {
             return collected;
         };
         let before = account.totals;
@@ -451,12 +451,16 @@ impl Wallet {
 
     /// Notes that receipts are durable: they may be acknowledged.
     pub(super) fn kept(&mut self, coordinator: NodeId, receipts: &[ReceiptId]) {
-        let Some(account) = self.accounts.get_mut(&coordinator) else {
+        let Some(account) = self.account(coordinator) else {
             return;
         };
         for receipt in receipts {
-            if let Some(seen) = account.seen.get_mut(receipt) {
-                *seen = Seen::Kept;
+            match account.seen.get_mut(receipt) {
+                Some(seen) => *seen = Seen::Kept,
+                // It came before this terminal was started.
+                None => account.note_seen(*receipt, Seen::Kept),
+            }
+            if account.acknowledge.len() < SEEN_MAX {
                 account.acknowledge.insert(*receipt);
             }
         }

@@ -809,6 +809,13 @@ pub(crate) fn log_requests() -> Vec<(&'static str, LogRequest)> {
                 size: 5,
             },
         ),
+        (
+            "receipts",
+            LogRequest::Receipts {
+                device: stranger(),
+                after: Some(7),
+            },
+        ),
     ]
 }
 
@@ -824,6 +831,7 @@ pub(crate) fn log_replies() -> Vec<(&'static str, LogReply)> {
                 path,
             }),
         ),
+        ("receipts", LogReply::Receipts(vec![8, 300])),
         ("refused", LogReply::Refused(Refusal::UnknownEntry)),
     ]
 }

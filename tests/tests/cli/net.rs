@@ -1,12 +1,12 @@
 //! `tally net`.
 
 use serde_json::Value;
-use tally_tests::until_true;
+use tally_tests::{until, until_true};
 
 use crate::net;
 
 #[test]
-fn net_peers_find_and_counters_show_the_overlay_as_a_node_sees_it() {
+fn net_peers_find_witness_and_counters_show_the_overlay_as_a_node_sees_it() {
     let mut net = net();
     // Kademlia needs a node beside the coordinator that keeps its record.
     let _bootstrap = net.start_bootstrap();
@@ -32,11 +32,23 @@ fn net_peers_find_and_counters_show_the_overlay_as_a_node_sees_it() {
         found.any(|found| found["node"] == id.as_str() && found["verified"] == true)
     });
     assert!(ask("find", &[]).done().text().contains("has shown it"));
+    let seen = until("the head of the coordinator's log", || {
+        let logs: Value = ask("witness", &["--json"]).done().json();
+        logs.as_array().unwrap().first().cloned()
+    });
+    assert_eq!(seen["origin"], format!("tally/test/{id}").as_str());
+    assert_eq!(
+        (&seen["size"], &seen["state"]),
+        (&0.into(), &"consistent".into())
+    );
+    assert!(ask("witness", &[]).done().text().starts_with("log"));
+    let nothing = ask("witness", &["--json", "--export", "nowhere"]).failure();
+    assert_eq!((nothing.exit, nothing.code.as_str()), (3, "not_found"));
     let counters: Value = ask("counters", &["--json"]).done().json();
     assert_eq!(counters["role.coordinator_found"], 1);
     assert!(ask("counters", &[]).done().text().starts_with("counter"));
     terminal.stop();
-    for what in ["peers", "find", "counters"] {
+    for what in ["peers", "find", "witness", "counters"] {
         let failure = ask(what, &["--json"]).failure();
         assert_eq!((failure.exit, failure.code.as_str()), (5, "unreached"));
     }

@@ -5,10 +5,12 @@ use std::time::Duration;
 use tally_protocol::message::PROTOCOL_VERSION;
 use tally_protocol::message::announce::{Role, RoleStatement};
 use tally_protocol::message::work::{Grant, Leased, PullReply, WorkReply, WorkRequest};
+use tally_protocol::rate_card::RateCard;
 use tally_protocol::signed::{Signed, Verified};
 
 use super::{Me, broken};
 use crate::chance::Chance;
+use crate::scenario::Rate;
 
 /// Answers somebody who takes it for a coordinator.
 pub(super) fn answer(
@@ -27,6 +29,7 @@ pub(super) fn answer(
                 grant,
                 inputs: None,
                 read: Signed::from_bytes(Vec::new()),
+                rate_card: card(me),
             });
             let reply = PullReply {
                 leased,
@@ -36,6 +39,16 @@ pub(super) fn answer(
         }
         WorkRequest::Nudge(_) => None,
     }
+}
+
+/// Returns a rate card of its own, which is in order.
+fn card(me: &Me<'_>) -> Signed<RateCard> {
+    let card = RateCard {
+        version: 1,
+        published: me.now,
+        rates: Rate::Free.rates(),
+    };
+    Verified::sign(card, me.network, me.key).signed().clone()
 }
 
 fn role(me: &Me<'_>, chance: &mut Chance) -> Option<(&'static str, Signed<RoleStatement>)> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tally_protocol::id::TaskId;
+use tally_protocol::id::{RateCardId, TaskId};
 use tally_protocol::message::customer::CustomerRequest;
 use tally_protocol::signed::{Signed, Verified};
 use tally_protocol::task::{BlobRef, Merge, OnFailure, Quorum, Split, Task};
@@ -99,5 +99,15 @@ fn task(me: &Me<'_>) -> Task {
         merge: Merge::Concat,
         edit: None,
         on_failure: OnFailure::Fail,
+        rate_card: card(me),
+        max_price: 0,
+        deadline_millis: 3_600_000,
     }
+}
+
+/// Returns the rate card of the coordinator that gave the last grant.
+fn card(me: &Me<'_>) -> RateCardId {
+    let last = me.wire.grants.iter().next_back();
+    let grant = last.and_then(|(_, grant)| grant.clone().verify(me.network).ok());
+    grant.map_or(RateCardId::from_bytes([0; 32]), |grant| grant.rate_card)
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tally_netsim::happening::Unit;
 use tally_netsim::wrap::Wrap;
+use tally_protocol::account::Holder;
 use tally_protocol::coordinator::{
     Answer, Coordinator, Effect, Fact, Input, NewLeases, Pulled, Row,
 };
@@ -57,7 +58,7 @@ fn answer_of(effects: &mut [Effect]) -> Option<&mut Pulled> {
 pub(crate) struct Credits {
     /// What was recorded of each result, if it is to be recorded again.
     recorded: Option<BTreeMap<(GrantId, u32), Vec<Effect>>>,
-    last: Option<NodeId>,
+    last: Option<Holder>,
 }
 
 impl Credits {
@@ -76,7 +77,8 @@ impl Credits {
     }
 
     fn repeat(&mut self, names: &[(GrantId, u32)], effects: &mut Vec<Effect>) {
-        let is_record = |effect: &&Effect| matches!(effect, Effect::Record(_) | Effect::Append(_));
+        let is_record =
+            |effect: &&Effect| matches!(effect, Effect::Record(_) | Effect::Append { .. });
         let records: Vec<Effect> = effects.iter().filter(is_record).cloned().collect();
         let Some(recorded) = &mut self.recorded else {
             return;
@@ -107,9 +109,9 @@ impl Wrap for Credits {
             self.repeat(&names, &mut effects);
         } else {
             for effect in &mut effects {
-                if let Effect::Record(Fact::Reported { device, .. }) = effect {
-                    let by = *device;
-                    *device = self.last.replace(by).unwrap_or(by);
+                if let Effect::Record(Fact::Reported { holder, .. }) = effect {
+                    let by = *holder;
+                    *holder = self.last.replace(by).unwrap_or(by);
                 }
             }
         }
@@ -291,12 +293,24 @@ pub(crate) fn reverse_verdicts(mut effect: Effect) -> Vec<Effect> {
 }
 
 pub(crate) fn forget_acceptance(effect: Effect) -> Vec<Effect> {
-    let is_acceptance = matches!(effect, Effect::Append(Event::TaskAccepted { .. }));
+    let is_acceptance = matches!(
+        effect,
+        Effect::Append {
+            event: Event::TaskAccepted { .. },
+            ..
+        }
+    );
     vec![effect; usize::from(!is_acceptance)]
 }
 
 pub(crate) fn end_twice(effect: Effect) -> Vec<Effect> {
-    let is_end = matches!(effect, Effect::Append(Event::TaskEnded { .. }));
+    let is_end = matches!(
+        effect,
+        Effect::Append {
+            event: Event::TaskEnded { .. },
+            ..
+        }
+    );
     vec![effect; if is_end { 2 } else { 1 }]
 }
 
@@ -333,7 +347,11 @@ impl Wrap for EndsEarly {
     ) {
         for effect in handled(machine, now, input) {
             let mut ends = None;
-            if let Effect::Append(Event::BatchValidated { task, units, .. }) = &effect {
+            if let Effect::Append {
+                event: Event::BatchValidated { task, units, .. },
+                ..
+            } = &effect
+            {
                 let count = self.validated.entry(*task).or_default();
                 *count += units.len();
                 let table = machine.division(task).map(|division| &division.table);
@@ -343,7 +361,8 @@ impl Wrap for EndsEarly {
             out.push(effect);
             if let Some(task) = ends {
                 let ending = Ending::Done(BlobRef::of(b"nearly all"));
-                out.push(Effect::Append(Event::TaskEnded { task, ending }));
+                let (event, posting) = (Event::TaskEnded { task, ending }, None);
+                out.push(Effect::Append { event, posting });
             }
         }
     }

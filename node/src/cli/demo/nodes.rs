@@ -5,6 +5,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
+use tally_protocol::id::NodeId;
 use tally_protocol::message::customer::TaskStatus;
 use tokio::process::{Child, Command};
 
@@ -16,6 +18,8 @@ use crate::node::operator::NodeStatus;
 const POLL: Duration = Duration::from_millis(50);
 /// How long a node may take to stop by itself.
 const STOP_MAX: Duration = Duration::from_secs(5);
+/// The network of the demo.
+const NETWORK: &str = "demo";
 /// The address that all nodes listen on: any free port, loopback only.
 const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
 
@@ -53,16 +57,12 @@ impl Nodes {
             format!("{address}/p2p/{}", status.node)
         };
         self.bootstrap = Some(with_id);
+        let coordinator = self.root.join("coordinator");
+        std::fs::create_dir_all(&coordinator)?;
+        std::fs::write(coordinator.join("tally.toml"), super::money::rates_table())?;
         self.run(
             "coordinator",
-            &[
-                "--role",
-                "coordinator",
-                "--listen",
-                LISTEN,
-                "--customers",
-                "any",
-            ],
+            &["--role", "coordinator", "--listen", LISTEN],
         )?;
         for number in 1..=terminals {
             self.run(
@@ -132,6 +132,49 @@ impl Nodes {
         serde_json::from_slice(&submitted.stdout).context("read what the customer says")
     }
 
+    /// Gives some computers one owner. Returns it.
+    pub(super) async fn certify(&self, names: &[String]) -> Result<NodeId> {
+        let file = self.root.join("owner-key").display().to_string();
+        let made = self
+            .tool("owner", &["key", "owner", "new", "--file", &file])
+            .await?;
+        for name in names {
+            self.tool(name, &["key", "new"]).await?;
+            let certify = ["key", "certify", "--network", NETWORK, "--owner-key", &file];
+            self.tool(name, &certify).await?;
+        }
+        let owner = made.get("owner").cloned().unwrap_or_default();
+        serde_json::from_value(owner).context("read whose key it is")
+    }
+
+    /// Makes the customer's key. Returns its id.
+    pub(super) async fn customer(&self) -> Result<NodeId> {
+        let made = self.tool("customer", &["key", "new"]).await?;
+        let node = made.get("node").cloned().unwrap_or_default();
+        serde_json::from_value(node).context("read the customer's id")
+    }
+
+    /// Asks the coordinator, as its operator does.
+    pub(super) async fn ask_coordinator<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+    ) -> Result<T> {
+        let folder = Folder::open(&self.root.join("coordinator"))?;
+        Ok(ask(&folder.socket(), request).await?)
+    }
+
+    /// Runs one command on a folder. Returns what it says.
+    async fn tool(&self, name: &str, args: &[&str]) -> Result<serde_json::Value> {
+        std::fs::create_dir_all(self.root.join(name))?;
+        let mut command = self.command(name, args)?;
+        let ran = command.arg("--json").stdin(Stdio::null()).output().await?;
+        if !ran.status.success() {
+            let said = String::from_utf8_lossy(&ran.stderr);
+            bail!("run `tally {}`: {said}", args.join(" "));
+        }
+        serde_json::from_slice(&ran.stdout).context("read what a command says")
+    }
+
     /// Stops all nodes, the last first; kills those that do not stop.
     pub(super) async fn stop(&mut self) {
         for node in &mut self.running {
@@ -148,7 +191,7 @@ impl Nodes {
     }
 
     fn joining(&self) -> Vec<String> {
-        let network = ["--network", "demo", "--no-mdns"]
+        let network = ["--network", NETWORK, "--no-mdns"]
             .map(str::to_owned)
             .into_iter();
         let bootstrap = self

@@ -180,14 +180,44 @@ async fn bad_heads_are_counted_and_none_is_heard() {
         raw.drive_until(counted(&terminal.network, "heads", name, *count))
             .await;
     }
-    for size in 10..40 {
-        raw.publish_about(Subject::Heads, note(head(size, 2)).into_bytes());
-    }
-    raw.drive_until(counted(&terminal.network, "heads", "ignored_too_many", 1))
-        .await;
     let heard = wait(&mut terminal.events, |event| match event {
         NetworkEvent::HeadHeard(head) => Some(head),
         _ => None,
     });
     assert_eq!(heard.await, head(5, 2), "the first one");
+}
+
+#[tokio::test]
+async fn a_log_whose_heads_flood_is_heard_as_often_as_it_may() {
+    let terminal = TestNode::with(3, &[Role::Terminal], &[]).await;
+    let mut raw = RawNode::start(7, &[Role::Terminal]);
+    raw.join(&terminal).await;
+    raw.publish_when_heard(signed(offer(1), 2).as_bytes().to_vec())
+        .await;
+    raw.drive_until(counted(&terminal.network, "gossip", "accepted", 1))
+        .await;
+    for size in 1..=14 {
+        let note = head(size, 2).signed().as_str().to_owned();
+        raw.publish_about(Subject::Heads, note.into_bytes());
+        raw.drive_until(judged(&terminal.network, size)).await;
+    }
+    // Ten at once; one more in 2.5 s, should the test be slow.
+    let ignored = terminal
+        .network
+        .counters()
+        .value("heads", "ignored_too_many");
+    assert!((1..=4).contains(&ignored), "{ignored}");
+}
+
+/// Waits until so many heads were passed on or ignored.
+async fn judged(network: &Network, count: u64) {
+    let value = |name| network.counters().value("heads", name);
+    let all = async {
+        while value("accepted") + value("ignored_too_many") < count {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, all)
+        .await
+        .expect("each is judged");
 }

@@ -8,6 +8,7 @@ use libp2p::{PeerId, Swarm, gossipsub};
 use tally_protocol::message::PROTOCOL_VERSION;
 use tally_protocol::message::announce::RoleStatement;
 use tally_protocol::message::customer::CUSTOMER_BYTES_MAX;
+use tally_protocol::message::log::LOG_BYTES_MAX;
 use tally_protocol::message::work::WORK_BYTES_MAX;
 
 use super::super::behaviour::{self, Node, NodeEvent};
@@ -219,6 +220,7 @@ async fn garbage_is_refused_counted_and_survived() {
     let length = |bytes: usize| u32::try_from(bytes).unwrap().to_be_bytes();
     for (protocol, topic, max) in [
         ("/tally/work/1", "work", WORK_BYTES_MAX),
+        ("/tally/log/1", "log", LOG_BYTES_MAX),
         ("/tally/customer/1", "customer", CUSTOMER_BYTES_MAX),
     ] {
         let garbage = [&length(5)[..], b"\xff\xff\xff\xff\xff"].concat();

@@ -154,6 +154,36 @@ fn two_receipts_of_one_sequence_are_found_and_a_missing_one_is_asked_for() {
 }
 
 #[test]
+fn a_receipt_from_the_log_pays_like_one_from_an_answer() {
+    let mut bench = Bench::new(1);
+    let batch = bench.counted(0..2);
+    let (good, forged) = (
+        bench.receipt(&batch, 0..1),
+        bench.receipt_with(&batch, 1..2, |receipt| {
+            (receipt.sequence, receipt.fuel) = (1, 9);
+        }),
+    );
+    bench.step(Input::Logged {
+        by: node(1),
+        receipts: vec![good.clone(), forged],
+    });
+    assert_eq!(bench.kept(), [(good.id(), Standing::Checked)]);
+    assert_eq!(bench.faults(), [ReceiptFault::OtherAmounts]);
+    assert_eq!(bench.owed(), 1);
+}
+
+#[test]
+fn a_receipt_that_was_kept_before_the_start_is_acknowledged() {
+    let mut bench = Bench::new(1);
+    let pull = bench.found(1);
+    let id = ReceiptId::from_bytes([7; 32]);
+    let (by, receipts) = (node(1), vec![id]);
+    bench.step(Input::Kept { by, receipts });
+    bench.answer(&pull, None);
+    assert_eq!(bench.collect().kept, [id]);
+}
+
+#[test]
 fn what_is_not_paid_is_cleared_with_its_reason() {
     let mut bench = Bench::new(1);
     let batch = bench.counted(0..3);
