@@ -501,6 +501,9 @@ impl Accounts {
             let is_due = |end: &Timestamp| *end <= at && lot.card == card;
             rates.expires(lot.since).filter(is_due).map(|_| lot)
         })?;
+        if lots.is_empty() {
+            return Ok(None);
+        }
         posting::expiry(at, &lots, rates)
             .map(Some)
             .ok_or_else(too_large)
