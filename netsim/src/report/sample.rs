@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::spread::Recorder;
-use super::{Accounts, LiarReport, Mark, OracleReport, Population, RunReport, Series, Spread, TaskReport};
+use super::{
+    Accounts, LiarReport, Mark, OracleReport, Population, RunReport, Series, Spread, TaskReport,
+};
 use crate::chance::Chance;
 
 const SAMPLES: u64 = 200;
