@@ -404,7 +404,7 @@ impl CoordinatorNode {
         let statement = RoleStatement {
             protocol: tally_protocol::message::PROTOCOL_VERSION,
             roles: vec![Role::Coordinator],
-            expires: tally_protocol::time::Timestamp::from_millis((now / hour + 2) * hour),
+            expires: Timestamp::from_millis((now / hour + 2) * hour),
         };
         let signed = stage
             .signatures

@@ -28,7 +28,8 @@ impl Oracle for Owing {
                 self.0.retain(|(by, _)| by != node);
                 Check::Nothing
             }
-            Happening::ReceiptKept { by, from, .. } => {
+            // It has paid, or what it owed is declared unpaid, of which it may leave more.
+            Happening::ReceiptKept { by, from, .. } | Happening::GivenUp { by, from, .. } => {
                 self.0.remove(&(*by, *from));
                 Check::Nothing
             }
