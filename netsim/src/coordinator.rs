@@ -29,6 +29,7 @@ use tally_protocol::message::work::{Pull, UnitResult, VerifiedReport, WorkReply,
 use tally_protocol::rate_card::Rates;
 use tally_protocol::signed::Verified;
 use tally_protocol::task::BlobRef;
+use tally_protocol::time::Timestamp;
 
 use crate::chance::Chance;
 use crate::conduct::Conduct;
@@ -142,6 +143,8 @@ pub(crate) struct CoordinatorNode {
 struct Up {
     machine: Coordinator,
     store: Store,
+    /// When it was started, by its clock.
+    since: Timestamp,
     wake: Option<Moment>,
     inbox: VecDeque<Input>,
     /// Whether a turn is planned, or a group is being written.
@@ -257,6 +260,7 @@ impl CoordinatorNode {
         self.up = Some(Up {
             machine,
             store,
+            since: now,
             wake: None,
             inbox: VecDeque::new(),
             busy: true,
@@ -400,7 +404,7 @@ impl CoordinatorNode {
         let statement = RoleStatement {
             protocol: tally_protocol::message::PROTOCOL_VERSION,
             roles: vec![Role::Coordinator],
-            expires: tally_protocol::time::Timestamp::from_millis((now / hour + 2) * hour),
+            expires: Timestamp::from_millis((now / hour + 2) * hour),
         };
         let signed = stage
             .signatures
@@ -611,7 +615,8 @@ impl CoordinatorNode {
             return;
         };
         let now = self.setup.clock.read(stage.now);
-        let is_late = |due| now.since(due) > LATE_MAX;
+        // What was due while it was down is due since its start.
+        let is_late = |due: Timestamp| now.since(due.max(up.since)) > LATE_MAX;
         if up.machine.next_deadline().is_some_and(is_late) {
             stage.breach(self.peer, "a deadline of a coordinator has passed long ago");
         }

@@ -28,12 +28,13 @@ impl Oracle for Owing {
                 self.0.retain(|(by, _)| by != node);
                 Check::Nothing
             }
-            Happening::ReceiptKept { by, from, .. } => {
+            // It has paid, or what it owed is declared unpaid, of which it may leave more.
+            Happening::ReceiptKept { by, from, .. } | Happening::GivenUp { by, from, .. } => {
                 self.0.remove(&(*by, *from));
                 Check::Nothing
             }
-            Happening::Pulled { by, to, want, .. } if self.0.contains(&(*by, *to)) => {
-                Check::that(*want == 0, || {
+            Happening::Pulled { by, to, want, .. } if *want > 0 => {
+                Check::that(!self.0.contains(&(*by, *to)), || {
                     format!("{by} wants {want} units of {to}, which owes it too much")
                 })
             }

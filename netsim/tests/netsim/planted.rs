@@ -11,7 +11,7 @@ use tally_netsim::wrap::{Plain, Wrap};
 
 use bugs::{
     CountsAll, Credits, EditsTwice, EndsEarly, ForgetsAnswer, ForgetsRow, IgnoresMismatch, Leases,
-    Mistake, NeverWakes, OldSnapshot, TellsFirst, Twists,
+    Mistake, NeverWakes, OldSnapshot, SettlesEarly, TellsFirst, Twists,
 };
 
 /// Everything goes wrong that may: crashes, churn, loss, doubles, liars, failing units, outputs read as blobs.
@@ -174,6 +174,29 @@ fn a_merge_is_never_begun() {
 #[test]
 fn a_pull_is_not_answered() {
     finds("nothing left", || Box::new(ForgetsAnswer::default()));
+}
+
+#[test]
+fn a_receipt_has_more_points_than_its_results() {
+    finds("paid once", || Box::new(Twists(bugs::pay_more)));
+}
+
+#[test]
+fn a_receipt_is_not_written() {
+    // Its credit is missing in the log, or the terminal holds what is not there.
+    finds_any(&["receipts hold", "paid once"], || {
+        Box::new(Twists(bugs::forget_receipt))
+    });
+}
+
+#[test]
+fn receipts_are_written_without_their_credits() {
+    finds("paid once", || Box::new(Twists(bugs::forget_posting)));
+}
+
+#[test]
+fn a_task_is_settled_before_all_is_paid() {
+    finds("paid once", || Box::new(SettlesEarly::default()));
 }
 
 /// Runs a world. Returns the oracle that found something first, with its words.

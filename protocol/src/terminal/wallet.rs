@@ -44,6 +44,10 @@ pub const LEAVES_MAX: usize = 65_536;
 const ACCOUNTS_MAX: usize = 1_024;
 /// What a coordinator may owe for each slot before it has paid anything.
 const CREDIT_OF_SLOT: Duration = Duration::from_secs(30);
+/// What a coordinator may declare unpaid for each slot before it has paid anything. A customer that cancels leaves what
+/// no quorum agreed on yet: some units in each slot, which may take minutes. Without this an honest coordinator would
+/// lose its terminals for ever when a customer changes its mind.
+const UNPAID_OF_SLOT: Duration = Duration::from_secs(600);
 /// The part of the work it has paid for that a coordinator may owe beyond that: one in so many.
 const CREDIT_OF_PAID: u64 = 10;
 /// Results for each slot that any coordinator may owe: a unit may run for hours, and somebody else has to run it too.
@@ -122,8 +126,8 @@ impl Totals {
 pub struct Credit {
     /// All that happened.
     pub totals: Totals,
-    /// How much work it may owe, together with all that it did not pay: half a minute for each slot, and a tenth of
-    /// what it has paid.
+    /// How much work it may owe: half a minute for each slot, and a tenth of what it has paid. Together with what it
+    /// declared unpaid it may be ten minutes for each slot, and that tenth.
     pub limit: Duration,
     /// Whether it owes more than that, and so gets no work done until it pays.
     pub owing: bool,
@@ -134,13 +138,17 @@ impl Credit {
     #[must_use]
     pub fn of(totals: Totals, slots: usize) -> Self {
         let slots = u64::try_from(slots).unwrap_or(u64::MAX);
-        let free = u64::try_from(CREDIT_OF_SLOT.as_nanos())
-            .unwrap_or(u64::MAX)
-            .saturating_mul(slots);
         let earned = totals.paid.nanos.checked_div(CREDIT_OF_PAID).unwrap_or(0);
-        let limit = free.saturating_add(earned);
+        let with = |of_slot: Duration| {
+            let free = u64::try_from(of_slot.as_nanos()).unwrap_or(u64::MAX);
+            free.saturating_mul(slots).saturating_add(earned)
+        };
+        let limit = with(CREDIT_OF_SLOT);
+        let is_over = |effort: Effort, limit: u64| {
+            effort.nanos > limit && effort.results > slots.saturating_mul(CREDIT_RESULTS)
+        };
         let risked = totals.owed().plus(totals.unpaid);
-        let owing = risked.nanos > limit && risked.results > slots.saturating_mul(CREDIT_RESULTS);
+        let owing = is_over(totals.owed(), limit) || is_over(risked, with(UNPAID_OF_SLOT));
         Self {
             totals,
             limit: Duration::from_nanos(limit),

@@ -330,6 +330,68 @@ pub(crate) fn forget_merge(effect: Effect) -> Vec<Effect> {
     vec![effect; usize::from(!is_merge)]
 }
 
+/// Credits one upt more than the receipt says.
+pub(crate) fn pay_more(mut effect: Effect) -> Vec<Effect> {
+    if let Effect::Append {
+        event: Event::Receipted { .. },
+        posting: Some(posting),
+    } = &mut effect
+        && let Some(first) = posting.transfers.first_mut()
+    {
+        first.amount += 1;
+    }
+    vec![effect]
+}
+
+pub(crate) fn forget_receipt(effect: Effect) -> Vec<Effect> {
+    let is_receipt = matches!(
+        effect,
+        Effect::Append {
+            event: Event::Receipted { .. },
+            ..
+        }
+    );
+    vec![effect; usize::from(!is_receipt)]
+}
+
+/// Writes receipts without what they do to the books.
+pub(crate) fn forget_posting(mut effect: Effect) -> Vec<Effect> {
+    if let Effect::Append { posting, .. } = &mut effect {
+        *posting = None;
+    }
+    vec![effect]
+}
+
+/// Settles each task when its first unit is validated.
+#[derive(Debug, Default)]
+pub(crate) struct SettlesEarly(BTreeSet<TaskId>);
+
+impl Wrap for SettlesEarly {
+    fn handle(
+        &mut self,
+        machine: &mut Coordinator,
+        now: Timestamp,
+        input: Input,
+        out: &mut Vec<Effect>,
+    ) {
+        for effect in handled(machine, now, input) {
+            let mut settles = None;
+            if let Effect::Append {
+                event: Event::BatchValidated { task, .. },
+                ..
+            } = &effect
+            {
+                settles = self.0.insert(*task).then_some(*task);
+            }
+            out.push(effect);
+            if let Some(task) = settles {
+                let (event, posting) = (Event::TaskSettled { task, at: now }, None);
+                out.push(Effect::Append { event, posting });
+            }
+        }
+    }
+}
+
 /// Ends each task when all its units but one are validated.
 #[derive(Debug, Default)]
 pub(crate) struct EndsEarly {

@@ -608,3 +608,28 @@ fn run_of(unit: u32, millis: u64) -> Run {
 fn sign_grant(grant: Grant) -> Verified<Grant> {
     Verified::sign(grant, &network(), &SigningKey::from_bytes(&[1; 32]))
 }
+
+#[test]
+fn what_is_declared_unpaid_costs_a_coordinator_its_terminals_later_than_what_it_owes() {
+    let effort = |results, seconds: u64| Effort {
+        results,
+        nanos: seconds * 1_000_000_000,
+    };
+    let owing = |owed: (u64, u64), unpaid: (u64, u64)| {
+        let (owed, unpaid) = (effort(owed.0, owed.1), effort(unpaid.0, unpaid.1));
+        let totals = Totals {
+            counted: effort(
+                owed.results + unpaid.results,
+                (owed.nanos + unpaid.nanos) / 1_000_000_000,
+            ),
+            unpaid,
+            ..Totals::default()
+        };
+        Credit::of(totals, 1).owing
+    };
+    assert!(!owing((10, 30), (0, 0)));
+    assert!(owing((10, 31), (0, 0)));
+    assert!(!owing((0, 0), (20, 600)));
+    assert!(owing((0, 0), (20, 601)));
+    assert!(owing((1, 2), (20, 599)));
+}
