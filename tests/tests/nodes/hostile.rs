@@ -6,7 +6,7 @@ use std::time::Duration;
 use ed25519_dalek::SigningKey;
 use tally_node::network::NetworkEvent;
 use tally_protocol::entry::Event;
-use tally_protocol::id::{BlobId, GrantId, NodeId, TaskId};
+use tally_protocol::id::{BlobId, GrantId, NodeId, RateCardId, TaskId};
 use tally_protocol::message::Refusal;
 use tally_protocol::message::announce::{Offer, Role};
 use tally_protocol::message::blob::{BlobGrant, BlobRange, BlobRequest, HEADER_BYTES_MAX};
@@ -14,6 +14,7 @@ use tally_protocol::message::customer::{CUSTOMER_BYTES_MAX, CustomerReply, Custo
 use tally_protocol::message::work::{
     Grant, Leased, LeasedUnit, PullReply, ResultVerdict, WORK_BYTES_MAX, WorkReply, WorkRequest,
 };
+use tally_protocol::rate_card::{RateCard, Rates};
 use tally_protocol::signed::{Signed, Verified};
 use tally_protocol::task::{BlobRef, Merge, OnFailure, Quorum, Split, Task};
 use tally_protocol::unit::Limits;
@@ -246,7 +247,8 @@ async fn a_task_that_is_submitted_again_by_anybody_is_one_task() {
     let (to, address) = (coordinator.id(), coordinator.address());
     let customer = RawPeer::join(&address, &[]).await;
     let thief = RawPeer::join(&address, &[]).await;
-    let task = signed(task_of(customer.id()), &customer.key);
+    let card = card_of(&customer, to).await;
+    let task = signed(task_of(customer.id(), card), &customer.key);
     let submit = |by: &RawPeer, task: &Signed<Task>| {
         let (network, request) = (by.network.clone(), CustomerRequest::Submit(task.clone()));
         async move { network.ask_customer(to, request).await.unwrap() }
@@ -259,7 +261,7 @@ async fn a_task_that_is_submitted_again_by_anybody_is_one_task() {
     }
     let stolen = submit(&thief, &task).await;
     assert_eq!(stolen, CustomerReply::Refused(Refusal::NotAdmitted));
-    let for_another = signed(task_of(customer.id()), &thief.key);
+    let for_another = signed(task_of(customer.id(), card), &thief.key);
     let in_anothers_name = submit(&thief, &for_another).await;
     assert_eq!(
         in_anothers_name,
@@ -270,13 +272,13 @@ async fn a_task_that_is_submitted_again_by_anybody_is_one_task() {
     let forged = submit(&customer, &Signed::from_bytes(bytes)).await;
     assert_eq!(forged, CustomerReply::Refused(Refusal::Unverified));
     let elsewhere = Verified::sign(
-        task_of(customer.id()),
+        task_of(customer.id(), card),
         &"elsewhere".parse().unwrap(),
         &customer.key,
     );
     let foreign = submit(&customer, elsewhere.signed()).await;
     assert_eq!(foreign, CustomerReply::Refused(Refusal::Unverified));
-    let mut old = task_of(customer.id());
+    let mut old = task_of(customer.id(), card);
     old.created = tally_protocol::time::Timestamp::from_millis(1_000);
     let stale = submit(&customer, &signed(old, &customer.key)).await;
     assert_eq!(stale, CustomerReply::Refused(Refusal::Stale));
@@ -304,6 +306,25 @@ async fn a_task_that_is_submitted_again_by_anybody_is_one_task() {
     assert_eq!(accepted.count(), 2);
 }
 
+/// Returns the rate card that a coordinator has in force.
+async fn card_of(peer: &RawPeer, coordinator: NodeId) -> RateCardId {
+    let asked = peer
+        .network
+        .ask_customer(coordinator, CustomerRequest::Terms);
+    match asked.await.unwrap() {
+        CustomerReply::Terms(terms) => terms.rate_card.id(),
+        other => panic!("{other:?}"),
+    }
+}
+
+const fn limits() -> Limits {
+    Limits {
+        fuel: 1_000_000,
+        memory_bytes: 1 << 20,
+        output_bytes: 1 << 10,
+    }
+}
+
 fn task_of(customer: NodeId, rate_card: RateCardId) -> Task {
     Task {
         name: "replayed".to_owned(),
@@ -313,11 +334,7 @@ fn task_of(customer: NodeId, rate_card: RateCardId) -> Task {
         args: Vec::new(),
         input: BlobRef::of(b"an input that never comes"),
         split: Split::Bytes(1),
-        limits: Limits {
-            fuel: 1_000_000,
-            memory_bytes: 1 << 20,
-            output_bytes: 1 << 10,
-        },
+        limits: limits(),
         lease_millis: 10_000,
         quorum: Quorum {
             agree: 1,
@@ -425,7 +442,7 @@ fn offer_of(task: TaskId) -> Offer {
         program: BlobId::of(b"program"),
         program_bytes: 7,
         profile: tally_sandbox::profile().clone(),
-        limits: task_of(NodeId::from_bytes([1; 32])).limits,
+        limits: limits(),
         open_units: 64,
         spread_millis: 0,
         sortition: u16::MAX,
@@ -488,6 +505,12 @@ async fn a_terminal_runs_nothing_of_a_grant_that_is_not_for_it() {
 fn leased(device: NodeId, key: &SigningKey) -> Leased {
     let now = tally_node::clock::now();
     let module = BlobRef::of(b"no module");
+    let card = RateCard {
+        version: 1,
+        published: now,
+        rates: Rates::free("EUR".parse().unwrap()),
+    };
+    let card = signed(card, key);
     let grant = Grant {
         id: GrantId::from_bytes(rand::random()),
         device,
@@ -495,7 +518,7 @@ fn leased(device: NodeId, key: &SigningKey) -> Leased {
         unit_count: 1,
         program: module,
         args: Vec::new(),
-        limits: task_of(device).limits,
+        limits: limits(),
         profile: tally_sandbox::profile().clone(),
         input: BlobRef::of(b"x"),
         units: vec![LeasedUnit {
@@ -505,6 +528,7 @@ fn leased(device: NodeId, key: &SigningKey) -> Leased {
             bytes: 1,
             params: String::new(),
         }],
+        rate_card: card.id(),
         issued: now,
         deadline: now + Duration::from_secs(60),
     };
@@ -517,5 +541,6 @@ fn leased(device: NodeId, key: &SigningKey) -> Leased {
         grant: signed(grant, key),
         inputs: Some(b"x".to_vec()),
         read: signed(read, key),
+        rate_card: card,
     }
 }

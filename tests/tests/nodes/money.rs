@@ -90,7 +90,13 @@ fn books(net: &Net) -> Books {
 /// Has the audit of a coordinator that does not run say that all is well.
 fn audit(net: &Net) {
     let folder = net.path("coordinator");
-    let args = ["ledger", "audit", "--json", "--dir", folder.to_str().unwrap()];
+    let args = [
+        "ledger",
+        "audit",
+        "--json",
+        "--dir",
+        folder.to_str().unwrap(),
+    ];
     let report: serde_json::Value = net.run(&args).done().json();
     assert_eq!(report["finding"], serde_json::Value::Null, "{report}");
 }
@@ -142,7 +148,11 @@ fn the_books_balance_whatever_step_of_the_money_the_coordinator_dies_at() {
             let status = coordinator.task(status.summary.task);
             (status.cost.held == euro(0)).then_some(status.cost)
         });
-        assert_eq!(settled.points.as_micro(), 3_000, "{fault}: three units once");
+        assert_eq!(
+            settled.points.as_micro(),
+            3_000,
+            "{fault}: three units once"
+        );
         assert_eq!(settled.paid, euro(3), "{fault}");
         coordinator.stop();
         audit(&net);
@@ -157,11 +167,13 @@ fn the_books_balance_whatever_step_of_the_money_the_coordinator_dies_at() {
             of: tally_ledger::cli::BalanceOf::Prefix("points:owner".to_owned()),
             limit: 1_000,
         });
-        let answer: tally_ledger::cli::LedgerAnswer = coordinator.answer(&Request::Ledger { query });
+        let answer: tally_ledger::cli::LedgerAnswer =
+            coordinator.answer(&Request::Ledger { query });
         let tally_ledger::cli::LedgerAnswer::Balance(page) = answer else {
             panic!("{answer:?}");
         };
-        let escrowed = |line: &tally_ledger::cli::AccountLine| matches!(line.account, Account::Escrow(_));
+        let escrowed =
+            |line: &tally_ledger::cli::AccountLine| matches!(line.account, Account::Escrow(_));
         (!page.lines.iter().any(escrowed)).then_some(())
     });
     coordinator.stop();
@@ -169,8 +181,15 @@ fn the_books_balance_whatever_step_of_the_money_the_coordinator_dies_at() {
     audit(&net);
     let books = books(&net);
     let all: Vec<(i128, i128)> = points(&books).into_values().collect();
-    assert_eq!(all, [(0, tasks * 3_000)], "nothing paid twice, nothing lost");
-    let earned = (cents(&books, Account::Reserve), cents(&books, Account::Revenue));
+    assert_eq!(
+        all,
+        [(0, tasks * 3_000)],
+        "nothing paid twice, nothing lost"
+    );
+    let earned = (
+        cents(&books, Account::Reserve),
+        cents(&books, Account::Revenue),
+    );
     assert_eq!(earned.0 + earned.1, tasks * 3);
 }
 
@@ -186,11 +205,18 @@ fn a_customer_without_funds_is_refused_before_any_upload() {
     let refused = net.run_task("customer", &args);
     assert_eq!(refused.exit(), 4);
     let failure = refused.failure();
-    assert!(failure.message.contains("0.00 EUR are there to be spent"), "{failure:?}");
+    assert!(
+        failure.message.contains("0.00 EUR are there to be spent"),
+        "{failure:?}"
+    );
     assert!(failure.hint.unwrap().contains("tally account deposit"));
     assert!(coordinator.tasks().is_empty());
     let kept = std::fs::read_dir(net.path("coordinator/tasks")).unwrap();
-    assert_eq!(kept.filter(|file| file.as_ref().unwrap().path().is_file()).count(), 0);
+    assert_eq!(
+        kept.filter(|file| file.as_ref().unwrap().path().is_file())
+            .count(),
+        0
+    );
     // The same payment is entered once.
     deposit(&mut coordinator, customer, "bank 1");
     let again = Request::Move {
@@ -222,12 +248,25 @@ fn two_computers_of_one_owner_earn_into_one_balance() {
     let key = net.path("owner-key");
     let key = key.to_str().unwrap();
     let made = net.run(&["key", "owner", "new", "--file", key, "--json"]);
-    let owner: NodeId = made.done().json::<serde_json::Value>()["node"].as_str().unwrap().parse().unwrap();
+    let owner: NodeId = made.done().json::<serde_json::Value>()["node"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
     for name in ["one", "two"] {
         net.new_key(name);
         let folder = net.path(name);
         let folder = folder.to_str().unwrap();
-        let certify = ["key", "certify", "--dir", folder, "--owner-key", key, "--network", NETWORK];
+        let certify = [
+            "key",
+            "certify",
+            "--dir",
+            folder,
+            "--owner-key",
+            key,
+            "--network",
+            NETWORK,
+        ];
         let _ = net.run(&certify).done();
     }
     let _terminals = ["one", "two", "other"].map(|name| net.start_terminal(name));
@@ -259,13 +298,18 @@ fn two_computers_of_one_owner_earn_into_one_balance() {
         }
     }
     assert_eq!(paid.len(), 120);
-    assert!(paid.values().all(|times| *times == 1), "no unit twice for one owner");
+    assert!(
+        paid.values().all(|times| *times == 1),
+        "no unit twice for one owner"
+    );
 }
 
 #[test]
 fn a_stock_cose_library_verifies_receipts_batches_and_rate_cards() {
     let Some(packages) = std::env::var_os("TALLY_COSE") else {
-        eprintln!("not run: TALLY_COSE does not name a folder with the Python package cwt; tests/all makes one");
+        eprintln!(
+            "not run: TALLY_COSE does not name a folder with the Python package cwt; tests/all makes one"
+        );
         return;
     };
     let mut net = net();
@@ -277,13 +321,19 @@ fn a_stock_cose_library_verifies_receipts_batches_and_rate_cards() {
     let _: TaskStatus = net.submit("customer", &small_job()).wait().done().json();
     let (me, device) = (coordinator.id(), terminal.id());
     coordinator.stop();
-    let reader = CoseReader { net: &net, packages };
+    let reader = CoseReader {
+        net: &net,
+        packages,
+    };
     let (mut cards, mut receipts) = (0, 0);
     for event in ledger::events(&net.path("coordinator")) {
         match event {
             Event::RateCardPublished { card } => {
                 let said = reader.believes(&card, me);
-                assert_eq!((&said["version"], &said["rates"]["currency"]), (&1.into(), &"EUR".into()));
+                assert_eq!(
+                    (&said["version"], &said["rates"]["currency"]),
+                    (&1.into(), &"EUR".into())
+                );
                 reader.refuses_all_but(&card, (me, device), RateCard::TYPE);
                 cards += 1;
             }
@@ -302,7 +352,10 @@ fn a_stock_cose_library_verifies_receipts_batches_and_rate_cards() {
             _ => {}
         }
     }
-    assert!(cards == 1 && receipts >= 1, "{cards} cards, {receipts} receipts");
+    assert!(
+        cards == 1 && receipts >= 1,
+        "{cards} cards, {receipts} receipts"
+    );
 }
 
 /// A program that verifies statements and knows nothing of Tally's code.
@@ -316,12 +369,24 @@ impl CoseReader<'_> {
         let file = self.net.write("statement.cose", statement);
         let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("cose/verify.py");
         let mut command = self.net.command("python3");
-        command.env("PYTHONPATH", &self.packages).arg(program).arg(file);
-        let hex: String = key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        command
+            .env("PYTHONPATH", &self.packages)
+            .arg(program)
+            .arg(file);
+        let hex: String = key
+            .as_bytes()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         let ran = command.arg(hex).arg(kind).arg(NETWORK).output().unwrap();
         let said = String::from_utf8_lossy(&ran.stderr);
-        assert!(ran.status.success() || said.starts_with("not believed"), "{said}");
-        ran.status.success().then(|| serde_json::from_slice(&ran.stdout).unwrap())
+        assert!(
+            ran.status.success() || said.starts_with("not believed"),
+            "{said}"
+        );
+        ran.status
+            .success()
+            .then(|| serde_json::from_slice(&ran.stdout).unwrap())
     }
 
     fn believes<T: Statement>(&self, statement: &Signed<T>, by: NodeId) -> serde_json::Value {
@@ -330,7 +395,12 @@ impl CoseReader<'_> {
     }
 
     /// One byte other in each part, another key, another type.
-    fn refuses_all_but<T: Statement>(&self, statement: &Signed<T>, (by, other): (NodeId, NodeId), kind: &str) {
+    fn refuses_all_but<T: Statement>(
+        &self,
+        statement: &Signed<T>,
+        (by, other): (NodeId, NodeId),
+        kind: &str,
+    ) {
         let bytes = statement.as_bytes();
         for place in [20, bytes.len() / 2, bytes.len() - 70, bytes.len() - 1] {
             let mut changed = bytes.to_vec();
@@ -359,13 +429,30 @@ fn an_export_convinces_somebody_who_has_nothing_else() {
     let of = [folder.to_str().unwrap(), "--out", file.to_str().unwrap()];
     let _ = net.run(&[&export[..], &of].concat()).done();
     let verify = |file: &Path, key: &str| {
-        net.run(&["ledger", "verify", "--export", file.to_str().unwrap(), "--key", key, "--json"])
+        net.run(&[
+            "ledger",
+            "verify",
+            "--export",
+            file.to_str().unwrap(),
+            "--key",
+            key,
+            "--json",
+        ])
     };
     let _ = verify(&file, &me).done();
-    assert_ne!(verify(&file, &customer.to_string()).exit(), 0, "another key");
+    assert_ne!(
+        verify(&file, &customer.to_string()).exit(),
+        0,
+        "another key"
+    );
     let text = std::fs::read_to_string(&file).unwrap();
     let lines: Vec<&str> = text.lines().collect();
-    let dropped: Vec<&str> = lines.iter().enumerate().filter(|(at, _)| *at != 3).map(|(_, line)| *line).collect();
+    let dropped: Vec<&str> = lines
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| *at != 3)
+        .map(|(_, line)| *line)
+        .collect();
     let dropped = net.write("dropped.jsonl", dropped.join("\n") + "\n");
     assert_ne!(verify(&dropped, &me).exit(), 0, "an entry is missing");
     coordinator.stop();

@@ -18,7 +18,7 @@ use tally_protocol::id::NodeId;
 use tally_protocol::message::customer::Phase;
 use tally_protocol::signed::Verified;
 use tally_protocol::task::BlobRef;
-use tally_protocol::task::job::{Contents, Job};
+use tally_protocol::task::job::{Contents, Job, Payment};
 use tokio::process::{Child, Command};
 
 use crate::{cpu, progress};
@@ -163,7 +163,12 @@ impl World {
             edit: None,
         };
         let customer = keys::node_id(self.customer.key());
-        let task = job.task(customer, clock::now(), contents)?;
+        let terms = self.customer.terms(self.coordinator).await?;
+        let payment = Payment {
+            rate_card: terms.rate_card.id(),
+            max_price: 0,
+        };
+        let task = job.task(customer, clock::now(), contents, payment)?;
         let task = Verified::sign(task, &self.config.network, self.customer.key());
         let record = Record {
             signed: task.signed().clone(),
