@@ -321,7 +321,7 @@ fn old_heads_that_somebody_repeats_cost_the_log_few_questions() {
                 LogRequest::Consistency { from, to } => {
                     bench.proved(asked.question, log.proof(from, to));
                 }
-                LogRequest::Head | LogRequest::Inclusion { .. } => {
+                LogRequest::Head | LogRequest::Inclusion { .. } | LogRequest::Receipts { .. } => {
                     bench.told(asked.question, log.checkpoint(90));
                 }
             }
@@ -355,7 +355,7 @@ proptest! {
                         bench.proved(asked.question, log.proof(from, to));
                         told = told.max(to);
                     }
-                    LogRequest::Inclusion { .. } => unreachable!("a witness asks for no entries"),
+                    LogRequest::Inclusion { .. } | LogRequest::Receipts { .. } => unreachable!("a witness asks for no entries"),
                 }
                 bench.pass(1_000);
             }
