@@ -291,6 +291,30 @@ fn counted<'a>(numbers: impl Iterator<Item = &'a u32>) -> BTreeMap<u32, u64> {
     counted
 }
 
+fn told(ending: &Ending) -> String {
+    match ending {
+        Ending::Done(_) => "done".to_owned(),
+        Ending::Failed(reason) => format!("failed: {reason}"),
+        Ending::Cancelled => "cancelled".to_owned(),
+    }
+}
+
+impl Statistics {
+    /// Counts what became of receipts.
+    fn earned(&mut self, what: &Happening) {
+        if let Happening::Receipted { .. } = what {
+            self.accounts.receipts += 1;
+        } else if let Happening::ReceiptKept { standing, .. } = what {
+            self.accounts.kept.0 += 1;
+            self.accounts.kept.1 += u64::from(*standing == Standing::Checked);
+        } else if let Happening::Disputed { fault, .. } = what {
+            *self.accounts.disputes.entry(fault.to_string()).or_insert(0) += 1;
+        } else if let Happening::GivenUp { results, .. } = what {
+            self.accounts.unpaid += u64::from(*results);
+        }
+    }
+}
+
 impl Observer for Statistics {
     fn see(&mut self, at: Moment, what: &Happening) {
         match what {
@@ -322,24 +346,14 @@ impl Observer for Statistics {
                 ..
             } => self.validated(at, (*unit, gave), (agreed, outvoted)),
             Happening::Ended { task, ending, .. } => {
-                let ending = match ending {
-                    Ending::Done(_) => "done".to_owned(),
-                    Ending::Failed(reason) => format!("failed: {reason}"),
-                    Ending::Cancelled => "cancelled".to_owned(),
-                };
                 if let Some(task) = self.tasks.get_mut(task) {
-                    task.ended = Some((at, ending));
+                    task.ended = Some((at, told(ending)));
                 }
             }
-            Happening::Receipted { .. } => self.accounts.receipts += 1,
-            Happening::ReceiptKept { standing, .. } => {
-                self.accounts.kept.0 += 1;
-                self.accounts.kept.1 += u64::from(*standing == Standing::Checked);
-            }
-            Happening::Disputed { fault, .. } => {
-                *self.accounts.disputes.entry(fault.to_string()).or_insert(0) += 1;
-            }
-            Happening::GivenUp { results, .. } => self.accounts.unpaid += u64::from(*results),
+            Happening::Receipted { .. }
+            | Happening::ReceiptKept { .. }
+            | Happening::Disputed { .. }
+            | Happening::GivenUp { .. } => self.earned(what),
             Happening::Sent { arrives: false, .. } => self.messages_lost += 1,
             Happening::Refused { why, .. } => {
                 *self.refusals.entry((*why).to_owned()).or_insert(0) += 1;

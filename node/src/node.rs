@@ -128,18 +128,21 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
         asked,
     )
     .with_wallet(wallet_read);
-    let stop = async {
-        tokio::select! {
-            () = stop => {}
-            _ = asked_to_stop.recv() => {}
-        }
-    };
+    let stop = either(stop, asked_to_stop.recv());
     let result = until_stopped(&mut running, routed, operator.run(socket), stop).await;
     end(running).await;
     network.shutdown().await;
     serving.abort();
     let _ = std::fs::remove_file(folder.socket());
     result
+}
+
+/// Waits for the first of two things.
+async fn either<T>(one: impl Future<Output = ()>, other: impl Future<Output = T>) {
+    tokio::select! {
+        () = one => {}
+        _ = other => {}
+    }
 }
 
 /// Waits for a signal, a question to stop, or a role that cannot go on.

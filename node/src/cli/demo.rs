@@ -127,16 +127,10 @@ impl Demo {
             self.terminals
         ));
         // Each unit needs two owners, so only with three terminals or more two of them may have the same.
-        let owned: &[String] = match self.terminals {
-            0..=2 => &[],
-            _ => &["terminal-1".to_owned(), "terminal-2".to_owned()],
-        };
-        if !owned.is_empty() {
-            let owner = nodes.certify(owned).await?;
-            say(format!(
-                "  terminal-1 and terminal-2 belong to owner ..{}",
-                owner.short()
-            ));
+        if self.terminals > 2 {
+            let owned = ["terminal-1".to_owned(), "terminal-2".to_owned()];
+            let owner = nodes.certify(&owned).await?.short();
+            say(format!("  terminal-1 and terminal-2 belong to ..{owner}"));
         }
         nodes.start(self.terminals, PATIENCE).await?;
         for line in nodes.met(PATIENCE).await? {
@@ -171,11 +165,8 @@ impl Demo {
         let counted = root.join("words.txt");
         let count = nodes.submit(&job, &counted, PATIENCE).await?;
         say(who_did_what(&count));
-        let earned = money::earned(nodes).await?;
-        say(format!(
-            "what the owners have earned\n{}",
-            money::owners_table(&earned)
-        ));
+        let earned = money::owners_table(&money::earned(nodes).await?);
+        say(format!("what the owners have earned\n{earned}"));
         say("waiting for the points to leave escrow".to_owned());
         let earned = money::released(nodes, PATIENCE).await?;
         say(money::owners_table(&earned));

@@ -135,9 +135,10 @@ impl Look {
 
     async fn ask(&self, request: LogRequest) -> Result<LogReply, String> {
         let asked = self.peers.ask_log(self.coordinator, request).await;
-        match asked.map_err(|error| error.to_string())? {
-            LogReply::Refused(refusal) => Err(refusal.to_string()),
-            reply => Ok(reply),
+        let reply = asked.map_err(|error| error.to_string())?;
+        if let LogReply::Refused(refusal) = &reply {
+            return Err(refusal.to_string());
         }
+        Ok(reply)
     }
 }

@@ -1,4 +1,10 @@
 //! The books: `docs/ledger.md` is what `tally` says, from a file and through an hledger.
+#![expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    clippy::print_stdout,
+    reason = "tests and their helpers: what cannot go on says where, and what was left out is told"
+)]
 
 use std::fmt::Write as _;
 use std::path::Path;

@@ -82,9 +82,10 @@ pub(super) async fn earned(nodes: &Nodes) -> Result<BTreeMap<NodeId, Earned>> {
         let of_owner = computers.entry(holder.owner).or_default();
         let earned = of_owner.entry(holder.device).or_default();
         let amount = Points::from_micro(u64::try_from(posted).unwrap_or(0));
-        let part = match account {
-            Account::Escrow(_) => &mut earned.escrowed,
-            _ => &mut earned.spendable,
+        let part = if let Account::Escrow(_) = account {
+            &mut earned.escrowed
+        } else {
+            &mut earned.spendable
         };
         *part = part.checked_add(amount).context("add up points")?;
     }
@@ -129,17 +130,16 @@ pub(super) async fn released(
 /// Has the coordinator's log and books audited.
 pub(super) async fn audit(nodes: &Nodes) -> Result<Report> {
     let query = LedgerQuery::Audit;
-    match nodes.ask_coordinator(&Request::Ledger { query }).await? {
-        LedgerAnswer::Audit(report) if report.is_sound() => Ok(report),
-        LedgerAnswer::Audit(report) => {
-            let finding = report.finding.map(|finding| finding.to_string());
-            bail!(
-                "audit the ledger: {}",
-                finding.unwrap_or_else(|| "an invariant does not hold".to_owned())
-            )
-        }
-        _ => bail!("audit the ledger: the coordinator answers something else"),
+    let answer = nodes.ask_coordinator(&Request::Ledger { query }).await?;
+    let LedgerAnswer::Audit(report) = answer else {
+        bail!("audit the ledger: the coordinator answers something else");
+    };
+    if report.is_sound() {
+        return Ok(report);
     }
+    let finding = report.finding.map(|finding| finding.to_string());
+    let finding = finding.unwrap_or_else(|| "an invariant does not hold".to_owned());
+    bail!("audit the ledger: {finding}")
 }
 
 /// Writes what owners have.

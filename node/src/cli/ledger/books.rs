@@ -71,11 +71,11 @@ fn compare(common: &Common, source: &Source) -> Result<(), Failure> {
         }
     };
     common.output().result(&found, || render(&found))?;
-    match &found {
-        LedgerAnswer::Rebuild(rebuilt) if rebuilt.differences == 0 => Ok(()),
-        _ => Err(
-            Failure::new(Exit::Unsuccessful, "find the books as the log gives them")
-                .hint("stop the node and run `tally ledger rebuild --write --file FILE`"),
-        ),
+    if let LedgerAnswer::Rebuild(rebuilt) = &found
+        && rebuilt.differences == 0
+    {
+        return Ok(());
     }
+    let hint = "stop the node and run `tally ledger rebuild --write --file FILE`";
+    Err(Failure::new(Exit::Unsuccessful, "find the books as the log gives them").hint(hint))
 }

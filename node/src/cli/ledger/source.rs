@@ -31,7 +31,7 @@ pub(super) enum Asked {
     /// The node whose socket this is.
     Node(PathBuf),
     /// A file, with the coordinator's key if it is at hand.
-    File(Box<Reader>, Option<SigningKey>),
+    File(Box<Reader>, Option<Box<SigningKey>>),
 }
 
 impl Source {
@@ -47,7 +47,7 @@ impl Source {
                 Some(path) => Some(keys::read(path)?),
                 None => keys::read(&file.with_file_name("key")).ok(),
             };
-            return Ok(Asked::File(Box::new(open(file)?), key));
+            return Ok(Asked::File(Box::new(open(file)?), key.map(Box::new)));
         }
         let folder = common.folder()?;
         let asked = Asked::Node(folder.socket());
@@ -56,7 +56,7 @@ impl Source {
                 let reader = open(&folder.coordinator_store())?;
                 Ok(Asked::File(
                     Box::new(reader),
-                    keys::read(&folder.key()).ok(),
+                    keys::read(&folder.key()).ok().map(Box::new),
                 ))
             }
             Ok(_) => Ok(asked),
@@ -82,7 +82,7 @@ impl Asked {
     pub(super) fn ask(&mut self, query: &LedgerQuery) -> Result<LedgerAnswer, Failure> {
         match self {
             Self::Node(_) => Ok(self.through_node(query)?),
-            Self::File(reader, key) => answer(reader, key.as_ref(), query).map_err(|error| {
+            Self::File(reader, key) => answer(reader, key.as_deref(), query).map_err(|error| {
                 let hint = error.hint();
                 let unknown = error.code().starts_with("unknown");
                 Failure::from(error).hint(hint).exit(if unknown {
@@ -105,9 +105,10 @@ impl Asked {
 
     /// Returns what stands for the log, or for its entries before a time.
     pub(super) fn head(&mut self, before: Option<Timestamp>) -> Result<LogHead, Failure> {
-        match self.ask(&LedgerQuery::Head { before })? {
-            LedgerAnswer::Head(head) => Ok(head),
-            _ => Err(Failure::new(Exit::Failed, "understand the node's answer")),
+        if let LedgerAnswer::Head(head) = self.ask(&LedgerQuery::Head { before })? {
+            Ok(head)
+        } else {
+            Err(Failure::new(Exit::Failed, "understand the node's answer"))
         }
     }
 

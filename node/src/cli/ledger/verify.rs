@@ -50,10 +50,12 @@ impl Verify {
     fn verify_log(&self, common: &Common) -> Result<(), Failure> {
         let mut asked = self.source.open(common)?;
         let report = match asked.reader() {
-            None => match asked.ask(&LedgerQuery::Verify)? {
-                LedgerAnswer::Verify(report) => report,
-                _ => return Err(Failure::new(Exit::Failed, "understand the node's answer")),
-            },
+            None => {
+                let LedgerAnswer::Verify(report) = asked.ask(&LedgerQuery::Verify)? else {
+                    return Err(Failure::new(Exit::Failed, "understand the node's answer"));
+                };
+                report
+            }
             Some(reader) => with_bar(common, "verifying", |progress| {
                 audit::verify(reader, progress)
             })?,
