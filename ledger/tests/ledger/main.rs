@@ -1,7 +1,9 @@
 //! The ledger from outside: formats, group commit, crashes, audits and the command line's answers.
 #![expect(
     clippy::cast_possible_truncation,
-    reason = "the sizes of tests fit into every type"
+    clippy::cast_sign_loss,
+    clippy::wildcard_enum_match_arm,
+    reason = "the sizes of tests fit into every type, and they look for one thing among many"
 )]
 
 #[cfg(test)]

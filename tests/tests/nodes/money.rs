@@ -209,7 +209,7 @@ fn a_customer_without_funds_is_refused_before_any_upload() {
         failure.message.contains("0.00 EUR are there to be spent"),
         "{failure:?}"
     );
-    assert!(failure.hint.unwrap().contains("tally account deposit"));
+    assert!(failure.hint.contains("tally account deposit"));
     assert!(coordinator.tasks().is_empty());
     let kept = std::fs::read_dir(net.path("coordinator/tasks")).unwrap();
     assert_eq!(
