@@ -197,6 +197,7 @@ bad-day, seed 7
   units     39,120 of 40,000 validated, 2.09 results each
   terminals 2,000, up to 1,924 online, 81.1% of the slots busy
   liars     28 of 30 detected, half of those within 32.7 s of the first lie
+  accounts  9.12k receipts; 1.5k points in escrow, 750 spendable
   unit took half within 24 s, 99% within 4.95 min
   traffic   a terminal sent 375 KiB and received 2.39 MiB in the mean
   trace     0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f

@@ -204,8 +204,8 @@ fn bad_values_are_named_and_say_what_to_do() {
     );
     let text = refused(&["explain", "hello", "--unit", "0/200"]);
     assert!(text.contains("200 units"), "{text}");
-    let text = refused(&["explain", "hello", "--unit", "9/0"]);
-    assert!(text.contains("find the task \"9\""), "{text}");
+    let text = refused(&["explain", "hello", "--unit", "9999/0"]);
+    assert!(text.contains("find the task \"9999\""), "{text}");
     let text = refused(&["explain", "hello", "--device", "14"]);
     assert!(text.contains("14 nodes"), "{text}");
     let text = refused(&["run", "helo", "--json"]);

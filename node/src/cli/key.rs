@@ -35,10 +35,10 @@ pub(super) enum Key {
         /// The file; must not exist.
         file: PathBuf,
     },
-    /// Make or show your own key: what your computers earn is yours. It is only needed to certify them.
+    /// Make or show your own key, which certifies your computers.
     #[command(subcommand)]
     Owner(Owner),
-    /// Say, with your own key, that a computer is yours: what it earns from then on is counted to you.
+    /// Say, with your own key, that a computer earns for you.
     Certify(Certify),
     /// Install a certificate that was made on another computer.
     Install {

@@ -324,10 +324,17 @@ impl Reconcile {
 impl Export {
     fn run(self, common: &Common) -> Result<(), Failure> {
         let period = self.when.period();
+        let refused = |error: ExportError| {
+            let hint = error.hint();
+            Failure::from(error).hint(hint)
+        };
+        if self.format == Format::Jsonl && period.from.is_some() {
+            return Err(refused(ExportError::NotWhole).exit(Exit::Usage));
+        }
         let mut asked = self.source.open(common)?;
         let head = asked.head(period.to)?;
         if self.format == Format::Jsonl && head.checkpoint.is_none() {
-            return Err(ExportError::NoCheckpoint.into());
+            return Err(refused(ExportError::NoCheckpoint));
         }
         let told = (self.format, period);
         let entries = asked.entries(common, &head, "exporting");

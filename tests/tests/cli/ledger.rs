@@ -48,7 +48,7 @@ fn ledger_entries_show_and_verify_say_the_same_with_and_without_the_node() {
         .collect();
     assert_eq!(
         (kinds[0], *kinds.last().unwrap()),
-        ("task_accepted", "task_ended")
+        ("rate_card_published", "task_settled")
     );
     assert!(kinds.contains(&"batch_validated"), "{kinds:?}");
     let newest = String::from_utf8(answers[1].clone()).unwrap();

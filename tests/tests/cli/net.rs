@@ -39,7 +39,7 @@ fn net_peers_find_witness_and_counters_show_the_overlay_as_a_node_sees_it() {
     assert_eq!(seen["origin"], format!("tally/test/{id}").as_str());
     assert_eq!(
         (&seen["size"], &seen["state"]),
-        (&0.into(), &"consistent".into())
+        (&1.into(), &"consistent".into())
     );
     assert!(ask("witness", &[]).done().text().starts_with("log"));
     let nothing = ask("witness", &["--json", "--export", "nowhere"]).failure();

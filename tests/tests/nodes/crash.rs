@@ -42,7 +42,7 @@ fn a_task_of_500_units_survives_ten_deaths_of_its_coordinator() {
     let mut in_the_middle = 0;
     for (number, (point, count)) in deaths.into_iter().enumerate() {
         // Until then no unit can be agreed on: the task is sure to be in the middle.
-        if number == 5 {
+        if number == 7 {
             second_terminal = Some(net.start_terminal("terminal-2"));
         }
         let status = die_and_come_back(&net, &listen, (number, point, count), task);

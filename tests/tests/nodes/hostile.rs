@@ -311,10 +311,11 @@ async fn card_of(peer: &RawPeer, coordinator: NodeId) -> RateCardId {
     let asked = peer
         .network
         .ask_customer(coordinator, CustomerRequest::Terms);
-    match asked.await.unwrap() {
-        CustomerReply::Terms(terms) => terms.rate_card.id(),
-        other => panic!("{other:?}"),
-    }
+    let reply = asked.await.unwrap();
+    let CustomerReply::Terms(terms) = reply else {
+        panic!("{reply:?}");
+    };
+    terms.rate_card.id()
 }
 
 const fn limits() -> Limits {

@@ -31,6 +31,10 @@ impl Submit {
         let desk = Desk::open(common, &self.joining)?;
         let mut node = CustomerNode::join(&desk.folder, &desk.config)?;
         let contents = contents(&job, &self.job, node.store())?;
+        let me = keys::node_id(node.key());
+        // What makes no sense is refused before anybody is asked.
+        job.task(me, clock::now(), contents, Payment::NOTHING)
+            .map_err(|error| usage(error, &self.job))?;
         output.note(NOTICE);
         let submitted = self
             .hand_over(output, &desk, &mut node, (&job, contents))
