@@ -156,12 +156,14 @@ impl Demo {
         let out = std::path::absolute(&self.out)?;
         let job = root.join("blur.toml");
         std::fs::write(&job, blur_job(&image))?;
+        say(format!("the estimate is {}", nodes.estimate(&job).await?));
         let blur = self.blur(nodes, &job, &out, say).await?;
         let identical_to_one_piece = self.compare(&picture, &out)?;
         let (text, job) = (root.join("text.txt"), root.join("words.toml"));
         std::fs::write(&text, TEXT)?;
         std::fs::write(&job, WORDS_JOB)?;
         say("counting the words of the Apache License".to_owned());
+        say(format!("the estimate is {}", nodes.estimate(&job).await?));
         let counted = root.join("words.txt");
         let count = nodes.submit(&job, &counted, PATIENCE).await?;
         say(who_did_what(&count));

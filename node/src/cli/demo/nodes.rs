@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
+use tally_protocol::account::Money;
 use tally_protocol::id::NodeId;
 use tally_protocol::message::customer::TaskStatus;
 use tokio::process::{Child, Command};
@@ -103,6 +104,24 @@ impl Nodes {
             ));
         }
         Ok(lines)
+    }
+
+    /// Has the customer estimate what a job costs at the coordinator.
+    pub(super) async fn estimate(&self, job: &Path) -> Result<Money> {
+        let status: NodeStatus = self.ask_coordinator(&Request::Status).await?;
+        let address = status.addresses.first().context("find the coordinator")?;
+        let address = if address.contains("/p2p/") {
+            address.clone()
+        } else {
+            format!("{address}/p2p/{}", status.node)
+        };
+        let joining = self.joining();
+        let job = job.display().to_string();
+        let mut args = vec!["task", "estimate", &job, "--coordinator", &address];
+        args.extend(joining.iter().map(String::as_str));
+        let estimate = self.tool("customer", &args).await?;
+        let expected = estimate["price"]["expected"].clone();
+        serde_json::from_value(expected).context("read the estimate")
     }
 
     /// Submits a job as the customer, from its own folder, and waits for the result.
