@@ -24,6 +24,9 @@ const LINES_MAX: u32 = 1_000;
 #[derive(Debug, Subcommand)]
 pub(super) enum Account {
     /// Enter a payment that came in, for a customer or for the subsidy account.
+    #[command(
+        override_usage = "tally account deposit --customer ID|--subsidy --reference TEXT MONEY"
+    )]
     Deposit {
         #[command(flatten)]
         to: To,
@@ -31,6 +34,9 @@ pub(super) enum Account {
         payment: Payment,
     },
     /// Enter a payment that went out: to a customer, to an owner for points, or of what the coordinator has earned.
+    #[command(
+        override_usage = "tally account payout --customer ID|--owner ID|--operator --reference TEXT MONEY"
+    )]
     Payout {
         #[command(flatten)]
         to: OutTo,
