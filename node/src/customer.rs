@@ -35,6 +35,8 @@ use crate::network::{Network, NetworkConfig, NetworkEvent, NetworkLimits};
 const FIND_MAX: Duration = Duration::from_secs(30);
 /// How long another one is looked for after one has refused.
 const FIND_ANOTHER_MAX: Duration = Duration::from_secs(3);
+/// How long a coordinator that does not tell its terms is left alone before it is asked again.
+const TERMS_PAUSE: Duration = Duration::from_millis(250);
 /// The most disk space for results and for inputs that are not files.
 const STORE_BYTES_MAX: u64 = 64 << 30;
 /// How long another command may hold the book.
@@ -335,10 +337,26 @@ impl CustomerNode {
     /// # Errors
     /// If it does not answer, or not with a rate card of its own.
     pub async fn terms(&self, coordinator: NodeId) -> Result<CheckedTerms> {
-        let reply = self
-            .network
-            .ask_customer(coordinator, CustomerRequest::Terms)
-            .await?;
+        let addresses = self.addresses_of(coordinator).await;
+        let addresses: Vec<Multiaddr> = addresses
+            .iter()
+            .filter_map(|text| text.parse().ok())
+            .collect();
+        let start = std::time::Instant::now();
+        let reply = loop {
+            let asked = self
+                .network
+                .ask_customer(coordinator, CustomerRequest::Terms);
+            match asked.await {
+                Ok(reply) => break reply,
+                Err(error) if start.elapsed() > FIND_MAX => return Err(error.into()),
+                // It may be starting again.
+                Err(_) => {
+                    tokio::time::sleep(TERMS_PAUSE).await;
+                    let _ = self.network.connect(coordinator, addresses.clone()).await;
+                }
+            }
+        };
         let CustomerReply::Terms(terms) = reply else {
             bail!("ask for the terms of the coordinator: it answered something else");
         };
