@@ -305,6 +305,7 @@ impl CoordinatorNode {
             input_bytes_max: 1 << 40,
             program_bytes_max: 1 << 30,
             retention: RETENTION,
+            known_per_mille: 0,
         }
     }
 

@@ -53,6 +53,8 @@ pub struct CoordinatorTable {
     pub keep_hours: u64,
     /// Facts after which the journal is replaced by a snapshot: fewer make a restart faster and the work slower.
     pub snapshot_every: NonZeroU64,
+    /// Of 1,000 validated units, how many are leased once more to see who tells the truth.
+    pub known_per_mille: PerMille,
     /// What work costs here and earns.
     pub rates: RatesTable,
 }
@@ -187,6 +189,31 @@ impl Size {
     }
 }
 
+/// A share of 1,000.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "u16")]
+pub struct PerMille(u16);
+
+impl PerMille {
+    /// Returns the share, 0 to 1,000.
+    #[must_use]
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl TryFrom<u16> for PerMille {
+    type Error = String;
+
+    fn try_from(share: u16) -> Result<Self, String> {
+        if share <= 1_000 {
+            Ok(Self(share))
+        } else {
+            Err(format!("{share} of 1000 is more than all: 0 to 1000"))
+        }
+    }
+}
+
 /// Whose tasks a coordinator takes.
 #[derive(Debug, Clone)]
 pub struct CustomerList(pub Customers);
@@ -254,6 +281,7 @@ impl Default for CoordinatorTable {
             disk_max: gib(20),
             keep_hours: 7 * 24,
             snapshot_every: NonZeroU64::new(5_000).expect("not zero"),
+            known_per_mille: PerMille(10),
             rates: RatesTable::default(),
         }
     }

@@ -246,6 +246,7 @@ fn start_coordinator(
         input_bytes_max: table.input_max.bytes(),
         program_bytes_max: table.program_max.bytes(),
         retention: config.retention(),
+        known_per_mille: table.known_per_mille.get(),
     };
     let shell = coordinator::Shell::start(coordinator::Setup {
         config: role,

@@ -25,6 +25,7 @@ mod ending;
 mod gauges;
 mod grants;
 mod intake;
+mod known;
 mod leasing;
 mod parcel;
 mod receipts;
@@ -58,7 +59,7 @@ use crate::message::announce::Offer;
 use crate::message::blob::BlobGrant;
 use crate::message::customer::TaskStatus;
 use crate::message::work::{
-    Batch, Grant, Leased, Pull, PullReply, ResultVerdict, Unpaid, VerifiedReport,
+    Batch, Grant, Leased, Pull, PullReply, ResultVerdict, UnitResult, Unpaid, VerifiedReport,
 };
 use crate::rate_card::{RateCard, Rates};
 use crate::receipt::{Receipt, Validation};
@@ -106,6 +107,9 @@ pub struct CoordinatorConfig {
     pub program_bytes_max: u64,
     /// How long the result of an ended task is kept.
     pub retention: Duration,
+    /// How many of 1,000 validated units are leased once more to see who tells the truth, as far as the subsidy can pay
+    /// for it. 0 to 1,000.
+    pub known_per_mille: u16,
 }
 
 /// Whose tasks a coordinator takes.
@@ -447,6 +451,25 @@ pub enum Fact {
         /// What it reported.
         votes: Vec<Vote>,
     },
+    /// A device reported a unit whose result was known.
+    Answered {
+        /// The task.
+        task: TaskId,
+        /// The device, and whose it is.
+        holder: Holder,
+        /// The root of the batch it signed.
+        batch: Hash,
+        /// The batch.
+        signed: Signed<Batch>,
+        /// When the unit was leased.
+        leased_at: Timestamp,
+        /// When.
+        at: Timestamp,
+        /// What it reported.
+        vote: Vote,
+        /// What that is compared with the known result.
+        standing: Standing,
+    },
     /// A device could not run a unit.
     Faulted {
         /// The task.
@@ -513,10 +536,31 @@ pub struct Vote {
     pub leaf: u32,
 }
 
+/// What an answer to a known unit is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// The same as the known one, bit for bit.
+    Right,
+    /// Another.
+    Wrong,
+}
+
 /// A vote as it is recorded.
 type VoteParts = (u32, Outcome, u64, BlobRef, u32);
 
 impl Vote {
+    /// Takes what is compared out of a result, which is leaf `leaf` of its batch.
+    const fn of(leaf: u32, result: &UnitResult) -> Self {
+        Self {
+            unit: result.unit,
+            outcome: result.outcome,
+            fuel: result.fuel,
+            output: result.output,
+            leaf,
+        }
+    }
+
     /// Returns whether both say the same: outcome with exit code, output and fuel, bit for bit.
     fn same(&self, other: &Self) -> bool {
         (self.outcome, self.output, self.fuel) == (other.outcome, other.output, other.fuel)
@@ -683,6 +727,7 @@ impl Coordinator {
             fact @ (Fact::Arrived(_)
             | Fact::Divided { .. }
             | Fact::Reported { .. }
+            | Fact::Answered { .. }
             | Fact::Faulted { .. }
             | Fact::Merged { .. }
             | Fact::Ended { .. }
@@ -857,6 +902,24 @@ impl Coordinator {
                 let ballots = votes.iter().map(ballot).collect();
                 return run.report((*batch, signed), ballots, (*at, card));
             }
+            Fact::Answered {
+                holder,
+                batch,
+                signed,
+                leased_at,
+                at,
+                vote,
+                standing,
+                ..
+            } => {
+                let ballot = Ballot {
+                    holder: *holder,
+                    vote: *vote,
+                    batch: *batch,
+                    leased_at: *leased_at,
+                };
+                return run.answered((*batch, signed), (ballot, *standing), (*at, card));
+            }
             Fact::Faulted {
                 device,
                 unit,
@@ -892,6 +955,7 @@ impl Fact {
             Self::Arrived(task)
             | Self::Divided { task, .. }
             | Self::Reported { task, .. }
+            | Self::Answered { task, .. }
             | Self::Faulted { task, .. }
             | Self::Merged { task, .. }
             | Self::Ended { task, .. }

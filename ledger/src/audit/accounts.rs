@@ -402,7 +402,8 @@ impl Accounts {
         *next = next.saturating_add(1);
         let mut sums = Some(Counted::default());
         for (_, _, unit) in receipt.results() {
-            let counted = open.units.pay(unit, holder).map_err(problem)?;
+            let counted = open.units.pay(unit, holder, receipt.validation);
+            let counted = counted.map_err(problem)?;
             sums = sums.and_then(|sums| sums.and(counted));
         }
         check_amounts(receipt, sums).map_err(problem)?;

@@ -1,10 +1,11 @@
-//! Units that were validated and are not paid, and units as bits.
+//! Units that were validated, with who is paid for them; and units as bits.
 
 use std::collections::BTreeMap;
 
 use tally_protocol::account::Holder;
 use tally_protocol::entry::ValidatedUnit;
 use tally_protocol::id::NodeId;
+use tally_protocol::receipt::Validation;
 
 use super::finding::ReceiptProblem;
 
@@ -29,7 +30,8 @@ impl UnitSet {
     }
 }
 
-/// Units that somebody is still owed for.
+/// The validated units of a task that is not settled. A unit stays when all who agreed are paid: others may be paid
+/// for giving the known answer.
 #[derive(Debug, Default)]
 pub(super) struct OpenUnits(BTreeMap<u32, OpenUnit>);
 
@@ -47,7 +49,7 @@ struct OpenUnit {
     counted: Counted,
     /// Devices that agreed and have no receipt.
     owed: Vec<NodeId>,
-    /// Owners who have one.
+    /// Owners who have a receipt.
     paid: Vec<NodeId>,
 }
 
@@ -61,23 +63,29 @@ impl OpenUnits {
         self.0.insert(unit.unit, open);
     }
 
-    /// Notes that a holder is paid for a unit that was validated, and returns what it counts.
-    pub(super) fn pay(&mut self, unit: u32, holder: Holder) -> Result<Counted, ReceiptProblem> {
-        let paid_twice = ReceiptProblem::PaidTwice { unit };
-        // It was validated and nobody is owed for it any more.
-        let open = self.0.get_mut(&unit).ok_or(paid_twice.clone())?;
+    /// Notes that a holder is paid for a unit that was validated, and returns what it counts. One of those who agreed
+    /// is paid for that, and nobody else; anybody else may be paid for giving the known answer.
+    pub(super) fn pay(
+        &mut self,
+        unit: u32,
+        holder: Holder,
+        validation: Validation,
+    ) -> Result<Counted, ReceiptProblem> {
+        let not_agreed = ReceiptProblem::NotAgreed { unit };
+        let open = self.0.get_mut(&unit).ok_or(not_agreed.clone())?;
         if open.paid.contains(&holder.owner) {
-            return Err(paid_twice);
+            return Err(ReceiptProblem::PaidTwice { unit });
         }
         let place = open.owed.iter().position(|owed| *owed == holder.device);
-        let place = place.ok_or(ReceiptProblem::NotAgreed { unit })?;
-        open.owed.swap_remove(place);
-        open.paid.push(holder.owner);
-        let counted = open.counted;
-        if open.owed.is_empty() {
-            self.0.remove(&unit);
+        match (validation, place) {
+            (Validation::Quorum(_), Some(place)) => drop(open.owed.swap_remove(place)),
+            (Validation::KnownAnswer, None) => {}
+            (Validation::Quorum(_), None) | (Validation::KnownAnswer, Some(_)) => {
+                return Err(not_agreed);
+            }
         }
-        Ok(counted)
+        open.paid.push(holder.owner);
+        Ok(open.counted)
     }
 }
 
@@ -99,7 +107,53 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use tally_protocol::task::BlobRef;
+    use tally_protocol::unit::Outcome;
+
     use super::*;
+
+    fn holder(owner: u8, device: u8) -> Holder {
+        let [owner, device] = [owner, device].map(|number| NodeId::from_bytes([number; 32]));
+        Holder { owner, device }
+    }
+
+    /// Whoever agreed is paid for that and no owner twice; others may be paid for the known answer, before or after.
+    #[test]
+    fn each_owner_is_paid_once_for_a_unit_and_by_the_right_kind_of_receipt() {
+        let mut units = OpenUnits::default();
+        let (first, second) = (holder(1, 11), holder(2, 12));
+        let (third, other_of_first) = (holder(3, 13), holder(1, 14));
+        let validated = ValidatedUnit {
+            unit: 7,
+            outcome: Outcome::Done,
+            fuel: 5,
+            input_bytes: 0,
+            pixels: 0,
+            output: BlobRef::of(b""),
+            agreed: vec![first.device, second.device],
+            outvoted: Vec::new(),
+        };
+        let counted = Counted {
+            fuel: 5,
+            ..Counted::default()
+        };
+        units.add(&validated, counted);
+        let (agreed, known) = (Validation::Quorum(2), Validation::KnownAnswer);
+        let not_agreed = Err(ReceiptProblem::NotAgreed { unit: 7 });
+        let twice = Err(ReceiptProblem::PaidTwice { unit: 7 });
+        assert_eq!(units.pay(7, first, known), not_agreed);
+        assert_eq!(units.pay(7, third, agreed), not_agreed);
+        assert_eq!(units.pay(7, third, known), Ok(counted));
+        assert_eq!(units.pay(7, third, known), twice);
+        assert_eq!(units.pay(7, first, agreed), Ok(counted));
+        assert_eq!(units.pay(7, other_of_first, known), twice);
+        assert_eq!(units.pay(7, second, agreed), Ok(counted));
+        assert_eq!(units.pay(7, second, agreed), twice);
+        assert_eq!(
+            units.pay(8, second, agreed),
+            Err(ReceiptProblem::NotAgreed { unit: 8 })
+        );
+    }
 
     proptest! {
         #[test]

@@ -312,7 +312,9 @@ impl Coordinator {
         for _ in 0..1 + self.chance.below(6) {
             let fuel = self.chance.below(900_000_000);
             let agreed: Vec<Holder> = holders.iter().take(agree).copied().collect();
-            units.extend(self.agree(place, fuel, (&agreed, is_known)));
+            let checked = holders.get(agree).filter(|_| is_known).copied();
+            let is_other = |holder: &Holder| agreed.iter().all(|by| by.owner != holder.owner);
+            units.extend(self.agree(place, fuel, (&agreed, checked.filter(is_other))));
         }
         let Some(task) = (!units.is_empty()).then(|| self.tasks[place].signed.task_id()) else {
             return;
@@ -330,7 +332,7 @@ impl Coordinator {
         &mut self,
         place: usize,
         fuel: u64,
-        (agreed, is_known): (&[Holder], bool),
+        (agreed, checked): (&[Holder], Option<Holder>),
     ) -> Option<ValidatedUnit> {
         let (task, reserve) = (&mut self.tasks[place], Account::Subsidy);
         let rates = &self.cards[task.card].rates;
@@ -353,31 +355,24 @@ impl Coordinator {
         let cost = task.cost.with(Points::from_micro(all), rates)?;
         let euro = Commodity::Money("EUR".parse().unwrap());
         let subsidy = self.books.balance(reserve, euro).available();
-        let affordable = if is_known {
-            // Other tasks may draw on it too.
-            rates.reserve.minor == 0 && subsidy >= 0
-        } else {
-            rates.is_free() || cost.price <= task.signed.max_price
-        };
-        if !affordable {
+        if !rates.is_free() && cost.price > task.signed.max_price {
             return None;
         }
+        // Other tasks may draw on the subsidy too.
+        let checked = checked.filter(|_| rates.reserve.minor == 0 && subsidy >= 0);
         let unit = task.units;
         task.units += 1;
-        let validation = if is_known {
-            Validation::KnownAnswer
-        } else {
-            Validation::Quorum(task.signed.quorum.agree)
-        };
+        let agree = Validation::Quorum(task.signed.quorum.agree);
         let counted = Counted {
             fuel,
             bytes: input_bytes + output.bytes,
             points: points.as_micro(),
             at: self.now,
         };
-        for holder in agreed {
-            let due = task.due.entry((*holder, validation)).or_default();
-            due.push((unit, counted));
+        let agreed_on = agreed.iter().map(|holder| (*holder, agree));
+        let known = checked.map(|holder| (holder, Validation::KnownAnswer));
+        for of in agreed_on.chain(known) {
+            task.due.entry(of).or_default().push((unit, counted));
         }
         Some(ValidatedUnit {
             unit,

@@ -231,6 +231,7 @@ impl CoordinatorNode {
             | Fact::Arrived(_)
             | Fact::Merged { .. }
             | Fact::Ended { .. }
+            | Fact::Answered { .. }
             | Fact::Receipted { .. }
             | Fact::Settled(_)
             | Fact::Published(_)

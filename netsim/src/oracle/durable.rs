@@ -176,6 +176,7 @@ impl Book {
             | Fact::Faulted { .. }
             | Fact::Merged { .. }
             | Fact::Ended { .. }
+            | Fact::Answered { .. }
             | Fact::Receipted { .. }
             | Fact::Settled(_)
             | Fact::Published(_)

@@ -267,6 +267,18 @@ impl Devices {
         woken
     }
 
+    /// Draws whether a unit is among `per_mille` of 1,000, as nobody else can tell.
+    pub(super) fn draws(&self, task: &TaskId, unit: u32, per_mille: u16) -> bool {
+        let mut hasher = blake3::Hasher::new_keyed(&self.seed);
+        hasher.update(task.as_bytes()).update(&unit.to_be_bytes());
+        let drawn = *hasher
+            .finalize()
+            .as_bytes()
+            .first_chunk()
+            .expect("a hash has 32 bytes");
+        u64::from_be_bytes(drawn) % 1_000 < u64::from(per_mille)
+    }
+
     pub(super) const fn grants_made(&self) -> u64 {
         self.grants_made
     }

@@ -27,7 +27,7 @@ pub(super) struct Dues {
     pub(super) card: u32,
     /// What its receipts come to.
     pub(super) cost: Cost,
-    /// Points of results that have no receipt yet.
+    /// Points of results that the customer pays and that have no receipt yet.
     pub(super) due_points: Points,
     /// The most that one run of one of its units can be worth; known once it was cut.
     pub(super) unit_points_max: Points,
@@ -112,9 +112,11 @@ impl Dues {
 
     /// Notes that a result is to be paid.
     pub(super) fn add(&mut self, holder: Holder, validation: Validation, result: DueResult) {
-        let sum = self.due_points.checked_add(result.points);
-        self.due_points =
-            sum.expect("a task is worth less than 2^64 upt: checked before it was accepted");
+        if validation != Validation::KnownAnswer {
+            let sum = self.due_points.checked_add(result.points);
+            self.due_points =
+                sum.expect("a task is worth less than 2^64 upt: checked before it was accepted");
+        }
         self.due
             .entry((holder, validation))
             .or_default()
@@ -124,6 +126,18 @@ impl Dues {
     /// Returns whether everything that was agreed on has a receipt.
     pub(super) fn is_clear(&self) -> bool {
         self.due.is_empty()
+    }
+
+    /// Returns how many answers to known units have no receipt.
+    pub(super) fn known_count(&self) -> usize {
+        let known = |due: &(&(Holder, Validation), &VecDeque<DueResult>)| {
+            due.0.1 == Validation::KnownAnswer
+        };
+        self.due
+            .iter()
+            .filter(known)
+            .map(|(_, due)| due.len())
+            .sum()
     }
 
     /// Returns to whom a receipt is owed, the first one.
@@ -203,8 +217,10 @@ impl Dues {
             }
         }
         *self.sequences.entry(holder).or_default() += 1;
-        let left = self.due_points.as_micro().saturating_sub(points.as_micro());
-        self.due_points = Points::from_micro(left);
+        if validation != Validation::KnownAnswer {
+            let left = self.due_points.as_micro().saturating_sub(points.as_micro());
+            self.due_points = Points::from_micro(left);
+        }
         self.cost = self.cost_with(points, validation, card);
     }
 

@@ -7,14 +7,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::devices::Waits;
+use super::devices::{Devices, Waits};
 use super::grants::State;
 use super::parcel::Parcel;
 use super::reports::Reported;
 use super::task_run::TaskRun;
-use super::timers::Timer;
+use super::timers::{Timer, Timers};
 use super::units::Units;
-use super::{Answer, Coordinator, Division, Effect, Fact, NewLeases, Pulled};
+use super::{Answer, Coordinator, Effect, Fact, NewLeases, Pulled};
 use crate::account::Holder;
 use crate::certificate::{self, DeviceCertificate};
 use crate::id::{GrantId, NodeId, TaskId};
@@ -231,11 +231,12 @@ impl Coordinator {
         (want, memory_bytes): (usize, u64),
     ) -> Option<NewLeases> {
         let (active, device) = (self.devices.count_active(now).max(1), holder.device);
+        let known = self.find_known(&id, holder);
         let run = self.tasks.get_mut(&id)?;
         let card = self.cards.version(run.dues.card);
         let openable = run.openable(card);
         let (task, running) = run.running_mut()?;
-        let (units, Division { table, packed }) = (&mut running.units, &running.division);
+        let (units, table) = (&mut running.units, &running.division.table);
         let (is_fit, share) = (may_compute(holder, task), share(units, device, active));
         if !is_fit
             || task.limits.memory_bytes > memory_bytes
@@ -247,29 +248,26 @@ impl Coordinator {
         let lease = Duration::from_millis(task.lease_millis);
         let mut parcel = Parcel::default();
         let place = |unit: u32| table.range(unit).unwrap_or_default();
-        let (want, fits) = (want.min(share), |unit| parcel.add(place(unit)));
-        let mut chosen = units.choose(holder, (want, openable), fits);
-        if chosen.is_empty() {
-            // Nobody is wanted: back up somebody who takes very long.
-            let turn = usize::try_from(self.devices.grants_made()).unwrap_or(0);
-            let made_before = now - lease * 2;
-            let (grants, is_settled) = (&mut self.devices.grants, |unit| units.is_settled(unit));
-            for spent in grants.end_spent(now, (&id, made_before), is_settled) {
-                self.timers.clear(Timer::Expire(spent));
-            }
-            let slow = grants.slow_units((&id, made_before), is_settled, turn);
-            let is_slow = |grant| grants.is_slow(grant, made_before);
-            let mut slow = slow.into_iter();
-            let Some(unit) = slow.find(|unit| units.may_back_up(*unit, holder, is_slow)) else {
-                if units.keeps_back(holder) {
-                    units.send_doubted_to_rest(now, device);
-                }
-                return None;
-            };
+        // A known unit is one among others that are wanted: it comes first, as one that was returned would.
+        let known = known.filter(|unit| units.wanted() > 0 && parcel.add(place(*unit)));
+        let want = want.min(share) - usize::from(known.is_some());
+        let mut chosen = units.choose(holder, (want, openable), |unit| parcel.add(place(unit)));
+        if chosen.is_empty() && known.is_none() {
+            let units = (&mut *units, lease);
+            let unit = back_up(
+                now,
+                (&id, holder),
+                units,
+                (&mut self.devices, &mut self.timers),
+            )?;
             parcel.add(place(unit));
             chosen.push(unit);
         }
         let grant_id = self.devices.next_grant_id();
+        if let Some(unit) = known {
+            running.known.lease(unit, grant_id);
+        }
+        let known = known.map(|unit| leased_unit(table, unit, 0));
         let leased = chosen.iter().map(|unit| {
             let attempt = units.lease(*unit, holder, grant_id);
             leased_unit(table, *unit, attempt)
@@ -283,8 +281,8 @@ impl Coordinator {
             args: task.args.clone(),
             limits: task.limits,
             profile: self.config.profile.clone(),
-            input: *packed,
-            units: leased.collect(),
+            input: running.division.packed,
+            units: known.into_iter().chain(leased).collect(),
             rate_card: task.rate_card,
             issued: now,
             deadline: now + lease,
@@ -375,6 +373,30 @@ impl Coordinator {
     pub(super) fn units_mut(&mut self, task: &TaskId) -> Option<&mut Units> {
         self.tasks.get_mut(task)?.units_mut()
     }
+}
+
+/// Returns a unit that somebody has for very long, to be leased to one more when nobody is wanted.
+fn back_up(
+    now: Timestamp,
+    (task, holder): (&TaskId, Holder),
+    (units, lease): (&mut Units, Duration),
+    (devices, timers): (&mut Devices, &mut Timers),
+) -> Option<u32> {
+    let turn = usize::try_from(devices.grants_made()).unwrap_or(0);
+    let made_before = now - lease * 2;
+    let grants = &mut devices.grants;
+    let is_settled = |unit| units.is_settled(unit);
+    for spent in grants.end_spent(now, (task, made_before), is_settled) {
+        timers.clear(Timer::Expire(spent));
+    }
+    let slow = grants.slow_units((task, made_before), is_settled, turn);
+    let is_slow = |grant| grants.is_slow(grant, made_before);
+    let mut slow = slow.into_iter();
+    let unit = slow.find(|unit| units.may_back_up(*unit, holder, is_slow));
+    if unit.is_none() && units.keeps_back(holder) {
+        units.send_doubted_to_rest(now, holder.device);
+    }
+    unit
 }
 
 /// Returns whether the task is somebody else's.

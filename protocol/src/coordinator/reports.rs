@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::grants::{Released, State};
+use super::task_run::TaskRun;
 use super::timers::Timer;
-use super::{Coordinator, Effect, Fact, Row, Vote};
+use super::{Coordinator, Effect, Fact, Row, Standing, Vote};
 use crate::account::Holder;
 use crate::entry::{Event, ValidatedUnit};
 use crate::id::{GrantId, Hash, NodeId, TaskId};
@@ -18,6 +19,15 @@ const ENTRY_UNITS_BYTES_MAX: usize = 900 << 10;
 const UNIT_BYTES: usize = 200;
 /// See [`UNIT_BYTES`].
 const VOTER_BYTES: usize = 34;
+
+/// What a result counts as.
+#[derive(Debug, Clone, Copy)]
+enum Counts {
+    /// A vote on an open unit of the task.
+    Vote(TaskId),
+    /// An answer to a unit of the task whose result is known.
+    Answer(TaskId, Standing),
+}
 
 /// A report with the results whose output could not be had.
 #[derive(Debug)]
@@ -44,15 +54,29 @@ impl Coordinator {
     ) -> Vec<ResultVerdict> {
         let Reported { report, missing } = reported;
         let mut votes: BTreeMap<TaskId, (Timestamp, Vec<Vote>)> = BTreeMap::new();
+        let mut answers: Vec<(TaskId, Timestamp, Vote, Standing)> = Vec::new();
         let mut counted: BTreeSet<(TaskId, u32)> = BTreeSet::new();
         let mut verdicts = Vec::with_capacity(report.results.len());
         for (leaf, result) in (0..).zip(report.results) {
             let verdict = match self.judge(holder, &result, &report.grants) {
-                Ok(_) if missing.contains(&(result.grant, result.unit)) => {
+                Ok(Counts::Answer(task, standing)) => {
+                    let leased_at = self.leased_at(now, result.grant, &report.grants);
+                    self.release(result.grant, result.unit);
+                    if let Some((_, running)) =
+                        self.tasks.get_mut(&task).and_then(TaskRun::running_mut)
+                    {
+                        running.known.take(result.grant, result.unit);
+                    }
+                    answers.push((task, leased_at, Vote::of(leaf, &result), standing));
+                    ResultVerdict::Counted
+                }
+                Ok(Counts::Vote(_)) if missing.contains(&(result.grant, result.unit)) => {
                     ResultVerdict::OutputMissing
                 }
-                Ok(task) if !counted.insert((task, result.unit)) => ResultVerdict::NotLeased,
-                Ok(task) => {
+                Ok(Counts::Vote(task)) if !counted.insert((task, result.unit)) => {
+                    ResultVerdict::NotLeased
+                }
+                Ok(Counts::Vote(task)) => {
                     let leased_at = self.leased_at(now, result.grant, &report.grants);
                     self.release(result.grant, result.unit);
                     let (first, votes) = votes.entry(task).or_insert((leased_at, Vec::new()));
@@ -68,7 +92,7 @@ impl Coordinator {
             };
             verdicts.push(verdict);
         }
-        if !votes.is_empty() {
+        if !votes.is_empty() || !answers.is_empty() {
             self.certify(now, holder.device, out);
         }
         for (task, (leased_at, votes)) in votes {
@@ -82,6 +106,20 @@ impl Coordinator {
                 votes,
             };
             self.vote(now, (task, holder.device, report.batch.root), fact, out);
+        }
+        for (task, leased_at, vote, standing) in answers {
+            let fact = Fact::Answered {
+                task,
+                holder,
+                batch: report.batch.root,
+                signed: report.batch.signed().clone(),
+                leased_at,
+                at: now,
+                vote,
+                standing,
+            };
+            let decided = self.record(fact, out);
+            self.after_decision(now, task, &decided);
         }
         verdicts
     }
@@ -110,7 +148,7 @@ impl Coordinator {
         holder: Holder,
         result: &UnitResult,
         shown: &[Verified<Grant>],
-    ) -> Result<TaskId, ResultVerdict> {
+    ) -> Result<Counts, ResultVerdict> {
         let held = self.devices.grants.get(result.grant);
         let shown = shown.iter().find(|grant| grant.id == result.grant);
         let is_over = held.is_some_and(|held| matches!(held.state, State::Ended(_)));
@@ -132,6 +170,15 @@ impl Coordinator {
         let Some(units) = run.units().filter(|_| device == holder.device) else {
             return Err(ResultVerdict::NotLeased);
         };
+        let known = run.running().map(|running| &running.known);
+        if let Some(answer) = known.and_then(|known| known.answer(result.grant, result.unit)) {
+            let standing = if Vote::of(0, result).same(answer) {
+                Standing::Right
+            } else {
+                Standing::Wrong
+            };
+            return Ok(Counts::Answer(task, standing));
+        }
         // What a grant held is not known any more once it has ended; it was for settled units only.
         if !(leased || is_over && units.is_settled(result.unit)) {
             return Err(ResultVerdict::NotLeased);
@@ -143,7 +190,7 @@ impl Coordinator {
         if result.fuel > limits.fuel || result.output.bytes > limits.output_bytes {
             return Err(ResultVerdict::NotLeased);
         }
-        Ok(task)
+        Ok(Counts::Vote(task))
     }
 
     /// Returns the task for which the shell should read this large output before it hands over the report; none if
@@ -156,7 +203,14 @@ impl Coordinator {
         shown: &[Verified<Grant>],
     ) -> Option<TaskId> {
         let is_large = result.outcome.is_done() && result.inline.is_none();
-        is_large.then(|| self.judge(holder, result, shown).ok())?
+        match self
+            .judge(holder, result, shown)
+            .ok()
+            .filter(|_| is_large)?
+        {
+            Counts::Vote(task) => Some(task),
+            Counts::Answer(..) => None,
+        }
     }
 
     pub(super) fn vote(
@@ -168,6 +222,7 @@ impl Coordinator {
     ) {
         let mut decided = self.record(fact, out);
         let units = std::mem::take(&mut decided.validated);
+        self.draw_known(task, &units);
         for unit in units.iter().filter(|unit| unit.outcome.is_done()) {
             let (unit, output) = (unit.unit, unit.output);
             let row = Row::Unit { unit, output };
@@ -197,26 +252,13 @@ impl Coordinator {
 
 /// Keeps the output of a counted result, if it is here. Returns the vote.
 fn keep(task: TaskId, (leaf, result): (u32, UnitResult), out: &mut Vec<Effect>) -> Vote {
-    let UnitResult {
-        unit,
-        outcome,
-        fuel,
-        output,
-        inline,
-        ..
-    } = result;
-    if let Some(content) = inline.filter(|_| outcome.is_done()) {
-        let id = output.id;
+    let vote = Vote::of(leaf, &result);
+    if let Some(content) = result.inline.filter(|_| result.outcome.is_done()) {
+        let id = result.output.id;
         let row = Row::Output { id, content };
         out.push(Effect::Keep { task, row });
     }
-    Vote {
-        unit,
-        outcome,
-        fuel,
-        output,
-        leaf,
-    }
+    vote
 }
 
 /// Shares validated units out to entries that are not too long.

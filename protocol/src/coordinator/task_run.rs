@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::dues::{DueResult, Dues};
+use super::known::KnownUnits;
 use super::units::{Agreed, Ballot, Settled, Units};
-use super::{Division, Vote};
+use super::{Division, Standing, Vote};
 use crate::entry::{Ending, ValidatedUnit};
 use crate::id::{Hash, NetworkId, NodeId, TaskId};
 use crate::message::customer::Phase;
@@ -57,6 +58,8 @@ pub(super) enum Stage {
 pub(super) struct Running {
     pub(super) division: Division,
     pub(super) units: Units,
+    #[serde(skip)]
+    pub(super) known: KnownUnits,
 }
 
 /// A task that has ended.
@@ -177,6 +180,15 @@ impl TaskRun {
         }
     }
 
+    /// Returns the units with what belongs to them, while they may change.
+    pub(super) const fn running(&self) -> Option<&Running> {
+        if let Stage::Running(running) = &self.stage {
+            Some(running)
+        } else {
+            None
+        }
+    }
+
     /// Returns the task and its units while they may change.
     pub(super) const fn running_mut(&mut self) -> Option<(&Task, &mut Running)> {
         if let Stage::Running(running) = &mut self.stage {
@@ -193,7 +205,12 @@ impl TaskRun {
             largest.filter_map(|measured| card.rates.points(self.task.program.id, &measured));
         self.dues.unit_points_max = points.max().unwrap_or_default();
         let units = Units::new(division.table.count(), self.task.quorum);
-        self.stage = Stage::Running(Running { division, units });
+        let known = KnownUnits::default();
+        self.stage = Stage::Running(Running {
+            division,
+            units,
+            known,
+        });
     }
 
     /// Counts ballots of one report, as far as they change anything.
@@ -228,6 +245,35 @@ impl TaskRun {
         self.decide(settled, at, card)
     }
 
+    /// Counts the answer of a device to a unit that was agreed on before.
+    pub(super) fn answered(
+        &mut self,
+        (root, batch): (Hash, &Signed<Batch>),
+        (ballot, standing): (Ballot, Standing),
+        (at, card): (Timestamp, &RateCard),
+    ) -> Decided {
+        let device = ballot.holder.device;
+        let Some((_, Running { units, .. })) = self.running_mut() else {
+            return Decided::default();
+        };
+        match standing {
+            Standing::Right => {
+                units.count_agreed(device, ballot.vote.fuel);
+                self.dues.keep(root, batch, 1);
+                self.owe(&ballot, Validation::KnownAnswer, at, card);
+                Decided::default()
+            }
+            Standing::Wrong => {
+                units.count_outvoted(device, ballot.vote.unit);
+                let unpaid = vec![(ballot, UnpaidReason::Outvoted)];
+                Decided {
+                    unpaid,
+                    ..Decided::default()
+                }
+            }
+        }
+    }
+
     /// Makes debts of what was agreed on.
     fn decide(&mut self, settled: Settled, at: Timestamp, card: &RateCard) -> Decided {
         let Settled { agreed, unpaid } = settled;
@@ -236,40 +282,22 @@ impl TaskRun {
         }
         let validated = agreed
             .into_iter()
-            .map(|agreed| self.owe(agreed, at, card))
+            .map(|agreed| self.validate(agreed, at, card))
             .collect();
         Decided { validated, unpaid }
     }
 
-    fn owe(&mut self, agreed: Agreed, at: Timestamp, card: &RateCard) -> ValidatedUnit {
+    fn validate(&mut self, agreed: Agreed, at: Timestamp, card: &RateCard) -> ValidatedUnit {
         let Agreed {
             vote,
             votes,
             outvoted,
         } = agreed;
-        let (task, division) = (
-            self.task.value(),
-            self.division().expect("units are of a division"),
-        );
-        let measured = measure(task, &division.table, vote.unit, Some(&vote));
-        let points = card.rates.points(task.program.id, &measured);
-        let points = points.expect("checked for the largest unit before the task was accepted");
-        let agree = task.quorum.agree;
+        let agree = Validation::Quorum(self.task.quorum.agree);
         for ballot in &votes {
-            let result = DueResult {
-                batch: ballot.batch,
-                leaf: ballot.vote.leaf,
-                unit: vote.unit,
-                fuel: vote.fuel,
-                bytes: measured.bytes,
-                pixels: measured.pixels,
-                points,
-                leased_at: ballot.leased_at,
-                done_at: at,
-            };
-            self.dues
-                .add(ballot.holder, Validation::Quorum(agree), result);
+            self.owe(ballot, agree, at, card);
         }
+        let measured = self.measured(&vote);
         ValidatedUnit {
             unit: vote.unit,
             outcome: vote.outcome,
@@ -280,6 +308,30 @@ impl TaskRun {
             agreed: votes.iter().map(|ballot| ballot.holder.device).collect(),
             outvoted,
         }
+    }
+
+    fn measured(&self, vote: &Vote) -> Measured {
+        let division = self.division().expect("units are of a division");
+        measure(self.task.value(), &division.table, vote.unit, Some(vote))
+    }
+
+    /// Makes a debt of a right result.
+    fn owe(&mut self, ballot: &Ballot, validation: Validation, at: Timestamp, card: &RateCard) {
+        let vote = &ballot.vote;
+        let measured = self.measured(vote);
+        let points = card.rates.points(self.task.program.id, &measured);
+        let result = DueResult {
+            batch: ballot.batch,
+            leaf: vote.leaf,
+            unit: vote.unit,
+            fuel: vote.fuel,
+            bytes: measured.bytes,
+            pixels: measured.pixels,
+            points: points.expect("checked for the largest unit before the task was accepted"),
+            leased_at: ballot.leased_at,
+            done_at: at,
+        };
+        self.dues.add(ballot.holder, validation, result);
     }
 
     /// Returns how many more units may be leased to somebody for the first time.

@@ -1,6 +1,7 @@
 //! The coordinator as stories: arrange, step, look at the effects.
 
 mod bounds;
+mod known;
 mod leases;
 mod life;
 mod money;
@@ -244,6 +245,7 @@ fn config() -> CoordinatorConfig {
         input_bytes_max: 1 << 30,
         program_bytes_max: 1 << 20,
         retention: Duration::from_secs(3_600),
+        known_per_mille: 0,
     }
 }
 

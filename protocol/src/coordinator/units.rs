@@ -675,7 +675,7 @@ impl Units {
     }
 
     /// Counts a result that others agreed with for `device`, which may then have what it could not before.
-    fn count_agreed(&mut self, device: NodeId, fuel: u64) {
+    pub(super) fn count_agreed(&mut self, device: NodeId, fuel: u64) {
         let tally = self.devices.entry(device).or_default();
         tally.agreed += 1;
         tally.fuel = tally.fuel.saturating_add(fuel);
@@ -686,7 +686,7 @@ impl Units {
     }
 
     /// Counts a result that a quorum contradicts against `device`.
-    fn count_outvoted(&mut self, device: NodeId, unit: u32) {
+    pub(super) fn count_outvoted(&mut self, device: NodeId, unit: u32) {
         let tally = self.devices.entry(device).or_default();
         tally.outvoted += 1;
         if tally.outvoted_units.len() < OUTVOTED_NAMED_MAX {

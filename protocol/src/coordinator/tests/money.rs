@@ -11,7 +11,7 @@ use crate::rate_card::Price;
 use crate::task::split::UnitTable;
 
 /// One cent for 2,000 upt, half of it in reserve; escrow for 100 seconds, lots of 10.
-fn rates() -> Rates {
+pub(super) fn rates() -> Rates {
     let mut rates = Rates::free("EUR".parse().unwrap());
     let micro_points = 2_000;
     rates.price = Price {
@@ -27,7 +27,7 @@ fn rates() -> Rates {
 }
 
 /// A task whose units, of 1,000 upt each, cost at most `max_price` cents.
-fn priced(name: &str, agree: u8, max_price: u64) -> Task {
+pub(super) fn priced(name: &str, agree: u8, max_price: u64) -> Task {
     Task {
         rate_card: card(rates()).id(),
         max_price,
@@ -36,10 +36,16 @@ fn priced(name: &str, agree: u8, max_price: u64) -> Task {
 }
 
 fn desk() -> Desk {
+    desk_with(0)
+}
+
+/// A desk that leases so many of 1,000 validated units once more.
+pub(super) fn desk_with(known_per_mille: u16) -> Desk {
     let mut desk = Desk::new();
     desk.coordinator = Coordinator::new(
         CoordinatorConfig {
             rates: rates(),
+            known_per_mille,
             ..config()
         },
         [7; 32],
@@ -52,14 +58,14 @@ fn desk() -> Desk {
 }
 
 impl Desk {
-    fn order(&mut self, order: Order) -> Result<PostingId, OrderFault> {
+    pub(super) fn order(&mut self, order: Order) -> Result<PostingId, OrderFault> {
         match self.answer(|question| Input::Ordered { question, order }) {
             Answer::Ordered(result) => result,
             other => panic!("{other:?}"),
         }
     }
 
-    fn deposit(&mut self, cents: u64, reference: &str) -> Result<PostingId, OrderFault> {
+    pub(super) fn deposit(&mut self, cents: u64, reference: &str) -> Result<PostingId, OrderFault> {
         self.order(Order::Move {
             movement: Movement::Deposit(Fund::Customer(node(CUSTOMER))),
             money: euro(cents),
@@ -76,7 +82,7 @@ impl Desk {
     }
 
     /// Returns the points in escrow and those that can be spent, of one owner.
-    fn points(&self, owner: NodeId) -> (i128, i128) {
+    pub(super) fn points(&self, owner: NodeId) -> (i128, i128) {
         let (mut escrowed, mut spendable) = (0, 0);
         for ((account, _), balance) in self.coordinator.books.balances() {
             let of_owner = account.holder().is_some_and(|holder| holder.owner == owner);
@@ -89,7 +95,7 @@ impl Desk {
         (escrowed, spendable)
     }
 
-    fn receipts(&self) -> Vec<(Verified<Receipt>, Posting)> {
+    pub(super) fn receipts(&self) -> Vec<(Verified<Receipt>, Posting)> {
         let receipts = self.out.iter().filter_map(|effect| match effect {
             Effect::Append {
                 event: Event::Receipted { receipt, .. },
@@ -104,7 +110,7 @@ impl Desk {
     }
 
     /// Checks what must hold of the books at any time.
-    fn audit(&self) {
+    pub(super) fn audit(&self) {
         assert_eq!(
             self.books, self.coordinator.books,
             "the log gives the same books"
@@ -127,7 +133,7 @@ impl Desk {
     }
 }
 
-fn euro(cents: u64) -> Money {
+pub(super) fn euro(cents: u64) -> Money {
     let currency = "EUR".parse().unwrap();
     Money {
         currency,
@@ -493,7 +499,7 @@ fn earn_task(desk: &mut Desk, task: Task, units: u32) -> Vec<(Verified<Receipt>,
 }
 
 impl Desk {
-    fn restart_with(&mut self, rates: Rates) {
+    pub(super) fn restart_with(&mut self, rates: Rates) {
         let config = CoordinatorConfig { rates, ..config() };
         let state = (None, self.books.clone());
         self.coordinator = Coordinator::restore(config, [9; 32], state, &self.facts).unwrap();
