@@ -13,11 +13,15 @@ use std::time::Duration;
 use ed25519_dalek::SigningKey;
 
 use super::*;
-use crate::id::ReceiptId;
+use crate::account::{Holder, Money};
+use crate::codec;
+use crate::entry::{Ending, Fund, Payee};
+use crate::id::{Hash, ReceiptId};
 use crate::message::customer::Phase;
 use crate::message::work::{Abandoned, Batch, UnitResult};
+use crate::receipt::Validation;
 use crate::task::{Edit, Merge, OnFailure, Quorum, Split};
-use crate::unit::{Limits, Trap};
+use crate::unit::{Limits, Outcome, Trap};
 
 /// A coordinator at its desk, with what it has put out.
 struct Desk {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::account::{Account, Commodity};
-use crate::books::Balance;
+use crate::books::{Balance, PostingFault};
 use crate::message::work::UnpaidReason;
 use crate::points::Points;
 use crate::rate_card::Price;
