@@ -19,6 +19,8 @@ use crate::account::{Currency, Money};
 use crate::id::{BlobId, RateCardId};
 use crate::points::Points;
 use crate::signed::{Signed, Statement, Verified};
+use crate::task::Task;
+use crate::task::split::UnitTable;
 use crate::time::Timestamp;
 use crate::unit::Outcome;
 
@@ -278,6 +280,26 @@ impl Rates {
         Some(Points::from_micro(
             equivalent.div_ceil(self.fuel_per_micro_point),
         ))
+    }
+
+    /// Returns the most that one run of one unit of a task may be worth, that was cut like this; none if the amount does
+    /// not fit.
+    #[must_use]
+    pub fn points_max(&self, task: &Task, table: &UnitTable) -> Option<Points> {
+        let limits = task.limits;
+        let points = |unit| {
+            let (_, input) = table.range(unit)?;
+            let largest = Measured {
+                outcome: Outcome::Done,
+                fuel: limits.fuel,
+                fuel_limit: limits.fuel,
+                bytes: input.checked_add(limits.output_bytes)?,
+                pixels: table.core_pixels(unit),
+            };
+            self.points(task.program.id, &largest)
+        };
+        let mut units = 0..table.count();
+        units.try_fold(Points::ZERO, |most, unit| Some(most.max(points(unit)?)))
     }
 
     fn paid_fuel(&self, measured: &Measured) -> Option<u64> {

@@ -15,7 +15,6 @@ use tally_protocol::id::{NodeId, PostingId, ReceiptId};
 use super::task::Desk;
 use super::{Common, Exit, Failure, Joining};
 use crate::admin::{AskError, Request, ask};
-use crate::customer::CustomerNode;
 
 /// The most accounts that are listed.
 const LINES_MAX: u32 = 1_000;
@@ -182,17 +181,7 @@ async fn of_customer(
     address: &Multiaddr,
     joining: &Joining,
 ) -> Result<(), Failure> {
-    let desk = Desk::open(common, joining)?;
-    let mut node = CustomerNode::join(&desk.folder, &desk.config)?;
-    let terms = async {
-        let coordinator = node.coordinator_at(address).await?;
-        node.terms(coordinator).await
-    };
-    let terms = terms
-        .await
-        .map_err(|error| Failure::from(error).exit(Exit::Unreached));
-    node.leave().await;
-    let terms = terms?;
+    let terms = Desk::terms(common, joining, address).await?;
     let (card, available, held) = (&terms.rate_card, terms.available, terms.held);
     let shown = json!({
         "available": available,

@@ -21,7 +21,7 @@ use tally_protocol::message::customer::{
 use super::output::{BarUnit, Output};
 use super::{Common, Exit, Failure, Joining};
 use crate::admin::{AskError, Request, ask};
-use crate::customer::{Book, CustomerNode, News, Record};
+use crate::customer::{Book, CheckedTerms, CustomerNode, News, Record};
 use crate::keys;
 use report::{failure, status_text, tasks_table};
 
@@ -164,6 +164,23 @@ impl Desk {
             config,
             book,
         })
+    }
+
+    /// Asks the coordinator at `address` what a customer is told before it submits.
+    pub(super) async fn terms(
+        common: &Common,
+        joining: &Joining,
+        address: &Multiaddr,
+    ) -> Result<CheckedTerms, Failure> {
+        let desk = Self::open(common, joining)?;
+        let mut node = CustomerNode::join(&desk.folder, &desk.config)?;
+        let terms = async {
+            let coordinator = node.coordinator_at(address).await?;
+            node.terms(coordinator).await
+        };
+        let terms = terms.await;
+        node.leave().await;
+        terms.map_err(|error| Failure::from(error).exit(Exit::Unreached))
     }
 
     fn find(&self, id: &str) -> Result<(TaskId, Record), Failure> {

@@ -122,6 +122,7 @@ pub(super) fn pins_of(fact: &Fact) -> Vec<Row> {
         Fact::Accepted { .. }
         | Fact::Arrived(_)
         | Fact::Reported { .. }
+        | Fact::Answered { .. }
         | Fact::Faulted { .. }
         | Fact::Ended { .. }
         | Fact::Receipted { .. }

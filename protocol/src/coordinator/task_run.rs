@@ -13,10 +13,9 @@ use crate::message::work::{Batch, UnpaidReason};
 use crate::rate_card::{Measured, RateCard};
 use crate::receipt::Validation;
 use crate::signed::{Signed, Verified, VerifyError};
-use crate::task::split::UnitTable;
 use crate::task::{BlobRef, Task};
 use crate::time::Timestamp;
-use crate::unit::{Fault, Outcome};
+use crate::unit::Fault;
 
 /// A task with its stage.
 #[derive(Debug)]
@@ -199,11 +198,9 @@ impl TaskRun {
     }
 
     pub(super) fn start(&mut self, division: Division, card: &RateCard) {
-        let table = &division.table;
-        let largest = (0..table.count()).map(|unit| measure(&self.task, table, unit, None));
-        let points =
-            largest.filter_map(|measured| card.rates.points(self.task.program.id, &measured));
-        self.dues.unit_points_max = points.max().unwrap_or_default();
+        let most = card.rates.points_max(self.task.value(), &division.table);
+        self.dues.unit_points_max =
+            most.expect("checked for the largest unit before the task was accepted");
         let units = Units::new(division.table.count(), self.task.quorum);
         let known = KnownUnits::default();
         self.stage = Stage::Running(Running {
@@ -310,9 +307,17 @@ impl TaskRun {
         }
     }
 
+    /// Returns what a run of a unit with this result took.
     fn measured(&self, vote: &Vote) -> Measured {
-        let division = self.division().expect("units are of a division");
-        measure(self.task.value(), &division.table, vote.unit, Some(vote))
+        let table = &self.division().expect("units are of a division").table;
+        let (_, input) = table.range(vote.unit).unwrap_or_default();
+        Measured {
+            outcome: vote.outcome,
+            fuel: vote.fuel,
+            fuel_limit: self.task.limits.fuel,
+            bytes: input.saturating_add(vote.output.bytes),
+            pixels: table.core_pixels(vote.unit),
+        }
     }
 
     /// Makes a debt of a right result.
@@ -396,22 +401,5 @@ impl TaskRun {
     /// Takes the stage out, to be replaced by the next one.
     const fn take_stage(&mut self) -> Stage {
         std::mem::replace(&mut self.stage, Stage::Dividing)
-    }
-}
-
-/// Returns what a run of a unit with this result took; without a result, the most that it may take.
-fn measure(task: &Task, table: &UnitTable, unit: u32, vote: Option<&Vote>) -> Measured {
-    let (_, input) = table.range(unit).unwrap_or_default();
-    let limits = task.limits;
-    let (outcome, fuel, output) = vote
-        .map_or((Outcome::Done, limits.fuel, limits.output_bytes), |vote| {
-            (vote.outcome, vote.fuel, vote.output.bytes)
-        });
-    Measured {
-        outcome,
-        fuel,
-        fuel_limit: limits.fuel,
-        bytes: input.saturating_add(output),
-        pixels: table.core_pixels(unit),
     }
 }

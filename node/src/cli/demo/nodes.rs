@@ -51,13 +51,7 @@ impl Nodes {
         let status = self
             .until("bootstrap", patience, |status| !status.addresses.is_empty())
             .await?;
-        let address = &status.addresses[0];
-        let with_id = if address.contains("/p2p/") {
-            address.clone()
-        } else {
-            format!("{address}/p2p/{}", status.node)
-        };
-        self.bootstrap = Some(with_id);
+        self.bootstrap = address_of(&status);
         let coordinator = self.root.join("coordinator");
         std::fs::create_dir_all(&coordinator)?;
         std::fs::write(coordinator.join("tally.toml"), super::money::rates_table())?;
@@ -109,12 +103,7 @@ impl Nodes {
     /// Has the customer estimate what a job costs at the coordinator.
     pub(super) async fn estimate(&self, job: &Path) -> Result<Money> {
         let status: NodeStatus = self.ask_coordinator(&Request::Status).await?;
-        let address = status.addresses.first().context("find the coordinator")?;
-        let address = if address.contains("/p2p/") {
-            address.clone()
-        } else {
-            format!("{address}/p2p/{}", status.node)
-        };
+        let address = address_of(&status).context("find the coordinator")?;
         let joining = self.joining();
         let job = job.display().to_string();
         let mut args = vec!["task", "estimate", &job, "--coordinator", &address];
@@ -284,4 +273,14 @@ impl Nodes {
         }
         bail!("start the {name}: not ready after {} s", patience.as_secs())
     }
+}
+
+/// Returns where a node is reached, with its id.
+fn address_of(status: &NodeStatus) -> Option<String> {
+    let address = status.addresses.first()?;
+    Some(if address.contains("/p2p/") {
+        address.clone()
+    } else {
+        format!("{address}/p2p/{}", status.node)
+    })
 }

@@ -25,7 +25,6 @@ use crate::cli::program::run_here;
 use crate::cli::{Common, Exit, Failure, Joining};
 use crate::clock;
 use crate::coordinator::division::divide;
-use crate::customer::CustomerNode;
 
 /// What a task is expected to take.
 #[derive(Debug, Serialize)]
@@ -84,7 +83,13 @@ pub(super) async fn estimate(
     let output = common.output();
     let job = read_job(path)?;
     let rates = match coordinator {
-        Some(address) => Some(rates_of(common, joining, address).await?),
+        Some(address) => Some(
+            Desk::terms(common, joining, address)
+                .await?
+                .rate_card
+                .rates
+                .clone(),
+        ),
         None => None,
     };
     let scratch = tempfile::tempdir().context("make a folder for the sample")?;
@@ -101,24 +106,6 @@ pub(super) async fn estimate(
         .map_err(|error| usage(error, path))?;
     let estimate = run_samples(output, &task, &store, rates.as_ref())?;
     output.result(&estimate, || text(&estimate))
-}
-
-async fn rates_of(
-    common: &Common,
-    joining: &Joining,
-    address: &Multiaddr,
-) -> Result<Rates, Failure> {
-    let desk = Desk::open(common, joining)?;
-    let mut node = CustomerNode::join(&desk.folder, &desk.config)?;
-    let terms = async {
-        let coordinator = node.coordinator_at(address).await?;
-        node.terms(coordinator).await
-    };
-    let terms = terms
-        .await
-        .map_err(|error| Failure::from(error).exit(Exit::Unreached));
-    node.leave().await;
-    Ok(terms?.rate_card.value().rates.clone())
 }
 
 /// Runs some units of a task here and says what all of them will take.
@@ -244,24 +231,8 @@ fn summed(
 }
 
 fn quote(task: &Task, table: &UnitTable, rates: &Rates, expected: Points) -> Option<Quote> {
-    let units = 0..table.count();
-    let input_bytes_max = units
-        .clone()
-        .filter_map(|unit| table.range(unit))
-        .map(|(_, bytes)| bytes);
-    let largest = Measured {
-        outcome: Outcome::Done,
-        fuel: task.limits.fuel,
-        fuel_limit: task.limits.fuel,
-        bytes: input_bytes_max
-            .max()?
-            .checked_add(task.limits.output_bytes)?,
-        pixels: units.map(|unit| table.core_pixels(unit)).max()?,
-    };
     let under_way = u64::from(table.count().min(UNDER_WAY)) * u64::from(task.quorum.agree);
-    let room = rates
-        .points(task.program.id, &largest)?
-        .checked_mul(under_way)?;
+    let room = rates.points_max(task, table)?.checked_mul(under_way)?;
     let most = expected.checked_mul(2)?.checked_add(room)?;
     Some(Quote {
         expected: rates.money(rates.price.of(expected)?),
