@@ -10,7 +10,7 @@ use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::checkpoint::VerifiedCheckpoint;
 use tally_protocol::checkpoint::log_proof::LogProof;
 use tally_protocol::codec;
-use tally_protocol::coordinator::{Division, Fact, Vote};
+use tally_protocol::coordinator::{Division, Fact, Standing, Vote};
 use tally_protocol::entry::{Ending, Entry, Event, Fund, Payee, ValidatedUnit};
 use tally_protocol::id::{GrantId, Hash, NetworkId, NodeId, TaskId};
 use tally_protocol::merkle::proof::inclusion_spans;
@@ -484,6 +484,27 @@ fn other_facts() -> Vec<(&'static str, Fact)> {
     ]
 }
 
+fn answered(standing: Standing) -> Fact {
+    let result = result();
+    let batch = batch();
+    Fact::Answered {
+        task: task_id(),
+        holder: holder(),
+        batch: batch.root,
+        signed: sign(batch),
+        leased_at: at(1),
+        at: at(6),
+        vote: Vote {
+            unit: result.unit,
+            outcome: result.outcome,
+            fuel: result.fuel,
+            output: result.output,
+            leaf: 3,
+        },
+        standing,
+    }
+}
+
 fn money_facts() -> Vec<(&'static str, Fact)> {
     let (task, holder) = (task_id(), holder());
     vec![
@@ -503,6 +524,8 @@ fn money_facts() -> Vec<(&'static str, Fact)> {
                 validation: Validation::KnownAnswer,
             },
         ),
+        ("answered_right", answered(Standing::Right)),
+        ("answered_wrong", answered(Standing::Wrong)),
         ("settled", Fact::Settled(task)),
         ("published", Fact::Published(sign(rate_card()))),
         ("certified", Fact::Certified(sign(certificate()))),
