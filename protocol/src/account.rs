@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{NodeId, ParseIdError, TaskId};
+use crate::id::{NodeId, ParseIdError, RedemptionId, TaskId};
 use crate::time::Timestamp;
 
 /// A currency by its ISO 4217 code: three capital letters.
@@ -248,10 +248,10 @@ pub enum Account {
     Escrow(Lot),
     /// Points that an owner may spend.
     Spendable(Lot),
-    /// Points that were spent.
-    Redeemed,
-    /// Points that nobody spent in time.
-    Expired,
+    /// Points that a holder spent.
+    Redeemed(Holder),
+    /// Points that a holder did not spend in time.
+    Expired(Holder),
     /// Money: the world outside of these books. Its balance is minus what came in and has not gone out.
     Outside,
     /// Money of a customer.
@@ -266,6 +266,10 @@ pub enum Account {
     Reserve,
     /// Money owed to an owner. Nothing stays here: it is paid out in the same group.
     Credit(NodeId),
+    /// Points set aside for a redemption that is not decided.
+    Reserved(RedemptionId),
+    /// Money owed to an app server; below zero if more was taken back than is owed.
+    Payable(NodeId),
 }
 
 impl Account {
@@ -276,23 +280,25 @@ impl Account {
             Self::Issued
             | Self::Escrow(_)
             | Self::Spendable(_)
-            | Self::Redeemed
-            | Self::Expired => true,
+            | Self::Redeemed(_)
+            | Self::Expired(_)
+            | Self::Reserved(_) => true,
             Self::Outside
             | Self::Customer(_)
             | Self::Held(_)
             | Self::Subsidy
             | Self::Revenue
             | Self::Reserve
-            | Self::Credit(_) => false,
+            | Self::Credit(_)
+            | Self::Payable(_) => false,
         };
         points == matches!(commodity, Commodity::Points)
     }
 
-    /// Returns whether the account is where amounts come from, and so may be below zero.
+    /// Returns whether the account may be below zero: amounts come from it, or the other side may owe something.
     #[must_use]
     pub const fn is_source(&self) -> bool {
-        matches!(self, Self::Issued | Self::Outside)
+        matches!(self, Self::Issued | Self::Outside | Self::Payable(_))
     }
 
     /// Returns whether the account is forgotten when nothing stands on it: there are ever new ones of its kind.
@@ -300,25 +306,31 @@ impl Account {
     pub const fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::Escrow(_) | Self::Spendable(_) | Self::Held(_) | Self::Credit(_)
+            Self::Escrow(_)
+                | Self::Spendable(_)
+                | Self::Held(_)
+                | Self::Credit(_)
+                | Self::Reserved(_)
         )
     }
 
-    /// Returns whose points these are.
+    /// Returns whose points these are, that are not spent.
     #[must_use]
     pub const fn holder(&self) -> Option<Holder> {
         match self {
             Self::Escrow(lot) | Self::Spendable(lot) => Some(lot.holder),
             Self::Issued
-            | Self::Redeemed
-            | Self::Expired
+            | Self::Redeemed(_)
+            | Self::Expired(_)
             | Self::Outside
             | Self::Customer(_)
             | Self::Held(_)
             | Self::Subsidy
             | Self::Revenue
             | Self::Reserve
-            | Self::Credit(_) => None,
+            | Self::Credit(_)
+            | Self::Reserved(_)
+            | Self::Payable(_) => None,
         }
     }
 }
@@ -334,12 +346,16 @@ impl fmt::Display for Account {
                 lot.card
             )
         };
+        let gone = |how: &str, holder: &Holder| {
+            let Holder { owner, device } = holder;
+            format!("points:owner:{owner}:{device}:{how}")
+        };
         f.pad(&match self {
             Self::Issued => "points:issued".to_owned(),
             Self::Escrow(of) => lot("escrow", of),
             Self::Spendable(of) => lot("spendable", of),
-            Self::Redeemed => "points:redeemed".to_owned(),
-            Self::Expired => "points:expired".to_owned(),
+            Self::Redeemed(of) => gone("redeemed", of),
+            Self::Expired(of) => gone("expired", of),
             Self::Outside => "money:outside".to_owned(),
             Self::Customer(customer) => format!("money:customer:{customer}"),
             Self::Held(task) => format!("money:held:{task}"),
@@ -347,6 +363,8 @@ impl fmt::Display for Account {
             Self::Revenue => "money:revenue".to_owned(),
             Self::Reserve => "money:reserve".to_owned(),
             Self::Credit(owner) => format!("money:credit:{owner}"),
+            Self::Reserved(redemption) => format!("points:reserved:{redemption}"),
+            Self::Payable(app_server) => format!("money:payable:{app_server}"),
         })
     }
 }
@@ -404,7 +422,7 @@ mod tests {
             Account::Issued,
             Account::Reserve,
             Account::Outside,
-            Account::Expired,
+            Account::Expired(Holder::alone(NodeId::from_bytes([1; 32]))),
         ] {
             assert_ne!(account.takes(Commodity::Points), account.takes(euro));
         }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::Holder;
 use crate::id::NodeId;
+use crate::points::Points;
 use crate::signed::{Statement, Verified};
 use crate::time::Timestamp;
 
@@ -29,6 +30,8 @@ pub struct DeviceCertificate {
     pub not_after: Timestamp,
     /// Tells certificates of one owner apart; a higher one is newer.
     pub serial: u64,
+    /// The most points that the device may redeem in its owner's name in 24 hours; none if zero.
+    pub redeem_points: Points,
 }
 
 impl Statement for DeviceCertificate {
@@ -92,6 +95,7 @@ mod tests {
             not_before: Timestamp::from_millis(from),
             not_after: Timestamp::from_millis(to),
             serial: 1,
+            redeem_points: Points::ZERO,
         };
         let network = "test".parse().unwrap();
         Verified::sign(certificate, &network, &SigningKey::from_bytes(&[9; 32]))

@@ -18,6 +18,7 @@
 //! Invariants: no effect leaves before the facts it follows from; every task that was accepted ends if terminals
 //! come; nothing here grows without a bound.
 
+mod agreements;
 mod cards;
 mod devices;
 mod dues;
@@ -31,6 +32,8 @@ mod leasing;
 mod orders;
 mod parcel;
 mod receipts;
+mod redemptions;
+mod registrations;
 mod reports;
 mod status;
 mod task_run;
@@ -50,6 +53,8 @@ use std::time::Duration;
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 
+use crate::account::Holder;
+use crate::agreement::Agreement;
 use crate::books::{Books, Posting};
 use crate::certificate::DeviceCertificate;
 use crate::entry::Event;
@@ -58,22 +63,31 @@ use crate::message::Refusal;
 use crate::message::announce::Offer;
 use crate::message::blob::BlobGrant;
 use crate::message::customer::TaskStatus;
+use crate::message::redeem::RedeemReply;
+use crate::message::registry::RegistryReply;
 use crate::message::work::{Grant, Leased, Pull, PullReply, ResultVerdict, Unpaid, VerifiedReport};
 use crate::rate_card::{RateCard, Rates};
 use crate::receipt::Receipt;
+use crate::registration::{Registration, Revocation};
 use crate::signed::{Signed, Verified};
 use crate::task::split::UnitTable;
 use crate::task::{BlobRef, Task};
 use crate::time::Timestamp;
 use crate::unit::ProfileId;
 
+pub use agreements::{Decision, DecisionFault};
 pub use facts::{Fact, RestoreError, Standing, Vote};
 pub use gauges::Gauges;
 pub use orders::{Movement, Order, OrderFault};
+pub use redemptions::{Redeeming, Reservation};
+pub use registrations::{Admission, Totals};
 pub use status::News;
 
+use agreements::Agreements;
 use cards::Cards;
 use devices::Devices;
+use redemptions::Redemptions;
+use registrations::Registrations;
 use reports::Reported;
 use task_run::{Decided, TaskRun};
 use timers::{Timer, Timers};
@@ -109,6 +123,8 @@ pub struct CoordinatorConfig {
     /// How many of 1,000 validated units are leased once more to see who tells the truth, as far as the subsidy can pay
     /// for it. 0 to 1,000.
     pub known_per_mille: u16,
+    /// Whose results it takes.
+    pub admission: Admission,
 }
 
 /// Whose tasks a coordinator takes.
@@ -159,8 +175,8 @@ pub enum Input {
         from: NodeId,
         /// What it asks; its certificate and its report are taken out and checked.
         pull: Pull,
-        /// Whose it is.
-        certificate: Option<Verified<DeviceCertificate>>,
+        /// What it shows of itself.
+        papers: Papers,
         /// What it reports.
         report: Option<VerifiedReport>,
         /// Results of the report whose output could not be had.
@@ -189,10 +205,61 @@ pub enum Input {
         /// What.
         order: Order,
     },
+    /// The operator decides about a proposed agreement.
+    Decided {
+        /// To be answered with [`Answer::Decided`].
+        question: Question,
+        /// Who proposed it.
+        app_server: NodeId,
+        /// Its number.
+        number: u32,
+        /// What becomes of it.
+        decision: Decision,
+    },
+    /// An app server asks about agreements, registrations or points.
+    Registry {
+        /// To be answered with [`Answer::Registry`], or [`Answer::Points`].
+        question: Question,
+        /// The app server.
+        from: NodeId,
+        /// What it asks.
+        asked: Registering,
+    },
+    /// An app server asks about a redemption.
+    Redeem {
+        /// To be answered with [`Answer::Redeem`].
+        question: Question,
+        /// The app server.
+        from: NodeId,
+        /// What it asks.
+        asked: Redeeming,
+    },
     /// A terminal's connection is gone.
     Gone(NodeId),
     /// The time of [`Coordinator::next_deadline`] has come.
     DeadlineReached,
+}
+
+/// What a terminal shows of itself with a pull.
+#[derive(Debug, Clone, Default)]
+pub struct Papers {
+    /// Whose it is.
+    pub certificate: Option<Verified<DeviceCertificate>>,
+    /// Where it is registered, checked by [`crate::registration::check`].
+    pub registration: Option<Verified<Registration>>,
+}
+
+/// What an app server asks about agreements, registrations and points, with statements that hold.
+#[derive(Debug, Clone)]
+pub enum Registering {
+    /// See [`crate::message::registry::RegistryRequest::Agree`].
+    Agree(Verified<Agreement>),
+    /// See [`crate::message::registry::RegistryRequest::Register`]; each checked by [`crate::registration::check`].
+    Register(Vec<Verified<Registration>>),
+    /// See [`crate::message::registry::RegistryRequest::Revoke`].
+    Revoke(Vec<Verified<Revocation>>),
+    /// See [`crate::message::registry::RegistryRequest::Points`].
+    Points(Vec<NodeId>),
 }
 
 /// How an input was cut.
@@ -236,6 +303,15 @@ pub enum Effect {
         to: NodeId,
         /// What there is.
         task: TaskId,
+    },
+    /// Tell an app server what one of its devices has. If it cannot be told now, later: the newest is enough.
+    Tell {
+        /// The app server.
+        app_server: NodeId,
+        /// The device, and who earns with it.
+        holder: Holder,
+        /// What it has, with all that is appended before this effect.
+        totals: Totals,
     },
     /// Sign, give addresses to and gossip an offer.
     Announce(Offer),
@@ -286,6 +362,14 @@ pub enum Answer {
     Pulled(Box<Pulled>),
     /// To an order.
     Ordered(Result<PostingId, OrderFault>),
+    /// To a decision.
+    Decided(Result<(), DecisionFault>),
+    /// To an app server that asks about agreements or registrations.
+    Registry(RegistryReply),
+    /// To an app server that asks what its devices have: the shell signs statements of it.
+    Points(Vec<(Holder, Totals)>),
+    /// To an app server that asks about a redemption.
+    Redeem(RedeemReply),
     /// No.
     Refused(Refusal),
 }
@@ -360,6 +444,9 @@ pub struct Coordinator {
     certificates: BTreeMap<NodeId, Verified<DeviceCertificate>>,
     /// Postings of the orders that were carried out.
     orders: BTreeSet<PostingId>,
+    agreements: Agreements,
+    registrations: Registrations,
+    redemptions: Redemptions,
 }
 
 impl Coordinator {
@@ -378,6 +465,9 @@ impl Coordinator {
             cards: Cards::default(),
             certificates: BTreeMap::new(),
             orders: BTreeSet::new(),
+            agreements: Agreements::default(),
+            registrations: Registrations::default(),
+            redemptions: Redemptions::default(),
         }
     }
 
@@ -385,6 +475,8 @@ impl Coordinator {
     pub fn resume(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
         self.publish_rates(now, out);
         self.set_lot_timer();
+        self.set_tell_timer(now);
+        self.set_reservation_timer();
         let order = |run: &TaskRun| (run.accepted, run.id());
         let mut tasks: Vec<(Timestamp, TaskId)> = self.tasks.values().map(order).collect();
         tasks.sort_unstable();
@@ -407,12 +499,12 @@ impl Coordinator {
                 question,
                 from,
                 pull,
-                certificate,
+                papers,
                 report,
                 missing,
             } => {
                 let report = report.map(|report| Reported { report, missing });
-                let answer = self.pulled(now, (from, certificate), (&pull, report), out);
+                let answer = self.pulled(now, (from, papers), (&pull, report), out);
                 out.push(Effect::Answer { question, answer });
             }
             Input::Merged { task, result } => self.merged(now, task, result, out),
@@ -422,6 +514,32 @@ impl Coordinator {
             }
             Input::Ordered { question, order } => {
                 let answer = Answer::Ordered(self.carry_out(now, order, out));
+                out.push(Effect::Answer { question, answer });
+            }
+            Input::Decided {
+                question,
+                app_server,
+                number,
+                decision,
+            } => {
+                let decided = self.decide(now, (app_server, number), decision, out);
+                let answer = Answer::Decided(decided);
+                out.push(Effect::Answer { question, answer });
+            }
+            Input::Registry {
+                question,
+                from,
+                asked,
+            } => {
+                let answer = self.registry(now, from, asked, out);
+                out.push(Effect::Answer { question, answer });
+            }
+            Input::Redeem {
+                question,
+                from,
+                asked,
+            } => {
+                let answer = Answer::Redeem(self.redeem(now, from, asked, out));
                 out.push(Effect::Answer { question, answer });
             }
             Input::Gone(node) => self.devices.gone(node),
@@ -456,6 +574,21 @@ impl Coordinator {
             .map_or(0, units::Units::failed_count)
     }
 
+    fn registry(
+        &mut self,
+        now: Timestamp,
+        from: NodeId,
+        asked: Registering,
+        out: &mut Vec<Effect>,
+    ) -> Answer {
+        match asked {
+            Registering::Agree(agreement) => Answer::Registry(self.propose(from, &agreement, out)),
+            Registering::Register(told) => Answer::Registry(self.register(now, from, told, out)),
+            Registering::Revoke(told) => Answer::Registry(self.revoke(now, from, told, out)),
+            Registering::Points(devices) => Answer::Points(self.points_of(now, from, &devices)),
+        }
+    }
+
     fn fire_timers(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
         while let Some(timer) = self.timers.pop(now) {
             match timer {
@@ -465,6 +598,8 @@ impl Coordinator {
                 Timer::Deadline(task) => self.miss_deadline(now, task, out),
                 Timer::Receipts(task) => self.pay(now, task, out),
                 Timer::Lots => self.turn_lots(now, out),
+                Timer::Tell => self.tell(now, out),
+                Timer::Reservations => self.end_reservations(now, out),
             }
         }
     }
@@ -482,6 +617,8 @@ impl Coordinator {
             posted.expect("a coordinator posts only what it has looked up in its books");
             self.lots.note(posting, &self.cards);
             self.set_lot_timer();
+            self.registrations.note(posting);
+            self.set_tell_timer(now);
         }
         out.push(Effect::Append { event, posting });
     }

@@ -5,12 +5,16 @@
 use serde::{Deserialize, Serialize};
 
 use crate::account::{Account, Money};
+use crate::agreement::Agreement;
 use crate::books::Posting;
 use crate::certificate::DeviceCertificate;
-use crate::id::{Hash, NodeId, ReceiptId, TaskId};
+use crate::countersignature::Countersigned;
+use crate::id::{Hash, NodeId, ReceiptId, RedemptionId, TaskId};
 use crate::message::work::Batch;
 use crate::rate_card::RateCard;
 use crate::receipt::Receipt;
+use crate::redemption::{Redeem, Redemption, Reversal};
+use crate::registration::{Registration, Revocation};
 use crate::signed::Signed;
 use crate::task::{BlobRef, Task};
 use crate::time::Timestamp;
@@ -118,6 +122,45 @@ pub enum Event {
         receipt: ReceiptId,
         /// Why.
         reason: String,
+    },
+    /// An agreement with an app server was made.
+    AgreementMade {
+        /// As both signed it.
+        agreement: Countersigned<Agreement>,
+    },
+    /// A device is registered at an app server.
+    DeviceRegistered {
+        /// As the app server signed it.
+        registration: Signed<Registration>,
+    },
+    /// A device is not registered any more.
+    RegistrationRevoked {
+        /// As the app server signed it.
+        revocation: Signed<Revocation>,
+    },
+    /// Points were set aside for a redemption.
+    PointsReserved {
+        /// As the owner signed it.
+        redeem: Signed<Redeem>,
+        /// What allows the device that signed; none if the owner did.
+        certificate: Option<Signed<DeviceCertificate>>,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// Points that were set aside are free again.
+    ReservationEnded {
+        /// The redemption.
+        redemption: RedemptionId,
+    },
+    /// Points were redeemed.
+    PointsRedeemed {
+        /// As the coordinator signed it.
+        redemption: Signed<Redemption>,
+    },
+    /// Redeemed points were given back.
+    RedemptionReversed {
+        /// As the app server signed it.
+        reversal: Signed<Reversal>,
     },
     /// Points left escrow.
     Released {

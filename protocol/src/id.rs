@@ -119,7 +119,16 @@ define_id!(
 );
 
 define_id!(
-    /// A SHA-256 hash in a Merkle tree.
+    /// An order at an app server. Drawn at random by it.
+    OrderId, 16, "an order id (32 hex digits)", hex, parse_hex
+);
+define_id!(
+    /// A redemption: the first bytes of SHA-256 of the signed order for it.
+    RedemptionId, 16, "a redemption id (32 hex digits)", hex, parse_hex
+);
+
+define_id!(
+    /// A SHA-256 hash: in a Merkle tree, or of a statement that another one names.
     Hash, 32, "a hash (64 hex digits)", hex, parse_hex
 );
 
@@ -157,7 +166,15 @@ macro_rules! short_hex {
     )*};
 }
 short_hex!(
-    TaskId, BlobId, GrantId, RateCardId, ReceiptId, PostingId, Hash
+    TaskId,
+    BlobId,
+    GrantId,
+    RateCardId,
+    ReceiptId,
+    PostingId,
+    OrderId,
+    RedemptionId,
+    Hash
 );
 
 impl BlobId {

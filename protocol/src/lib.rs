@@ -7,18 +7,22 @@
 //! 3. [`message`]: what nodes say to each other. [`entry`], [`merkle`] and [`checkpoint`]: what stays for ever.
 //! 4. [`rate_card`], [`receipt`], [`certificate`]: what work is worth, and to whom. [`account`], [`books`], [`posting`]:
 //!    what that does to the books.
-//! 5. [`coordinator`], [`terminal`], [`customer`]: the roles, and the [`witness`] of what others sign, as state machines.
+//! 5. [`agreement`], [`registration`], [`redemption`]: what points are worth at an app server, for whom, and how they are
+//!    taken. [`countersignature`]: what two sides sign.
+//! 6. [`coordinator`], [`terminal`], [`customer`]: the roles, and the [`witness`] of what others sign, as state machines.
 //!    Each takes one input at a time with the time of day and answers with effects; a shell (the node, or the simulator)
 //!    carries them out.
 #![forbid(unsafe_code)]
 
 pub mod account;
+pub mod agreement;
 mod allowance;
 pub mod books;
 pub mod certificate;
 pub mod checkpoint;
 pub mod codec;
 pub mod coordinator;
+pub mod countersignature;
 pub mod customer;
 pub mod entry;
 pub mod head_gate;
@@ -30,6 +34,8 @@ pub mod points;
 pub mod posting;
 pub mod rate_card;
 pub mod receipt;
+pub mod redemption;
+pub mod registration;
 pub mod signed;
 pub mod task;
 pub mod terminal;

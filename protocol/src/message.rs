@@ -1,13 +1,16 @@
 //! What nodes say to each other, one file a conversation.
 //!
 //! [`announce`] is gossip and role statements, [`work`] the talk between terminal and coordinator, [`customer`] the
-//! talk between customer and coordinator, [`blob`] the transfer of content, [`log`] what a coordinator's log shows. A question and its answer go over one
+//! talk between customer and coordinator, [`blob`] the transfer of content, [`log`] what a coordinator's log shows,
+//! [`registry`] and [`redeem`] the talk between coordinator and app server. A question and its answer go over one
 //! libp2p stream; everything that outlives the connection is a [`crate::signed::Signed`] statement.
 
 pub mod announce;
 pub mod blob;
 pub mod customer;
 pub mod log;
+pub mod redeem;
+pub mod registry;
 pub mod work;
 
 use std::fmt;
@@ -54,6 +57,10 @@ pub enum Refusal {
     BadCertificate,
     /// The task names a rate card that is not the one in force.
     OtherRateCard,
+    /// The device is not registered at an app server that the node has an agreement with.
+    NotRegistered,
+    /// No agreement between the two nodes is in force.
+    NoAgreement,
     /// A bound of this node is reached: ask again later.
     Busy,
 }
@@ -76,6 +83,8 @@ impl Refusal {
             Self::InsufficientFunds { .. } => "insufficient_funds",
             Self::BadCertificate => "bad_certificate",
             Self::OtherRateCard => "other_rate_card",
+            Self::NotRegistered => "not_registered",
+            Self::NoAgreement => "no_agreement",
             Self::Busy => "busy",
         }
     }
@@ -102,6 +111,10 @@ impl fmt::Display for Refusal {
                 "the device's certificate is for another device or does not hold now"
             }
             Self::OtherRateCard => "the coordinator has another rate card by now",
+            Self::NotRegistered => {
+                "the device is not registered at an app server that the coordinator has an agreement with"
+            }
+            Self::NoAgreement => "no agreement between the two is in force",
             Self::Busy => "the node is at a limit, try again later",
         })
     }

@@ -12,6 +12,10 @@
 //! | expiry | points: spendable -> expired; money: reserve -> revenue |
 //! | payout | points: spendable -> redeemed; money: reserve -> credit -> outside |
 //! | refund | money: revenue -> customer |
+//! | points reserved | points: spendable -> reserved |
+//! | reservation over | points: reserved -> spendable |
+//! | points redeemed | points: reserved -> redeemed; money: reserve -> owed to the app server, and revenue |
+//! | redemption reversed | the same backwards: redeemed -> spendable; owed and revenue -> reserve |
 //! | clawback | points: escrow and spendable -> issued; money: reserve and revenue -> customer |
 //!
 //! Points are funded: with each receipt the reserve gets at least what the points that it issues have behind them, and it
@@ -24,9 +28,9 @@ use sha2::{Digest, Sha256};
 
 use crate::account::{Account, Commodity, Holder, Lot, Money};
 use crate::books::{Books, Hold, Posting, Step, Transfer};
-use crate::id::{NodeId, PostingId, ReceiptId, TaskId};
+use crate::id::{NodeId, PostingId, ReceiptId, RedemptionId, TaskId};
 use crate::points::Points;
-use crate::rate_card::{RateCard, Rates};
+use crate::rate_card::{Price, RateCard, Rates};
 use crate::receipt::{Receipt, Validation};
 use crate::time::Timestamp;
 
@@ -234,7 +238,7 @@ pub fn expiry(at: Timestamp, lots: &[(Lot, Points)], rates: &Rates) -> Option<Po
         let freed = rates.reserve.of_floor(*points)?;
         transfers.push(moved(
             Account::Spendable(*lot),
-            Account::Expired,
+            Account::Expired(lot.holder),
             Commodity::Points,
             points.as_micro(),
         ));
@@ -259,10 +263,8 @@ pub fn draw<'a>(
     money: Money,
     rates: impl Fn(u32) -> Option<&'a Rates>,
 ) -> Result<Vec<(Lot, Points, &'a Rates)>, u64> {
-    let mut lots = spendable(books, owner);
-    lots.sort_unstable_by_key(|(lot, _)| (lot.since, lot.card, lot.holder));
     let (mut drawn, mut left) = (Vec::new(), money.minor);
-    for (lot, points) in lots {
+    for (lot, points) in spendable(books, owner) {
         let backed = |rates: &&Rates| rates.currency == money.currency && rates.reserve.minor > 0;
         let Some(rates) = rates(lot.card).filter(backed) else {
             continue;
@@ -284,7 +286,7 @@ pub fn draw<'a>(
     }
 }
 
-/// Returns the lots that an owner may spend.
+/// Returns the lots that an owner may spend, the oldest first.
 fn spendable(books: &Books, owner: NodeId) -> Vec<(Lot, Points)> {
     let edge = |byte: u8, millis: u64, card: u32| {
         let device = NodeId::from_bytes([byte; 32]);
@@ -303,7 +305,9 @@ fn spendable(books: &Books, owner: NodeId) -> Vec<(Lot, Points)> {
         let there = u64::try_from(balance.available()).ok()?;
         (there > 0).then_some((*lot, Points::from_micro(there)))
     });
-    lots.collect()
+    let mut lots: Vec<(Lot, Points)> = lots.collect();
+    lots.sort_unstable_by_key(|(lot, _)| (lot.since, lot.card, lot.holder));
+    lots
 }
 
 /// Spendable points of an owner are paid out at what is behind them. `lots` are what is drawn, the oldest first, each
@@ -317,7 +321,7 @@ pub fn payout(owner: NodeId, lots: &[(Lot, Points, &Rates)], reference: &str) ->
         let credit = Account::Credit(owner);
         transfers.push(moved(
             Account::Spendable(*lot),
-            Account::Redeemed,
+            Account::Redeemed(lot.holder),
             Commodity::Points,
             points.as_micro(),
         ));
@@ -325,6 +329,121 @@ pub fn payout(owner: NodeId, lots: &[(Lot, Points, &Rates)], reference: &str) ->
         transfers.push(moved(credit, Account::Outside, money, paid));
     }
     posting(posting_id("payout", reference.as_bytes()), transfers)
+}
+
+/// The most lots that one redemption draws: each is a transfer, and two more are within the bound of a posting.
+const LOTS_MAX: usize = 1_000;
+
+/// Returns which points of an owner are drawn for a redemption: the oldest first.
+///
+/// # Errors
+/// What can be drawn at once, if that is less: all that the owner can spend, of the oldest [`LOTS_MAX`] lots.
+pub fn draw_points(
+    books: &Books,
+    owner: NodeId,
+    points: Points,
+) -> Result<Vec<(Lot, Points)>, Points> {
+    let (mut drawn, mut left) = (Vec::new(), points.as_micro());
+    for (lot, there) in spendable(books, owner).into_iter().take(LOTS_MAX) {
+        if left == 0 {
+            break;
+        }
+        let part = left.min(there.as_micro());
+        left = left.saturating_sub(part);
+        drawn.push((lot, Points::from_micro(part)));
+    }
+    if left == 0 {
+        Ok(drawn)
+    } else {
+        Err(Points::from_micro(points.as_micro().saturating_sub(left)))
+    }
+}
+
+/// Returns what drawn points are worth at an app server: by the agreement, but never more than what their card had put
+/// aside for them. None if it does not fit.
+#[must_use]
+pub fn value_of(lots: &[(Lot, Points, &Rates)], agreed: Price) -> Option<u64> {
+    lots.iter().try_fold(0_u64, |sum, (_, points, rates)| {
+        let behind = rates.reserve.of_floor(*points)?;
+        sum.checked_add(agreed.of_floor(*points)?.min(behind))
+    })
+}
+
+/// Points are set aside for a redemption.
+#[must_use]
+pub fn reservation(id: RedemptionId, lots: &[(Lot, Points)]) -> Option<Posting> {
+    let reserved = Account::Reserved(id);
+    let set_aside = |(lot, points): &(Lot, Points)| {
+        let from = Account::Spendable(*lot);
+        moved(from, reserved, Commodity::Points, points.as_micro())
+    };
+    posting(
+        posting_id("reserve", id.as_bytes()),
+        lots.iter().map(set_aside),
+    )
+}
+
+/// Points that were set aside are free again.
+#[must_use]
+pub fn reservation_over(id: RedemptionId, lots: &[(Lot, Points)]) -> Option<Posting> {
+    let reserved = Account::Reserved(id);
+    let give_back = |(lot, points): &(Lot, Points)| {
+        let to = Account::Spendable(*lot);
+        moved(reserved, to, Commodity::Points, points.as_micro())
+    };
+    posting(
+        posting_id("void", id.as_bytes()),
+        lots.iter().map(give_back),
+    )
+}
+
+/// Points that were set aside are taken. `lots` come with the rates of their cards; `value` is owed to the app server, and
+/// what else stood behind the points is earned.
+#[must_use]
+pub fn redemption(
+    id: RedemptionId,
+    lots: &[(Lot, Points, &Rates)],
+    (app_server, value): (NodeId, Money),
+) -> Option<Posting> {
+    let (reserved, money) = (Account::Reserved(id), Commodity::Money(value.currency));
+    let mut transfers = Vec::with_capacity(lots.len().saturating_add(2));
+    for (lot, points, _) in lots {
+        let to = Account::Redeemed(lot.holder);
+        transfers.push(moved(reserved, to, Commodity::Points, points.as_micro()));
+    }
+    let rest = behind(lots)?.checked_sub(value.minor)?;
+    let payable = Account::Payable(app_server);
+    transfers.push(moved(Account::Reserve, payable, money, value.minor));
+    transfers.push(moved(Account::Reserve, Account::Revenue, money, rest));
+    posting(posting_id("redeem", id.as_bytes()), transfers)
+}
+
+/// Redeemed points are given back, into the lots that they came from.
+#[must_use]
+pub fn reversal(
+    id: RedemptionId,
+    lots: &[(Lot, Points, &Rates)],
+    (app_server, value): (NodeId, Money),
+) -> Option<Posting> {
+    let money = Commodity::Money(value.currency);
+    let rest = behind(lots)?.checked_sub(value.minor)?;
+    let payable = Account::Payable(app_server);
+    let mut transfers = vec![
+        moved(payable, Account::Reserve, money, value.minor),
+        moved(Account::Revenue, Account::Reserve, money, rest),
+    ];
+    for (lot, points, _) in lots {
+        let (from, to) = (Account::Redeemed(lot.holder), Account::Spendable(*lot));
+        transfers.push(moved(from, to, Commodity::Points, points.as_micro()));
+    }
+    posting(posting_id("reverse", id.as_bytes()), transfers)
+}
+
+/// Returns what stands behind points, in minor units.
+fn behind(lots: &[(Lot, Points, &Rates)]) -> Option<u64> {
+    lots.iter().try_fold(0_u64, |sum, (_, points, rates)| {
+        sum.checked_add(rates.reserve.of_floor(*points)?)
+    })
 }
 
 /// A customer gets money back that the coordinator had earned.

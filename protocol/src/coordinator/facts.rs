@@ -10,16 +10,20 @@ use serde::{Deserialize, Serialize};
 use super::task_run::{Decided, Stage, TaskRecord, TaskRun};
 use super::treasury::Lots;
 use super::units::Ballot;
-use super::{Coordinator, CoordinatorConfig, Division, Effect};
+use super::{Coordinator, CoordinatorConfig, Division, Effect, Reservation};
 use crate::account::Holder;
+use crate::agreement::Agreement;
 use crate::books::Books;
 use crate::certificate::DeviceCertificate;
 use crate::codec::{self, DecodeError};
+use crate::countersignature::{Countersigned, PairError, VerifiedPair};
 use crate::entry::Ending;
-use crate::id::{Hash, NodeId, PostingId, TaskId};
+use crate::id::{Hash, NodeId, PostingId, RedemptionId, TaskId};
 use crate::message::work::{Batch, UnitResult};
 use crate::rate_card::RateCard;
 use crate::receipt::Validation;
+use crate::redemption::{Redemption, Reversal};
+use crate::registration::{Registration, Revocation};
 use crate::signed::{Signed, VerifyError};
 use crate::task::{BlobRef, Task};
 use crate::time::Timestamp;
@@ -129,6 +133,24 @@ pub enum Fact {
     Certified(Signed<DeviceCertificate>),
     /// An order was carried out.
     Ordered(PostingId),
+    /// An app server proposed an agreement.
+    Proposed(Signed<Agreement>),
+    /// The operator declined what an app server proposed.
+    Declined(NodeId),
+    /// An agreement was made.
+    Agreed(Countersigned<Agreement>),
+    /// A device is registered at an app server.
+    Registered(Signed<Registration>),
+    /// It is not any more.
+    Revoked(Signed<Revocation>),
+    /// Points were set aside.
+    Reserved(Box<Reservation>),
+    /// They are free again.
+    ReservationEnded(RedemptionId),
+    /// They were taken.
+    Redeemed(Signed<Redemption>),
+    /// They were given back.
+    Reversed(Signed<Reversal>),
 }
 
 /// One device's result of one unit, as it is compared.
@@ -226,6 +248,9 @@ pub enum RestoreError {
     /// A task names a rate card that was never published.
     #[error("find the rate card of task {0}")]
     Card(TaskId),
+    /// A recorded agreement is not one.
+    #[error("verify a recorded agreement")]
+    Agreement(#[source] PairError),
 }
 
 /// The largest fact or snapshot that is read back, in bytes: a division into 10^6 units has 9 MB.
@@ -238,6 +263,8 @@ struct StateRecord {
     certificates: Vec<Signed<DeviceCertificate>>,
     orders: BTreeSet<PostingId>,
     tasks: Vec<TaskRecord>,
+    /// Agreements, registrations and redemptions, as the facts that make them again.
+    partners: Vec<Fact>,
 }
 
 impl Coordinator {
@@ -280,7 +307,10 @@ impl Coordinator {
             let run = run.map_err(RestoreError::Statement)?;
             self.tasks.insert(run.id(), run);
         }
-        Ok(())
+        record
+            .partners
+            .into_iter()
+            .try_for_each(|fact| self.replay_partner(fact))
     }
 
     fn replay(&mut self, fact: Fact) -> Result<(), RestoreError> {
@@ -316,6 +346,72 @@ impl Coordinator {
             | Fact::Settled(_)
             | Fact::Forgotten(_)
             | Fact::Ordered(_)) => drop(self.apply(&fact)),
+            fact @ (Fact::Proposed(_)
+            | Fact::Declined(_)
+            | Fact::Agreed(_)
+            | Fact::Registered(_)
+            | Fact::Revoked(_)
+            | Fact::Reserved(_)
+            | Fact::ReservationEnded(_)
+            | Fact::Redeemed(_)
+            | Fact::Reversed(_)) => return self.replay_partner(fact),
+        }
+        Ok(())
+    }
+
+    /// Folds a fact about an app server.
+    fn replay_partner(&mut self, fact: Fact) -> Result<(), RestoreError> {
+        let network = &self.config.network;
+        let statement = RestoreError::Statement;
+        match fact {
+            Fact::Proposed(agreement) => {
+                let agreement = agreement.verify(network).map_err(statement)?;
+                self.agreements.propose(agreement);
+            }
+            Fact::Declined(app_server) => self.agreements.decline(app_server),
+            Fact::Agreed(agreement) => {
+                let pair = agreement.verify(network).map_err(RestoreError::Agreement)?;
+                self.agreements.make(pair);
+            }
+            Fact::Registered(registration) => {
+                let registration = registration.verify(network).map_err(statement)?;
+                self.registrations.add(registration);
+            }
+            Fact::Revoked(revocation) => {
+                let revocation = revocation.verify(network).map_err(statement)?;
+                self.registrations.revoke(revocation);
+            }
+            Fact::Reserved(reservation) => {
+                let redeem = reservation.redeem.clone();
+                let redeem = redeem.verify(network).map_err(statement)?;
+                let agreement = self.agreements.find(reservation.agreement);
+                let agreement = agreement.map(VerifiedPair::value);
+                self.redemptions.reserve(&redeem, *reservation, agreement);
+            }
+            Fact::ReservationEnded(id) => self.redemptions.end(id),
+            Fact::Redeemed(redemption) => {
+                let verified = redemption.clone().verify(network).map_err(statement)?;
+                let id = RedemptionId::of(&verified.redeem);
+                self.redemptions.post(redemption, id);
+            }
+            Fact::Reversed(reversal) => {
+                let verified = reversal.clone().verify(network).map_err(statement)?;
+                self.redemptions.reverse(reversal, verified.redemption);
+            }
+            Fact::Accepted { .. }
+            | Fact::Arrived(_)
+            | Fact::Divided { .. }
+            | Fact::Reported { .. }
+            | Fact::Answered { .. }
+            | Fact::Faulted { .. }
+            | Fact::Merged { .. }
+            | Fact::Ended { .. }
+            | Fact::Receipted { .. }
+            | Fact::Settled(_)
+            | Fact::Forgotten(_)
+            | Fact::Published(_)
+            | Fact::Certified(_)
+            | Fact::Ordered(_) => {}
         }
         Ok(())
     }
@@ -329,6 +425,12 @@ impl Coordinator {
             certificates: certificates.map(|shown| shown.signed().clone()).collect(),
             orders: self.orders.clone(),
             tasks: self.tasks.values().map(TaskRun::record).collect(),
+            partners: self
+                .agreements
+                .facts()
+                .chain(self.registrations.facts())
+                .chain(self.redemptions.facts())
+                .collect(),
         })
     }
 
@@ -362,7 +464,16 @@ impl TaskRun {
             | Fact::Forgotten(_)
             | Fact::Published(_)
             | Fact::Certified(_)
-            | Fact::Ordered(_) => {}
+            | Fact::Ordered(_)
+            | Fact::Proposed(_)
+            | Fact::Declined(_)
+            | Fact::Agreed(_)
+            | Fact::Registered(_)
+            | Fact::Revoked(_)
+            | Fact::Reserved(_)
+            | Fact::ReservationEnded(_)
+            | Fact::Redeemed(_)
+            | Fact::Reversed(_) => {}
             Fact::Arrived(_) => self.stage = Stage::Dividing,
             Fact::Divided { division, .. } => self.start(division.clone(), card),
             Fact::Reported {
@@ -421,9 +532,19 @@ impl Fact {
     /// Returns the task that the fact changes; none for an acceptance, which makes one.
     const fn task(&self) -> Option<TaskId> {
         match self {
-            Self::Accepted { .. } | Self::Published(_) | Self::Certified(_) | Self::Ordered(_) => {
-                None
-            }
+            Self::Accepted { .. }
+            | Self::Published(_)
+            | Self::Certified(_)
+            | Self::Ordered(_)
+            | Self::Proposed(_)
+            | Self::Declined(_)
+            | Self::Agreed(_)
+            | Self::Registered(_)
+            | Self::Revoked(_)
+            | Self::Reserved(_)
+            | Self::ReservationEnded(_)
+            | Self::Redeemed(_)
+            | Self::Reversed(_) => None,
             Self::Arrived(task)
             | Self::Divided { task, .. }
             | Self::Reported { task, .. }

@@ -191,6 +191,12 @@ impl Grants {
         Some(expired)
     }
 
+    /// Returns the live grants of a device.
+    pub(super) fn live_of(&self, device: NodeId) -> Vec<GrantId> {
+        let live = self.live.values().flatten().map(|(_, id)| *id);
+        live.filter(|id| self.held[id].device == device).collect()
+    }
+
     /// Ends the grants of a task. Returns those that were live.
     pub(super) fn end_task(&mut self, now: Timestamp, task: &TaskId) -> Vec<GrantId> {
         let live = self.live.get(task).into_iter().flatten();

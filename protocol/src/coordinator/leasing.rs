@@ -14,9 +14,9 @@ use super::reports::Reported;
 use super::task_run::TaskRun;
 use super::timers::{Timer, Timers};
 use super::units::Units;
-use super::{Answer, Coordinator, Effect, Fact, NewLeases, Pulled};
+use super::{Answer, Coordinator, Effect, Fact, NewLeases, Papers, Pulled};
 use crate::account::Holder;
-use crate::certificate::{self, DeviceCertificate};
+use crate::certificate;
 use crate::id::{GrantId, NodeId, TaskId};
 use crate::message::Refusal;
 use crate::message::announce::Offer;
@@ -45,16 +45,25 @@ impl Coordinator {
     pub(super) fn pulled(
         &mut self,
         now: Timestamp,
-        (from, certificate): (NodeId, Option<Verified<DeviceCertificate>>),
+        (from, papers): (NodeId, Papers),
         (pull, reported): (&Pull, Option<Reported>),
         out: &mut Vec<Effect>,
     ) -> Answer {
         if pull.profile != self.config.profile {
             return Answer::Refused(Refusal::WrongProfile);
         }
+        let Papers {
+            certificate,
+            registration,
+        } = papers;
         let Ok(holder) = certificate::holder(from, certificate.as_ref(), now) else {
             return Answer::Refused(Refusal::BadCertificate);
         };
+        // What was leased while it might counts, whatever became of its registration.
+        let is_admitted = self.admits(now, holder, registration, out);
+        if !is_admitted && reported.is_none() {
+            return Answer::Refused(Refusal::NotRegistered);
+        }
         if !self.devices.note(now, (from, certificate), &pull.share) {
             return Answer::Refused(Refusal::Busy);
         }
@@ -66,7 +75,7 @@ impl Coordinator {
         self.take_back(now, from, pull, out);
         let verdicts =
             reported.map_or_else(Vec::new, |reported| self.count(now, holder, reported, out));
-        let leased = self.lease(now, holder, pull);
+        let leased = is_admitted.then(|| self.lease(now, holder, pull)).flatten();
         let peers = leased
             .as_ref()
             .map_or_else(Vec::new, |new| self.devices.peers(new.grant.task, from));
@@ -308,6 +317,18 @@ impl Coordinator {
             self.timers.set(Timer::Expire(id), deadline);
             return;
         }
+        self.lapse(now, id, out);
+    }
+
+    /// Ends the leases of a device that may not work here any more.
+    pub(super) fn end_leases(&mut self, now: Timestamp, device: NodeId, out: &mut Vec<Effect>) {
+        for id in self.devices.grants.live_of(device) {
+            self.timers.clear(Timer::Expire(id));
+            self.lapse(now, id, out);
+        }
+    }
+
+    fn lapse(&mut self, now: Timestamp, id: GrantId, out: &mut Vec<Effect>) {
         let Some((task, device, lost)) = self.devices.grants.expire(now, id) else {
             return;
         };

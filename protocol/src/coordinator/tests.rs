@@ -5,6 +5,7 @@ mod known;
 mod leases;
 mod life;
 mod money;
+mod partners;
 mod restart;
 
 use std::collections::BTreeSet;
@@ -168,12 +169,16 @@ impl Desk {
             report: None,
             share: Vec::new(),
             certificate: None,
+            registration: None,
             kept: say.kept,
         };
         self.answer(|question| Input::Pulled {
             question,
             from: node(device),
-            certificate: say.certificate,
+            papers: Papers {
+                certificate: say.certificate,
+                registration: say.registration,
+            },
             pull,
             report,
             missing: BTreeSet::new(),
@@ -211,6 +216,7 @@ struct Say {
     renew: Vec<GrantId>,
     abandoned: Vec<Abandoned>,
     certificate: Option<Verified<DeviceCertificate>>,
+    registration: Option<Verified<Registration>>,
     kept: Vec<ReceiptId>,
 }
 
@@ -250,6 +256,7 @@ fn config() -> CoordinatorConfig {
         program_bytes_max: 1 << 20,
         retention: Duration::from_secs(3_600),
         known_per_mille: 0,
+        admission: Admission::ByAgreement,
     }
 }
 

@@ -20,6 +20,10 @@ pub(super) enum Timer {
     Receipts(TaskId),
     /// Points leave escrow or expire.
     Lots,
+    /// App servers are told what their devices have.
+    Tell,
+    /// Points that were set aside are free again.
+    Reservations,
 }
 
 /// The timers that are set.

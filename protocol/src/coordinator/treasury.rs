@@ -58,15 +58,17 @@ impl Lots {
                 expires.map(|at| (at, Turn::Expire { card, lot }))
             }
             Account::Issued
-            | Account::Redeemed
-            | Account::Expired
+            | Account::Redeemed(_)
+            | Account::Expired(_)
             | Account::Outside
             | Account::Customer(_)
             | Account::Held(_)
             | Account::Subsidy
             | Account::Revenue
             | Account::Reserve
-            | Account::Credit(_) => None,
+            | Account::Credit(_)
+            | Account::Reserved(_)
+            | Account::Payable(_) => None,
         };
         self.turns.extend(turn);
     }

@@ -21,6 +21,7 @@ use crate::message::announce::RoleStatement;
 use crate::message::blob::BlobGrant;
 use crate::rate_card::RateCard;
 use crate::receipt::Receipt;
+use crate::registration::Registration;
 use crate::signed::{SignatureClaim, Signed, Statement, Verified};
 use crate::task::BlobRef;
 use crate::time::Timestamp;
@@ -91,6 +92,8 @@ pub struct Pull {
     pub share: Vec<String>,
     /// Whose the device is; its own if nobody has certified it.
     pub certificate: Option<Signed<DeviceCertificate>>,
+    /// Where the device is registered, if its app server's news may not have come.
+    pub registration: Option<Signed<Registration>>,
     /// Receipts that it has kept, at most [`RECEIPTS_MAX`]: they are not sent again.
     pub kept: Vec<ReceiptId>,
 }

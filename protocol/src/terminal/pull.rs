@@ -61,6 +61,7 @@ impl PullOut {
             report,
             share: self.share,
             certificate: self.certificate,
+            registration: None,
             kept: self.kept,
         }
     }

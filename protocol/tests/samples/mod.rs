@@ -138,6 +138,7 @@ pub(crate) fn certificate() -> DeviceCertificate {
         not_before: at(0),
         not_after: at(31_536_000),
         serial: 1,
+        redeem_points: Points::ZERO,
     }
 }
 
@@ -189,8 +190,16 @@ fn posting() -> Posting {
         transfers: vec![
             moved(Account::Issued, Account::Escrow(lot), points),
             moved(Account::Escrow(lot), Account::Spendable(lot), points),
-            moved(Account::Spendable(lot), Account::Redeemed, points),
-            moved(Account::Spendable(lot), Account::Expired, points),
+            moved(
+                Account::Spendable(lot),
+                Account::Redeemed(lot.holder),
+                points,
+            ),
+            moved(
+                Account::Spendable(lot),
+                Account::Expired(lot.holder),
+                points,
+            ),
             of_customer(Step::Hold { until: at(9) }),
             of_customer(Step::Post(hold)),
             of_customer(Step::Void(hold)),
@@ -556,6 +565,7 @@ pub(crate) fn work_requests() -> Vec<(&'static str, WorkRequest)> {
         report: Some(report),
         share: vec!["/ip4/192.0.2.2/tcp/4700".to_owned()],
         certificate: Some(sign(certificate())),
+        registration: None,
         kept: vec![sign(receipt()).id()],
     };
     let idle = Pull {
@@ -564,6 +574,7 @@ pub(crate) fn work_requests() -> Vec<(&'static str, WorkRequest)> {
         abandoned: vec![],
         share: vec![],
         certificate: None,
+        registration: None,
         kept: vec![],
         ..pull.clone()
     };

@@ -123,13 +123,14 @@ fn many_terminals_and_many_units_cost_little_each() {
                 report: None,
                 share: vec!["/ip4/127.0.0.1/tcp/1".to_owned()],
                 certificate: None,
+                registration: None,
                 kept: vec![],
             };
             let missing = BTreeSet::new();
             let answer = desk.answer(|question| Input::Pulled {
                 question,
                 from,
-                certificate: None,
+                papers: Papers::default(),
                 pull,
                 report: None,
                 missing,

@@ -358,13 +358,14 @@ fn the_customers_own_computer_and_a_small_one_get_nothing() {
         report: None,
         share: vec![],
         certificate: None,
+        registration: None,
         kept: vec![],
     };
     let missing = BTreeSet::new();
     let answer = desk.answer(|question| Input::Pulled {
         question,
         from: node(1),
-        certificate: None,
+        papers: Papers::default(),
         pull,
         report: None,
         missing,

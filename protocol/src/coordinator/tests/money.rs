@@ -73,7 +73,7 @@ impl Desk {
         })
     }
 
-    fn cents(&self, account: Account) -> i128 {
+    pub(super) fn cents(&self, account: Account) -> i128 {
         let commodity = Commodity::Money("EUR".parse().unwrap());
         self.coordinator
             .books
@@ -312,6 +312,7 @@ fn two_devices_of_one_owner_earn_into_one_balance_and_never_for_the_same_unit() 
             not_before: Timestamp::default(),
             not_after: Timestamp::from_millis(1 << 36),
             serial: 1,
+            redeem_points: Points::ZERO,
         };
         Some(Verified::sign(certificate, &network(), &key(99)))
     };

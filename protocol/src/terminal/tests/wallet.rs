@@ -370,6 +370,7 @@ fn a_certified_terminal_shows_whose_it_is_until_that_ends() {
         not_before: bench.now,
         not_after: bench.now + Duration::from_secs(100),
         serial: 1,
+        redeem_points: Points::ZERO,
     };
     let certificate = Verified::sign(certificate, &network(), &owner);
     bench.machine.config.certificate = Some(certificate.clone());
