@@ -191,6 +191,14 @@ fn read_head(log: &Log) -> Result<Result<Frontier, Finding>, ReadError> {
     }
 }
 
+/// Returns what was read of a table; nothing if what is stored there cannot be taken apart.
+fn readable<T>(row: Option<Result<T, ReadError>>) -> Result<Option<T>, ReadError> {
+    match row.transpose() {
+        Err(ReadError::Damaged { .. } | ReadError::Undecodable(_)) => Ok(None),
+        read => read,
+    }
+}
+
 fn tell(done: u64, total: u64, progress: &mut dyn FnMut(Progress)) {
     if done.is_multiple_of(PROGRESS_ENTRIES) {
         progress(Progress { done, total });
@@ -311,7 +319,7 @@ impl Verifier {
         let mut nodes = log.nodes()?;
         for sequence in 0..total {
             tell(sequence, total, progress);
-            let checked = match entries.next().transpose()? {
+            let checked = match readable(entries.next())? {
                 Some(entry) if entry.sequence == sequence => {
                     let issued = tables.as_deref();
                     let mut issued = |receipt| issued?.issued(log, receipt, sequence);
@@ -359,7 +367,7 @@ impl Verifier {
         tree.push(leaf_hash(&entry.bytes), &mut completed);
         let mut problem = Problem::Leaf;
         for expected in (node_count(entry.sequence)..).zip(completed) {
-            if nodes.next().transpose()? != Some(expected) {
+            if readable(nodes.next())? != Some(expected) {
                 return Ok(Err(problem));
             }
             problem = Problem::Node;

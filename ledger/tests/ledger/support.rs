@@ -14,7 +14,7 @@ use tally_protocol::time::Timestamp;
 use tally_protocol::unit::{Limits, Outcome};
 
 pub(crate) const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
-pub(crate) const NODES: TableDefinition<'_, u64, &[u8; 32]> = TableDefinition::new("nodes");
+pub(crate) const NODES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("nodes");
 pub(crate) const HEAD: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("head");
 pub(crate) const FORMAT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("format");
 
