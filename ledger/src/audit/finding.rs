@@ -236,6 +236,26 @@ pub enum ReceiptProblem {
         /// The owner.
         owner: NodeId,
     },
+    /// What says that the device belongs to the owner did not hold while the work was done.
+    #[error(
+        "no certificate of {owner} for the device that stands before it held between {leased_at} and {done_at}"
+    )]
+    CertificateOver {
+        /// The owner.
+        owner: NodeId,
+        /// When the first of its units was leased.
+        leased_at: Timestamp,
+        /// When the last of them was agreed on.
+        done_at: Timestamp,
+    },
+    /// A result of a batch was paid before.
+    #[error("leaf {leaf} of batch {batch} was cited before")]
+    CitedTwice {
+        /// The root of the batch.
+        batch: Hash,
+        /// The leaf.
+        leaf: u32,
+    },
     /// Its batches are not those that it cites.
     #[error("the batches beside it are not those that it cites")]
     OtherBatches,

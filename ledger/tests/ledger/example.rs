@@ -51,6 +51,20 @@ pub(crate) fn desktop() -> NodeId {
     node(&key(31))
 }
 
+/// Returns the certificate of the owner's computer.
+pub(crate) fn certificate(
+    not_before: Timestamp,
+    not_after: Timestamp,
+) -> Verified<DeviceCertificate> {
+    let certificate = DeviceCertificate {
+        device: desktop(),
+        not_before,
+        not_after,
+        serial: 1,
+    };
+    Verified::sign(certificate, &identity().network, &key(30))
+}
+
 /// A computer that nobody has certified.
 pub(crate) fn stray() -> NodeId {
     node(&key(40))
@@ -125,7 +139,7 @@ impl Example {
         self.at = self.at + Duration::from_secs(60);
     }
 
-    fn card(&self) -> Verified<RateCard> {
+    pub(crate) fn card(&self) -> Verified<RateCard> {
         self.card.clone().unwrap()
     }
 
@@ -178,14 +192,7 @@ impl Example {
     }
 
     fn certify(&mut self) {
-        let certificate = DeviceCertificate {
-            device: desktop(),
-            not_before: START,
-            not_after: START + DAY * 365,
-            serial: 1,
-        };
-        let certificate = Verified::sign(certificate, &identity().network, &key(30));
-        let certificate = certificate.signed().clone();
+        let certificate = certificate(START, START + DAY * 365).signed().clone();
         self.add(Event::DeviceCertified { certificate }, None);
     }
 
