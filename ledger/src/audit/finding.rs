@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 use tally_protocol::id::{Hash, NodeId, PostingId, ReceiptId, TaskId};
 use tally_protocol::time::Timestamp;
 
-/// Something wrong in a log.
+/// Something wrong in a log, or in an export of one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finding {
-    /// The entry, unless it concerns the log as a whole.
+pub struct Finding<P = Problem> {
+    /// The entry, unless it concerns the whole.
     pub sequence: Option<u64>,
     /// What is wrong.
-    pub problem: Problem,
+    pub problem: P,
 }
 
-impl fmt::Display for Finding {
+impl<P: fmt::Display> fmt::Display for Finding<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.sequence {
             Some(sequence) => write!(f, "entry {sequence}: {}", self.problem),
