@@ -53,7 +53,7 @@ impl Leaves {
             .first()
             .map_or(new.start, |first| first.start.min(new.start));
         let end = joined.last().map_or(new.end, |last| last.end.max(new.end));
-        self.0.splice(near, [start..end]);
+        self.0.splice(near, std::iter::once(start..end));
         Ok(())
     }
 }
