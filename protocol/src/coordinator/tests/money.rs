@@ -347,6 +347,46 @@ fn two_devices_of_one_owner_earn_into_one_balance_and_never_for_the_same_unit() 
 }
 
 #[test]
+fn the_log_has_a_certificate_that_holds_whenever_work_is_counted() {
+    let mut desk = desk();
+    desk.deposit(1_000, "bank 1").unwrap();
+    desk.run(priced("owned", 1, 1_000), 3);
+    let minute = Duration::from_secs(60);
+    let certificate = |from: Timestamp| {
+        let certificate = DeviceCertificate {
+            device: node(1),
+            not_before: from,
+            not_after: from + minute * 2,
+            serial: from.as_millis(),
+        };
+        Some(Verified::sign(certificate, &network(), &key(99)))
+    };
+    let mut logged = Vec::new();
+    // The second minute it shows a newer one, though the first still holds; the third only that holds.
+    for (minutes, is_logged) in [(0, true), (1, false), (1, true)] {
+        desk.pass(60 * minutes);
+        let shown = certificate(desk.now);
+        let say = |results| Say {
+            results,
+            certificate: shown.clone(),
+            ..Say::default()
+        };
+        let leased = desk.pull_with(1, 1, say(vec![])).leased.unwrap().grant;
+        desk.pull_with(1, 0, say(results(&leased, b"right")));
+        logged.extend(desk.out.iter().filter_map(|effect| match effect {
+            Effect::Append {
+                event: Event::DeviceCertified { certificate },
+                ..
+            } => Some(certificate.clone()),
+            _ => None,
+        }));
+        let newest = logged.last() == Some(shown.unwrap().signed());
+        assert_eq!(newest, is_logged);
+    }
+    assert_eq!(logged.len(), 2);
+}
+
+#[test]
 fn a_payment_is_posted_once_and_nobody_gets_more_than_there_is() {
     let mut desk = desk();
     desk.deposit(700, "bank 1").unwrap();
