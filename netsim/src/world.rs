@@ -78,6 +78,28 @@ pub struct World {
 pub struct Options {
     /// What stands between each coordinator's driver and its machine.
     pub wrap: Option<fn() -> Box<dyn Wrap>>,
+    /// A crash at a moment that no chance would find.
+    pub crash: Option<Crash>,
+}
+
+/// A crash of a coordinator with a group of records. What it loses is not lost by half.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Crash {
+    /// The coordinator.
+    pub coordinator: Peer,
+    /// The group, from 1: they are counted over all starts.
+    pub group: u64,
+    /// What is lost.
+    pub loss: Loss,
+}
+
+/// What a planned crash takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// The group: it comes before anything of it is on the disk.
+    Group,
+    /// What should have followed from the group: it comes when that is durable and nobody knows yet.
+    Effects,
 }
 
 impl World {
@@ -85,7 +107,7 @@ impl World {
     #[must_use]
     pub fn new(scenario: &Scenario, seed: u64, options: &Options) -> Self {
         let wrap = options.wrap.unwrap_or(|| Box::new(Plain));
-        build::world(scenario, seed, wrap)
+        build::world(scenario, seed, (wrap, options.crash))
     }
 
     /// Runs to the end, or until an oracle finds something.
@@ -181,6 +203,13 @@ impl World {
         self.coordinators
             .iter()
             .filter_map(|node| Some((node.peer, node.machine()?, node.store()?)))
+    }
+
+    /// Returns how many groups of records a coordinator had ready for its disk so far.
+    #[must_use]
+    pub fn groups(&self, coordinator: Peer) -> u64 {
+        let node = self.coordinators.get(coordinator.index());
+        node.map_or(0, CoordinatorNode::groups)
     }
 
     /// Returns the machines of the terminals that are there.
@@ -325,6 +354,9 @@ impl World {
             }
             (Place::Coordinator(at), Within::Coordinator(what)) => {
                 self.coordinators[at].within(&mut self.stage, what);
+                if self.coordinators[at].has_failed() {
+                    self.crashes(node);
+                }
             }
             (Place::Customer(at), Within::Customer(what)) => {
                 self.customers[at].within(&mut self.stage, what)

@@ -24,6 +24,10 @@ impl CoordinatorNode {
                 | Effect::Append { .. }
                 | Effect::Keep { .. }
                 | Effect::Forget(_) => {}
+                Effect::Answer {
+                    question,
+                    answer: Answer::Ordered(result),
+                } => self.ordered(stage, question, &result),
                 Effect::Answer { question, answer } => {
                     let asker = self
                         .up
@@ -65,8 +69,7 @@ impl CoordinatorNode {
             Answer::Status(status) => self.tell(stage, to, *status),
             Answer::Pulled(pulled) => self.answer_pull(stage, asker, *pulled),
             Answer::Refused(refusal) => self.refuse(stage, &asker, refusal),
-            // The operator does not look.
-            Answer::Ordered(_) => {}
+            Answer::Ordered(_) => unreachable!("no peer gives orders"),
         }
     }
 

@@ -202,7 +202,10 @@ fn a_task_is_settled_before_all_is_paid() {
 /// Runs a world. Returns the oracle that found something first, with its words.
 fn run(seed: u64, wrap: fn() -> Box<dyn Wrap>) -> Option<(&'static str, String)> {
     let scenario = Scenario::parse("planted", WORLD).expect("a scenario");
-    let options = Options { wrap: Some(wrap) };
+    let options = Options {
+        wrap: Some(wrap),
+        ..Options::default()
+    };
     let mut world = World::new(&scenario, seed, &options);
     world.run();
     let finding = world.finding()?;
