@@ -10,7 +10,7 @@
 //! 2. A struct in the file of its family, or in a new one, with what it remembers. All of that is bounded
 //!    ([`Latest`](crate::wire::Latest) is): a world runs for days.
 //! 3. `impl Conduct` with the hooks that differ. `answer` for lies about units, `pull` and `reply` for messages of the
-//!    machine, `hear` to learn, `pose` to play a coordinator, `acts_every` and `act` for messages of its own.
+//!    machine, `tell_head` and `tell_log` for the log, `hear` to learn, `pose` to play a coordinator, `acts_every` and `act` for messages of its own.
 //! 4. It draws from the [`Chance`] that it is handed, never from another, and mixes its deeds with honest work.
 //! 5. If it uses what others say, [`Kind::listens`]: then [`Me::wire`] has the latest messages of each kind.
 //! 6. A world in `tests/netsim/dishonest.rs` that asserts that each deed was done, what it met with, and that no honest node
@@ -19,6 +19,7 @@
 mod coordinators;
 mod flooding;
 mod forging;
+mod forking;
 mod honest;
 mod keeping;
 mod lies;
@@ -29,9 +30,12 @@ use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use serde::Deserialize;
+use tally_ledger::store::Store;
+use tally_protocol::checkpoint::VerifiedCheckpoint;
 use tally_protocol::id::{NetworkId, NodeId};
 use tally_protocol::message::announce::Offer;
 use tally_protocol::message::customer::{CustomerReply, CustomerRequest};
+use tally_protocol::message::log::{LogReply, LogRequest};
 use tally_protocol::message::work::{Pull, PullReply, ResultVerdict, WorkReply, WorkRequest};
 use tally_protocol::signed::Signed;
 use tally_protocol::terminal::Ran;
@@ -39,8 +43,10 @@ use tally_protocol::time::Timestamp;
 use tally_protocol::unit::ProfileId;
 
 use crate::chance::Chance;
+use crate::coordinator::Setup;
 use crate::happening::Unit;
 use crate::peer::Peer;
+use crate::stage::Stage;
 use crate::wire::Wire;
 
 /// The name of a conduct in a scenario.
@@ -77,11 +83,13 @@ pub enum Kind {
     Tampering,
     /// A coordinator whose receipts are not what it has written.
     Swindling,
+    /// A coordinator that shows two logs.
+    Forking,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Honest,
         Self::WrongOutput,
         Self::WrongFuel,
@@ -95,6 +103,7 @@ impl Kind {
         Self::Owing,
         Self::Tampering,
         Self::Swindling,
+        Self::Forking,
     ];
 
     /// Returns the name, as scenarios write it.
@@ -114,6 +123,7 @@ impl Kind {
             Self::Owing => "owing",
             Self::Tampering => "tampering",
             Self::Swindling => "swindling",
+            Self::Forking => "forking",
         }
     }
 
@@ -134,13 +144,17 @@ impl Kind {
             Self::Owing => Box::new(coordinators::Owing),
             Self::Tampering => Box::new(coordinators::Tampering::default()),
             Self::Swindling => Box::new(coordinators::Swindling::default()),
+            Self::Forking => Box::new(forking::Forking::default()),
         }
     }
 
     /// Returns whether a terminal can behave so.
     #[must_use]
     pub const fn is_for_terminals(self) -> bool {
-        !matches!(self, Self::Owing | Self::Tampering | Self::Swindling)
+        !matches!(
+            self,
+            Self::Owing | Self::Tampering | Self::Swindling | Self::Forking
+        )
     }
 
     /// Returns whether a coordinator can behave so.
@@ -148,7 +162,7 @@ impl Kind {
     pub const fn is_for_coordinators(self) -> bool {
         matches!(
             self,
-            Self::Honest | Self::Owing | Self::Tampering | Self::Swindling
+            Self::Honest | Self::Owing | Self::Tampering | Self::Swindling | Self::Forking
         )
     }
 
@@ -175,7 +189,8 @@ impl Kind {
             | Self::Hoarding
             | Self::Flooding
             | Self::Owing
-            | Self::Swindling => false,
+            | Self::Swindling
+            | Self::Forking => false,
         }
     }
 }
@@ -210,6 +225,26 @@ pub struct Me<'a> {
     pub coordinators: &'a [(Peer, NodeId)],
     /// What others have said lately; nothing unless its kind [listens](Kind::listens).
     pub wire: &'a Wire,
+}
+
+impl<'a> Me<'a> {
+    /// Says who a coordinator is.
+    pub(crate) fn coordinator(
+        (peer, id): (Peer, NodeId),
+        setup: &'a Setup,
+        stage: &'a Stage,
+    ) -> Self {
+        Self {
+            peer,
+            id,
+            key: &setup.key,
+            network: &stage.network,
+            profile: &stage.profile,
+            now: setup.clock.read(stage.now),
+            coordinators: &[],
+            wire: &stage.wire,
+        }
+    }
 }
 
 /// Something that a node does on its own.
@@ -307,9 +342,28 @@ pub trait Conduct: fmt::Debug {
         true
     }
 
-    /// Returns whether it tells what stands in its log, if this is a coordinator.
-    fn shows_log(&self) -> bool {
-        true
+    /// Changes the head of its log before it is gossiped, if this is a coordinator. Returns what is wrong with it, if
+    /// anything is.
+    fn tell_head(
+        &mut self,
+        head: &mut VerifiedCheckpoint,
+        (store, me): (&Store, &Me<'_>),
+        chance: &mut Chance,
+    ) -> Option<&'static str> {
+        let _ = (head, store, me, chance);
+        None
+    }
+
+    /// Changes what somebody is answered who asks about its log, if this is a coordinator. Returns what is wrong with
+    /// it, if anything is.
+    fn tell_log(
+        &mut self,
+        reply: &mut LogReply,
+        (asked, by): (&LogRequest, Peer),
+        (store, me): (&Store, &Me<'_>),
+    ) -> Option<&'static str> {
+        let _ = (reply, asked, by, store, me);
+        None
     }
 
     /// Returns whether it lets itself be found as a coordinator, though it is a terminal.

@@ -40,6 +40,7 @@ use crate::peer::Peer;
 use crate::stage::{Body, Clock, Envelope, Stage};
 use crate::world::{Crash, Loss};
 use crate::wrap::Wrap;
+use log::Head;
 use operator::Operator;
 pub(crate) use operator::{Duty, Errand};
 use watchers::Watchers;
@@ -100,6 +101,8 @@ pub(crate) enum Within {
     News(TaskId),
     /// A connection is noticed to be gone.
     Gone(NodeId),
+    /// The head of the log may be gossiped again.
+    TellHead,
     /// The operator wants this done.
     Errand(usize),
 }
@@ -156,6 +159,7 @@ struct Up {
     asked: u64,
     questions: BTreeMap<Question, Asker>,
     watchers: Watchers,
+    head: Head,
     snapshot_at: u64,
     /// Facts on the disk.
     journal_end: u64,
@@ -265,6 +269,8 @@ impl CoordinatorNode {
         stage
             .onlookers
             .restored(stage.now, self.peer, &machine, &store);
+        let head = store.head().expect("a store that opens can be read");
+        let head = head.head();
         let mut effects = Vec::new();
         machine.resume(self.setup.clock.read(stage.now), &mut effects);
         self.up = Some(Up {
@@ -278,12 +284,14 @@ impl CoordinatorNode {
             asked: 0,
             questions: BTreeMap::new(),
             watchers: Watchers::default(),
+            head: Head::new(head),
             snapshot_at,
             journal_end,
         });
         self.write(stage, effects, 0);
         self.plan_wake(stage);
         self.run_errands(stage);
+        self.tell_head(stage);
         stage.kademlia.server_up(self.peer);
         self.plan(stage, stage.now, Within::Provide);
     }
@@ -342,6 +350,7 @@ impl CoordinatorNode {
             Within::Brought(brought) => self.brought(stage, *brought),
             Within::News(task) => self.news(stage, task),
             Within::Gone(node) => self.push(stage, Input::Gone(node)),
+            Within::TellHead => self.tell_head(stage),
             Within::Errand(number) => self.run_errand(stage, number),
         }
     }
@@ -364,7 +373,8 @@ impl CoordinatorNode {
             Body::Offered(_)
             | Body::WorkAnswered(_)
             | Body::CustomerAnswered(_)
-            | Body::LogAnswered(_) => {}
+            | Body::LogAnswered(_)
+            | Body::Head(_) => {}
         }
     }
 
@@ -705,6 +715,7 @@ impl CoordinatorNode {
             committed => committed.expect("the disk has power and space"),
         };
         up.journal_end = committed.journal_end;
+        up.head.grown(&committed);
         if self.crashes_with(Loss::Effects) {
             self.failed = true;
             return self.note_durable(stage, &effects);
@@ -719,6 +730,7 @@ impl CoordinatorNode {
             up.snapshot_at = committed.journal_end;
         }
         self.note_durable(stage, &effects);
+        self.tell_head(stage);
         if !released {
             self.release(stage, effects);
         }

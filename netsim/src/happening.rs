@@ -7,7 +7,7 @@
 use std::fmt;
 
 use tally_protocol::entry::Ending;
-use tally_protocol::id::{GrantId, ReceiptId, TaskId};
+use tally_protocol::id::{GrantId, Hash, ReceiptId, TaskId};
 use tally_protocol::message::work::ResultVerdict;
 use tally_protocol::task::BlobRef;
 use tally_protocol::terminal::{Ran, ReceiptFault, Standing};
@@ -317,6 +317,33 @@ pub enum Happening {
         from: Peer,
         /// How many.
         results: u32,
+    },
+    /// A coordinator gossips the head of its log, or what it says is that.
+    HeadTold {
+        /// The coordinator.
+        by: Peer,
+        /// Entries of the log.
+        size: u64,
+        /// Nodes that it reaches.
+        reached: u32,
+    },
+    /// The witness of a terminal hears a head of a log, by gossip or as an answer.
+    HeadHeard {
+        /// The terminal.
+        by: Peer,
+        /// The coordinator whose log it is.
+        of: Peer,
+        /// Entries of the log.
+        size: u64,
+        /// The root over them.
+        root: Hash,
+    },
+    /// The witness of a terminal has the evidence that a log has forked.
+    ForkFound {
+        /// The terminal.
+        by: Peer,
+        /// The coordinator whose log it is.
+        of: Peer,
     },
     /// It is durable that a task is forgotten.
     Forgotten {

@@ -49,6 +49,9 @@ pub struct Scenario {
     /// How long the world goes on after the last task has ended and faults have stopped, to see that nothing is left over.
     #[serde(default = "settle", with = "humantime_serde")]
     pub settle: Duration,
+    /// Whether heads of logs are gossiped and witnessed, as they always are in the real overlay.
+    #[serde(default = "yes")]
+    pub heads: bool,
     /// Lines beside the ones that are there ([`Scenario::line`]).
     #[serde(default)]
     pub lines: BTreeMap<String, LineTable>,
@@ -64,6 +67,10 @@ pub struct Scenario {
     /// What operators of coordinators have done with money and points, beside the first deposits.
     #[serde(default)]
     pub orders: Vec<OrderTable>,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 const fn settle() -> Duration {

@@ -364,6 +364,7 @@ impl Observer for Statistics {
                 at: at.as_secs_f64(),
                 what: mark.to_string(),
             }),
+            Happening::ForkFound { .. } => self.accounts.forks += 1,
             Happening::Started { .. }
             | Happening::Stopped { .. }
             | Happening::Connected { .. }
@@ -379,6 +380,8 @@ impl Observer for Statistics {
             | Happening::Judged { .. }
             | Happening::Merged { .. }
             | Happening::Settled { .. }
+            | Happening::HeadTold { .. }
+            | Happening::HeadHeard { .. }
             | Happening::Forgotten { .. }
             | Happening::Told { .. }
             | Happening::Satisfied { .. }

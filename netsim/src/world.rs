@@ -10,6 +10,7 @@ use tally_protocol::account::Account;
 use tally_protocol::coordinator::Coordinator;
 use tally_protocol::id::{GrantId, NodeId};
 use tally_protocol::terminal::Terminal;
+use tally_protocol::witness::Witness;
 
 use crate::coordinator::CoordinatorNode;
 use crate::customer::CustomerNode;
@@ -25,7 +26,7 @@ use crate::stage::{Event, Stage, Within};
 use crate::statistics::Sample;
 use crate::story::{Cast, Story, Subject};
 use crate::terminal::TerminalNode;
-use crate::wrap::{Plain, Wrap};
+use crate::wrap::{Plain, WitnessWrap, Wrap};
 pub(crate) use build::task;
 use presence::Attendance;
 
@@ -78,6 +79,8 @@ pub struct World {
 pub struct Options {
     /// What stands between each coordinator's driver and its machine.
     pub wrap: Option<fn() -> Box<dyn Wrap>>,
+    /// What stands between each terminal's driver and its witness.
+    pub witness: Option<fn() -> Box<dyn WitnessWrap>>,
     /// A crash at a moment that no chance would find.
     pub crash: Option<Crash>,
 }
@@ -107,7 +110,8 @@ impl World {
     #[must_use]
     pub fn new(scenario: &Scenario, seed: u64, options: &Options) -> Self {
         let wrap = options.wrap.unwrap_or(|| Box::new(Plain));
-        build::world(scenario, seed, (wrap, options.crash))
+        let witness = options.witness.unwrap_or(|| Box::new(Plain));
+        build::world(scenario, seed, (wrap, witness, options.crash))
     }
 
     /// Runs to the end, or until an oracle finds something.
@@ -217,6 +221,18 @@ impl World {
         self.terminals
             .iter()
             .filter_map(|node| Some((node.peer, node.machine()?)))
+    }
+
+    /// Returns the witnesses of the terminals that are there.
+    pub fn witnesses(&self) -> impl Iterator<Item = (Peer, &Witness)> {
+        let nodes = self.terminals.iter();
+        nodes.filter_map(|node| Some((node.peer, node.witness()?)))
+    }
+
+    /// Returns the id of a node.
+    #[must_use]
+    pub fn id(&self, peer: Peer) -> NodeId {
+        self.stage.directory.id(peer)
     }
 
     /// Returns the grants that terminals hold.

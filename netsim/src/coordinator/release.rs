@@ -92,16 +92,7 @@ impl CoordinatorNode {
                 grant: *grant,
             });
         }
-        let me = Me {
-            peer: self.peer,
-            id: self.id,
-            key: &self.setup.key,
-            network: &stage.network,
-            profile: &stage.profile,
-            now: self.setup.clock.read(stage.now),
-            coordinators: &[],
-            wire: &stage.wire,
-        };
+        let me = Me::coordinator((self.peer, self.id), &self.setup, stage);
         if let Some(how) = self.conduct.reply(&mut reply, &me, &mut self.chance) {
             let by = self.peer;
             stage.note(&Happening::Cheated { by, to, how });

@@ -35,7 +35,7 @@ use crate::stage::{Clock, Directory, Event, Stage};
 use crate::statistics::Statistics;
 use crate::terminal::{self, TerminalNode};
 use crate::trace::Trace;
-use crate::wrap::Wrap;
+use crate::wrap::{WitnessWrap, Wrap};
 
 /// Bootstrap nodes of each world: servers of the look-ups and hubs of the gossip, nothing else.
 pub(super) const BOOTSTRAPS: u32 = 2;
@@ -51,6 +51,9 @@ const FUEL_LIMIT_MAX: u64 = 1 << 50;
 const DEADLINE_MILLIS: u64 = 40 * 24 * 3_600 * 1_000;
 /// How long certificates hold: longer than every world.
 const CERTIFICATE_MILLIS: u64 = 40 * 24 * 3_600 * 1_000;
+
+/// Makes one of these for each node.
+type Make<T> = fn() -> Box<T>;
 
 /// A world while it is built.
 struct Builder<'a> {
@@ -70,7 +73,7 @@ struct Builder<'a> {
 pub(super) fn world(
     scenario: &Scenario,
     seed: u64,
-    (wrap, crash): (fn() -> Box<dyn Wrap>, Option<Crash>),
+    (wrap, watch, crash): (Make<dyn Wrap>, Make<dyn WitnessWrap>, Option<Crash>),
 ) -> World {
     let mut builder = Builder {
         scenario,
@@ -91,7 +94,7 @@ pub(super) fn world(
     let first_customer = count(builder.directory.len());
     let (customers, execution, tasks) = builder.customers(&mut coordinators);
     let first_terminal = count(builder.directory.len());
-    let (terminals, attendances) = builder.terminals();
+    let (terminals, attendances) = builder.terminals(watch);
     for order in &scenario.orders {
         let errand = builder.errand(order, (first_customer, first_terminal));
         coordinators[order.coordinator as usize].expect_errand(errand);
@@ -113,6 +116,7 @@ pub(super) fn world(
     if listened {
         stage.wire.tap();
     }
+    stage.heads = scenario.heads;
     let groups = scenario.coordinators.iter();
     let crashes = groups.flat_map(|group| {
         std::iter::repeat_n((group.crash_every, group.down), group.count as usize)
@@ -175,11 +179,7 @@ impl Builder<'_> {
         self.directory.add(id(key))
     }
 
-    fn coordinators(
-        &mut self,
-        wrap: fn() -> Box<dyn Wrap>,
-        crash: Option<Crash>,
-    ) -> Vec<CoordinatorNode> {
+    fn coordinators(&mut self, wrap: Make<dyn Wrap>, crash: Option<Crash>) -> Vec<CoordinatorNode> {
         let mut coordinators = Vec::new();
         for group in &self.scenario.coordinators {
             for _ in 0..group.count {
@@ -279,7 +279,7 @@ impl Builder<'_> {
         (customers, Arc::new(execution), tasks)
     }
 
-    fn terminals(&mut self) -> (Vec<TerminalNode>, Vec<Attendance>) {
+    fn terminals(&mut self, watch: Make<dyn WitnessWrap>) -> (Vec<TerminalNode>, Vec<Attendance>) {
         let (mut terminals, mut attendances) = (Vec::new(), Vec::new());
         for group in &self.scenario.terminals {
             let first = count(terminals.len());
@@ -292,8 +292,8 @@ impl Builder<'_> {
                 let certificate = setup.certificate.as_ref();
                 let owner = certificate.map_or(self.directory.id(peer), Verified::signer);
                 self.owners.push(owner);
-                let conduct = group.conduct.conduct();
-                terminals.push(TerminalNode::new(peer, setup, conduct, self.seed));
+                let parts = (group.conduct.conduct(), watch());
+                terminals.push(TerminalNode::new(peer, setup, parts, self.seed));
                 let chance = Chance::new(self.seed, "attendance", u64::from(number));
                 attendances.push(Attendance::new(group.presence.clone(), chance));
             }

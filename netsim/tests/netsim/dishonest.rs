@@ -415,6 +415,25 @@ fn swindling() {
     }
 }
 
+/// Terminals hear heads of both logs, and leave. When nearly all have left the log does not grow any more, so that one
+/// that has heard of one log only hears nothing else; but it has nobody to agree with.
+#[test]
+fn forking() {
+    let reports = run(&coordinator("forking"), 0..2);
+    let how = [
+        "gossips the head of another log",
+        "tells the head of another log",
+        "proves that another log has grown",
+        "proves an entry of another log",
+    ];
+    met(&reports, &how.map(|how| (how, "done")));
+    for report in &reports {
+        let forks = report.accounts.forks;
+        assert!((28..=30).contains(&forks), "seed {}: {forks}", report.seed);
+        assert!(report.tasks[2].ended.is_none(), "seed {}", report.seed);
+    }
+}
+
 #[test]
 fn tampering() {
     let reports = run(&coordinator("tampering"), 0..2);
