@@ -16,6 +16,7 @@
 //! 6. A world in `tests/netsim/dishonest.rs` that asserts that each deed was done, what it met with, and that no honest node
 //!    suffers.
 
+mod claiming;
 mod coordinators;
 mod flooding;
 mod forging;
@@ -77,6 +78,8 @@ pub enum Kind {
     Forging,
     /// It asks without end.
     Flooding,
+    /// It says that it is another owner's.
+    Claiming,
     /// A coordinator that takes results and gives nothing for them.
     Owing,
     /// A coordinator whose answers are not what was asked for.
@@ -89,7 +92,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Honest,
         Self::WrongOutput,
         Self::WrongFuel,
@@ -100,6 +103,7 @@ impl Kind {
         Self::Replaying,
         Self::Forging,
         Self::Flooding,
+        Self::Claiming,
         Self::Owing,
         Self::Tampering,
         Self::Swindling,
@@ -120,6 +124,7 @@ impl Kind {
             Self::Replaying => "replaying",
             Self::Forging => "forging",
             Self::Flooding => "flooding",
+            Self::Claiming => "claiming",
             Self::Owing => "owing",
             Self::Tampering => "tampering",
             Self::Swindling => "swindling",
@@ -141,6 +146,7 @@ impl Kind {
             Self::Replaying => Box::new(replaying::Replaying::default()),
             Self::Forging => Box::new(forging::Forging::default()),
             Self::Flooding => Box::new(flooding::Flooding::default()),
+            Self::Claiming => Box::new(claiming::Claiming),
             Self::Owing => Box::new(coordinators::Owing),
             Self::Tampering => Box::new(coordinators::Tampering::default()),
             Self::Swindling => Box::new(coordinators::Swindling::default()),
@@ -179,7 +185,7 @@ impl Kind {
     #[must_use]
     pub const fn listens(self) -> bool {
         match self {
-            Self::Replaying | Self::Forging | Self::Tampering => true,
+            Self::Replaying | Self::Forging | Self::Claiming | Self::Tampering => true,
             Self::Honest
             | Self::WrongOutput
             | Self::WrongFuel

@@ -6,8 +6,9 @@
 
 use std::fmt;
 
+use tally_protocol::account::Money;
 use tally_protocol::entry::Ending;
-use tally_protocol::id::{GrantId, Hash, ReceiptId, TaskId};
+use tally_protocol::id::{GrantId, Hash, NodeId, ReceiptId, TaskId};
 use tally_protocol::message::work::ResultVerdict;
 use tally_protocol::task::BlobRef;
 use tally_protocol::terminal::{Ran, ReceiptFault, Standing};
@@ -277,10 +278,12 @@ pub enum Happening {
         to: Peer,
         /// The task.
         task: TaskId,
+        /// Whose the terminal is, as the receipt says.
+        owner: NodeId,
         /// The receipt.
         receipt: ReceiptId,
-        /// Results that it pays.
-        units: u32,
+        /// Units whose results it pays.
+        units: Vec<u32>,
     },
     /// It is durable that nothing more is paid for a task.
     Settled {
@@ -288,6 +291,33 @@ pub enum Happening {
         by: Peer,
         /// The task.
         task: TaskId,
+    },
+    /// It is durable that money has come in, or was paid out or back.
+    MoneyMoved {
+        /// The coordinator.
+        by: Peer,
+        /// What was done.
+        how: Payment,
+        /// Whose it was: the customer, or the terminals of the owner; nobody if it was the operator.
+        of: Vec<Peer>,
+        /// How much.
+        money: Money,
+    },
+    /// It is durable that a receipt was taken back.
+    ClawedBack {
+        /// The coordinator.
+        by: Peer,
+        /// The terminal.
+        of: Peer,
+        /// The receipt.
+        receipt: ReceiptId,
+    },
+    /// It is durable that points have left escrow, or that nobody spent them in time.
+    PointsTurned {
+        /// The coordinator.
+        by: Peer,
+        /// Whether they are lost.
+        expired: bool,
     },
     /// A terminal takes a receipt.
     ReceiptKept {
@@ -425,6 +455,17 @@ pub enum Happening {
     },
     /// Something befalls the world.
     Marked(Mark),
+}
+
+/// What an operator has done with money.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Payment {
+    /// It has come in.
+    Deposit,
+    /// It went out.
+    Payout,
+    /// A customer got it back.
+    Refund,
 }
 
 /// How a node went.

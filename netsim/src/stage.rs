@@ -134,6 +134,8 @@ impl Body {
 pub(crate) struct Directory {
     ids: Vec<NodeId>,
     peers: BTreeMap<NodeId, Peer>,
+    /// The terminals of each owner.
+    owned: BTreeMap<NodeId, Vec<Peer>>,
     starts: Vec<u32>,
     up: Vec<bool>,
 }
@@ -160,6 +162,17 @@ impl Directory {
     #[must_use]
     pub(crate) fn peer(&self, id: &NodeId) -> Option<Peer> {
         self.peers.get(id).copied()
+    }
+
+    /// Notes whose a terminal is.
+    pub(crate) fn own(&mut self, owner: NodeId, terminal: Peer) {
+        self.owned.entry(owner).or_default().push(terminal);
+    }
+
+    /// Returns the terminals of an owner.
+    #[must_use]
+    pub(crate) fn devices_of(&self, owner: &NodeId) -> &[Peer] {
+        self.owned.get(owner).map_or(&[], Vec::as_slice)
     }
 
     /// Returns whether a node is there.

@@ -10,7 +10,7 @@ use tally_protocol::terminal::Standing;
 
 use crate::conduct::Kind;
 use crate::execution::Execution;
-use crate::happening::{Gave, Happening, Observer, Unit};
+use crate::happening::{Gave, Happening, Observer, Payment, Unit};
 use crate::links::Traffic;
 use crate::moment::Moment;
 use crate::peer::Peer;
@@ -311,6 +311,13 @@ impl Statistics {
             *self.accounts.disputes.entry(fault.to_string()).or_insert(0) += 1;
         } else if let Happening::GivenUp { results, .. } = what {
             self.accounts.unpaid += u64::from(*results);
+        } else if let Happening::MoneyMoved {
+            how: Payment::Payout,
+            money,
+            ..
+        } = what
+        {
+            self.accounts.paid_out += money.minor;
         }
     }
 }
@@ -353,7 +360,8 @@ impl Observer for Statistics {
             Happening::Receipted { .. }
             | Happening::ReceiptKept { .. }
             | Happening::Disputed { .. }
-            | Happening::GivenUp { .. } => self.earned(what),
+            | Happening::GivenUp { .. }
+            | Happening::MoneyMoved { .. } => self.earned(what),
             Happening::Sent { arrives: false, .. } => self.messages_lost += 1,
             Happening::Refused { why, .. } => {
                 *self.refusals.entry((*why).to_owned()).or_insert(0) += 1;
@@ -380,6 +388,8 @@ impl Observer for Statistics {
             | Happening::Judged { .. }
             | Happening::Merged { .. }
             | Happening::Settled { .. }
+            | Happening::ClawedBack { .. }
+            | Happening::PointsTurned { .. }
             | Happening::HeadTold { .. }
             | Happening::HeadHeard { .. }
             | Happening::Forgotten { .. }

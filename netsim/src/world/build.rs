@@ -292,6 +292,7 @@ impl Builder<'_> {
                 let certificate = setup.certificate.as_ref();
                 let owner = certificate.map_or(self.directory.id(peer), Verified::signer);
                 self.owners.push(owner);
+                self.directory.own(owner, peer);
                 let parts = (group.conduct.conduct(), watch());
                 terminals.push(TerminalNode::new(peer, setup, parts, self.seed));
                 let chance = Chance::new(self.seed, "attendance", u64::from(number));

@@ -375,6 +375,33 @@ fn flooding() {
     }
 }
 
+/// A quarter of all terminals say that they are other owners': they are refused, and no receipt names those owners,
+/// which the oracle "paid once" looks at. The results that they report in their own name count.
+#[test]
+fn claiming() {
+    let text = terminals("claiming").replace("count = 30", "count = 30\nowners = 15");
+    let reports = run(&text, 0..2);
+    met(
+        &reports,
+        &[
+            ("certificate: another device's", "bad_certificate"),
+            ("certificate: its own name on another's", "bad_certificate"),
+            ("certificate: expired", "bad_certificate"),
+            ("certificate: for ever", "bad_certificate"),
+            ("reports for another owner", "done"),
+        ],
+    );
+    for (how, met) in deeds(&reports) {
+        let only = ["done", "bad_certificate"];
+        let other = met.keys().find(|with| !only.contains(with));
+        assert_eq!(other, None, "{how}: {met:?}");
+    }
+    for report in &reports {
+        assert!(leases(report, "claiming") > 0, "seed {}", report.seed);
+        assert!(report.liars.is_empty());
+    }
+}
+
 /// A coordinator that owes verdicts costs only the work that was done for it.
 #[test]
 fn owing() {

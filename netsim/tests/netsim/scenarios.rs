@@ -172,6 +172,7 @@ fn every_result_has_a_receipt_and_points_leave_escrow() {
     assert!(accounts.paid > 0 && accounts.spendable > 0, "{accounts:?}");
     assert!(accounts.reserve <= accounts.paid, "{accounts:?}");
     assert_eq!(accounts.held, 0, "every task is settled");
+    assert_eq!(accounts.paid_out, 100);
     assert!(
         accounts.disputes.is_empty() && accounts.owing == 0,
         "{accounts:?}"
