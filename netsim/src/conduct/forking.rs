@@ -1,5 +1,7 @@
 //! A coordinator with two logs: one half of the nodes is shown another than the other half.
 
+use std::num::TryFromIntError;
+
 use tally_ledger::store::Store;
 use tally_protocol::checkpoint::VerifiedCheckpoint;
 use tally_protocol::id::Hash;
@@ -47,16 +49,18 @@ impl Forking {
         Some(VerifiedCheckpoint::sign(self.head()?, me.network, me.key))
     }
 
-    /// Returns the hashes of these spans of the other log; none if it is not that long.
+    /// Returns the hashes of these spans of the other log.
     fn path(&self, spans: Option<Vec<Span>>) -> Option<Vec<Hash>> {
         let of_span = |span: Span| {
             span.hash(|subtree| {
-                let (first, last) = (subtree.start as usize, subtree.last() as usize);
-                let leaves = self.leaves.get(first..=last).ok_or(())?;
+                let first = usize::try_from(subtree.start)?;
+                let last = usize::try_from(subtree.last())?;
+                // Proofs are only made of the log that there is, which has as many entries.
+                let leaves = self.leaves.get(first..=last).unwrap_or_default();
                 Ok(merkle::root(leaves.iter().copied()))
             })
         };
-        let hashes: Result<Vec<Hash>, ()> = spans?.into_iter().map(of_span).collect();
+        let hashes: Result<Vec<Hash>, TryFromIntError> = spans?.into_iter().map(of_span).collect();
         hashes.ok()
     }
 }

@@ -220,7 +220,7 @@ fn ended(world: &World) -> Ended {
     };
     for event in events(store) {
         if let Event::Receipted { receipt, .. } = &event {
-            let receipt = receipt.clone().verify(&"netsim".parse().unwrap());
+            let receipt = receipt.clone().verify(&"netsim".parse().expect("a name"));
             let receipt = receipt.expect("what it wrote it has signed");
             let owner = receipt.holder.owner;
             *ended.earned.entry(owner).or_default() += receipt.points.as_micro();

@@ -28,16 +28,22 @@ impl WitnessWrap for ChecksNothing {
         input: Input,
         out: &mut Vec<Effect>,
     ) {
-        let input = match input {
-            Input::Proved { question, .. } => Input::Failed(question),
-            Input::Told {
-                question,
-                checkpoint,
-            } if self.contradicts(&checkpoint) => Input::Failed(question),
-            Input::Heard(checkpoint) if self.contradicts(&checkpoint) => return,
-            other => other,
+        let told = match &input {
+            Input::Heard(checkpoint) | Input::Told { checkpoint, .. } => Some(checkpoint),
+            Input::Found(_)
+            | Input::Lost(_)
+            | Input::Proved { .. }
+            | Input::Failed(_)
+            | Input::DeadlineReached => None,
         };
-        witness.handle(now, input, out);
+        let contradicts = told.is_some_and(|checkpoint| self.contradicts(checkpoint));
+        if let Input::Proved { question, .. } = input {
+            witness.handle(now, Input::Failed(question), out);
+        } else if !contradicts {
+            witness.handle(now, input, out);
+        } else if let Input::Told { question, .. } = input {
+            witness.handle(now, Input::Failed(question), out);
+        }
     }
 }
 
@@ -70,13 +76,10 @@ impl WitnessWrap for AccusesAll {
         input: Input,
         out: &mut Vec<Effect>,
     ) {
-        let input = match input {
-            Input::Failed(question) => Input::Proved {
-                question,
-                path: Vec::new(),
-            },
-            other => other,
-        };
+        if let Input::Failed(question) = input {
+            let path = Vec::new();
+            return witness.handle(now, Input::Proved { question, path }, out);
+        }
         witness.handle(now, input, out);
     }
 }
