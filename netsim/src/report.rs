@@ -85,6 +85,10 @@ pub struct Accounts {
     pub unpaid: u64,
     /// Pairs of a terminal and a coordinator that owes it so much that it gets no more work done.
     pub owing: u64,
+    /// Pairs of a terminal and a coordinator of whose log it has the evidence that it has forked.
+    pub forks: u64,
+    /// Money that operators have paid out, in minor units.
+    pub paid_out: u64,
     /// Points of owners that are in escrow, in micro-points.
     pub escrowed: u64,
     /// Points that owners can spend, in micro-points.

@@ -17,6 +17,8 @@ use tally_protocol::task::Task;
 use tally_protocol::time::Timestamp;
 
 use super::{Check, Oracle};
+use crate::happening::Happening;
+use crate::moment::Moment;
 use crate::peer::Peer;
 use crate::reference::Reference;
 use crate::world::World;
@@ -64,8 +66,22 @@ impl Oracle for Paid {
     }
 
     fn claim(&self) -> &'static str {
-        "Each agreed unit is paid to as many owners as must agree, each once, by its measure and the rate card; \
+        "Each agreed unit is paid to as many owners as must agree, each once, by its measure and the rate card; none \
+         to an owner whose the device is not; \
          every credit cites one receipt; books, tables and log say the same, and all points are funded."
+    }
+
+    fn see(&mut self, reference: &Reference, _: Moment, what: &Happening) -> Check {
+        let Happening::Receipted {
+            to, owner, receipt, ..
+        } = what
+        else {
+            return Check::Nothing;
+        };
+        Check::that(reference.owner(*to) == Some(*owner), || {
+            let (receipt, owner) = (receipt.short(), owner.short());
+            format!("receipt {receipt} for {to} names {owner} as its owner, who is another one")
+        })
     }
 
     fn commits(&mut self, _: &Reference, coordinator: Peer, change: &Change) -> Check {

@@ -130,6 +130,9 @@ fn accounts(run: &RunReport) -> String {
     if accounts.owing > 0 {
         text.push_str(&format!("; {} owe too much", accounts.owing));
     }
+    if accounts.forks > 0 {
+        text.push_str(&format!("; {} found a forked log", accounts.forks));
+    }
     text
 }
 

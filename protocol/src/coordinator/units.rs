@@ -178,6 +178,11 @@ impl OpenUnit {
         self.leases.retain(|(holder, _)| holder.device != device);
     }
 
+    /// Ends the lease of an owner, whichever of its devices has it: it has voted, and has no second vote.
+    fn end_lease_of_owner(&mut self, owner: NodeId) {
+        self.leases.retain(|(holder, _)| holder.owner != owner);
+    }
+
     fn has_vote(&self, holder: Holder) -> bool {
         let mut votes = self.votes.iter();
         votes.any(|ballot| ballot.holder.owner == holder.owner)
@@ -595,7 +600,7 @@ impl Units {
                 continue;
             }
             self.change(unit, |open| {
-                open.end_lease(device);
+                open.end_lease_of_owner(ballot.holder.owner);
                 open.votes.push(ballot);
             });
             *self.unconfirmed.entry(device).or_default() += 1;
@@ -914,6 +919,24 @@ mod tests {
             report(&mut units, holder(3), &[vote(0, b"x")]).agreed.len(),
             1
         );
+    }
+
+    /// Found by netsim: `every_record.rs`, a crash with the ninth group. The result of the second device never counted,
+    /// and its lease never ended, so that nobody else was given the unit.
+    #[test]
+    fn the_vote_of_an_owner_ends_the_lease_of_its_other_device() {
+        let mut units = units(1, 2);
+        let of_owner = |number| Holder {
+            owner: device(9),
+            device: device(number),
+        };
+        // The first reports by a grant of before a restart; the second was leased the unit meanwhile.
+        units.lease(0, of_owner(2), GrantId::from_bytes([2; 16]));
+        assert_eq!(lease(&mut units, 3, 1), [0]);
+        report(&mut units, of_owner(1), &[vote(0, b"x")]);
+        assert_eq!(units.leased(), 1);
+        assert!(units.end_lease(0, device(3)), "it is gone");
+        assert_eq!(lease(&mut units, 4, 1), [0]);
     }
 
     #[test]
