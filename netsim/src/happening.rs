@@ -5,6 +5,7 @@
 //! when it leaves.
 
 use std::fmt;
+use std::time::Duration;
 
 use tally_protocol::entry::Ending;
 use tally_protocol::id::{GrantId, ReceiptId, TaskId};
@@ -189,6 +190,8 @@ pub enum Happening {
         unit: Unit,
         /// What it says that it gave, or why it gave nothing.
         gave: Result<Gave, Fault>,
+        /// How long it took.
+        took: Duration,
     },
     /// A terminal sends a result.
     Reported {

@@ -30,6 +30,7 @@ use crate::happening::{Gave, Happening, Unit};
 use crate::moment::Moment;
 use crate::peer::Peer;
 use crate::stage::{Body, Clock, Envelope, Stage};
+use crate::wrap::TerminalWrap;
 use link::Tie;
 use looks::Look;
 use runs::Held;
@@ -86,6 +87,7 @@ pub(crate) struct TerminalNode {
     pub(crate) id: NodeId,
     pub(crate) setup: Setup,
     conduct: Box<dyn Conduct>,
+    wrap: Box<dyn TerminalWrap>,
     chance: Chance,
     /// Programs on its disk.
     programs: BTreeSet<BlobId>,
@@ -130,12 +132,18 @@ impl Asked {
 }
 
 impl TerminalNode {
-    pub(crate) fn new(peer: Peer, setup: Setup, conduct: Box<dyn Conduct>, seed: u64) -> Self {
+    pub(crate) fn new(
+        peer: Peer,
+        setup: Setup,
+        (conduct, wrap): (Box<dyn Conduct>, Box<dyn TerminalWrap>),
+        seed: u64,
+    ) -> Self {
         Self {
             peer,
             id: NodeId::from_bytes(setup.key.verifying_key().to_bytes()),
             setup,
             conduct,
+            wrap,
             chance: Chance::new(seed, "terminal", u64::from(peer.0)),
             programs: BTreeSet::new(),
             wallet: Wallet::default(),
@@ -300,8 +308,8 @@ impl TerminalNode {
             return;
         };
         let mut effects = Vec::new();
-        up.machine
-            .handle(self.setup.clock.read(stage.now), input, &mut effects);
+        let now = self.setup.clock.read(stage.now);
+        self.wrap.handle(&mut up.machine, now, input, &mut effects);
         for effect in effects {
             self.carry_out(stage, effect);
         }

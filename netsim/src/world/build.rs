@@ -15,7 +15,7 @@ use tally_protocol::time::Timestamp;
 use tally_protocol::unit::Limits;
 
 use super::presence::Attendance;
-use super::{Fate, World};
+use super::{Fate, Options, World};
 use crate::chance::Chance;
 use crate::conduct::Kind;
 use crate::coordinator::{self, CoordinatorNode};
@@ -33,7 +33,7 @@ use crate::stage::{Clock, Directory, Event, Stage};
 use crate::statistics::Statistics;
 use crate::terminal::{self, TerminalNode};
 use crate::trace::Trace;
-use crate::wrap::Wrap;
+use crate::wrap::{Plain, TerminalWrap, Wrap};
 
 /// Bootstrap nodes of each world: servers of the look-ups and hubs of the gossip, nothing else.
 pub(super) const BOOTSTRAPS: u32 = 2;
@@ -63,7 +63,7 @@ struct Builder<'a> {
     cards: Vec<RateCardId>,
 }
 
-pub(super) fn world(scenario: &Scenario, seed: u64, wrap: fn() -> Box<dyn Wrap>) -> World {
+pub(super) fn world(scenario: &Scenario, seed: u64, options: &Options) -> World {
     let mut builder = Builder {
         scenario,
         seed,
@@ -74,6 +74,7 @@ pub(super) fn world(scenario: &Scenario, seed: u64, wrap: fn() -> Box<dyn Wrap>)
         network: "netsim".parse().expect("a legal name"),
         cards: Vec::new(),
     };
+    let wrap = options.wrap.unwrap_or(|| Box::new(Plain));
     let mut coordinators = builder.coordinators(wrap);
     for number in 0..BOOTSTRAPS {
         let key = key(seed, "bootstrap's key", number);
@@ -82,7 +83,8 @@ pub(super) fn world(scenario: &Scenario, seed: u64, wrap: fn() -> Box<dyn Wrap>)
     let first_customer = count(builder.directory.len());
     let (customers, execution, tasks) = builder.customers(&mut coordinators);
     let first_terminal = count(builder.directory.len());
-    let (terminals, attendances) = builder.terminals();
+    let wrap = options.terminal_wrap.unwrap_or(|| Box::new(Plain));
+    let (terminals, attendances) = builder.terminals(wrap);
     let conducts = (builder.conducts.clone(), Peer(first_terminal));
     let reference = Reference::new(Arc::clone(&execution), tasks, conducts);
     let cuts = scenario.cuts.iter();
@@ -256,7 +258,10 @@ impl Builder<'_> {
         (customers, Arc::new(execution), tasks)
     }
 
-    fn terminals(&mut self) -> (Vec<TerminalNode>, Vec<Attendance>) {
+    fn terminals(
+        &mut self,
+        wrap: fn() -> Box<dyn TerminalWrap>,
+    ) -> (Vec<TerminalNode>, Vec<Attendance>) {
         let (mut terminals, mut attendances) = (Vec::new(), Vec::new());
         for group in &self.scenario.terminals {
             let first = count(terminals.len());
@@ -266,8 +271,8 @@ impl Builder<'_> {
                 let peer = self.node(&key, &group.line, group.conduct);
                 let owner = group.owners.map(|owners| first + within % owners);
                 let setup = self.terminal(group, key, owner);
-                let conduct = group.conduct.conduct();
-                terminals.push(TerminalNode::new(peer, setup, conduct, self.seed));
+                let parts = (group.conduct.conduct(), wrap());
+                terminals.push(TerminalNode::new(peer, setup, parts, self.seed));
                 let chance = Chance::new(self.seed, "attendance", u64::from(number));
                 attendances.push(Attendance::new(group.presence.clone(), chance));
             }

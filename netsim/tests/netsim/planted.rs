@@ -10,8 +10,8 @@ use tally_netsim::world::{Options, World};
 use tally_netsim::wrap::{Plain, Wrap};
 
 use bugs::{
-    CountsAll, Credits, EditsTwice, EndsEarly, ForgetsAnswer, ForgetsRow, IgnoresMismatch, Leases,
-    Mistake, NeverWakes, OldSnapshot, SettlesEarly, TellsFirst, Twists,
+    CountsAll, Credits, EditsTwice, EndsEarly, ForgetsAnswer, ForgetsDebts, ForgetsRow,
+    IgnoresMismatch, Leases, Mistake, NeverWakes, OldSnapshot, SettlesEarly, TellsFirst, Twists,
 };
 
 /// Everything goes wrong that may: crashes, churn, loss, doubles, liars, failing units, outputs read as blobs.
@@ -56,6 +56,21 @@ const WORLD: &str = r#"
     output = "6 KiB"
     edited = true
     customer_leaves = true
+"#;
+
+/// A coordinator that never pays, with much more work than terminals do on credit.
+const UNPAID_WORLD: &str = r#"
+    about = "work for nothing"
+    until = "1h"
+    [[coordinators]]
+    conduct = "owing"
+    [[terminals]]
+    count = 3
+    slots = [1, 2]
+    [[tasks]]
+    units = 4000
+    agree = 1
+    unit_time = "5 s"
 "#;
 
 /// The seeds of all worlds here.
@@ -199,11 +214,33 @@ fn a_task_is_settled_before_all_is_paid() {
     finds("paid once", || Box::new(SettlesEarly::default()));
 }
 
+#[test]
+fn a_terminal_forgets_what_it_is_owed() {
+    let scenario = Scenario::parse("planted", UNPAID_WORLD).expect("a scenario");
+    let forgetful = Options {
+        terminal_wrap: Some(|| Box::new(ForgetsDebts)),
+        ..Options::default()
+    };
+    for seed in 0..3 {
+        let honest = found(&scenario, seed, &Options::default());
+        assert_eq!(honest, None, "seed {seed}");
+        let (oracle, what) = found(&scenario, seed, &forgetful).expect("it works for nothing");
+        assert_eq!(oracle, "no work for nothing", "seed {seed}: {what}");
+    }
+}
+
 /// Runs a world. Returns the oracle that found something first, with its words.
 fn run(seed: u64, wrap: fn() -> Box<dyn Wrap>) -> Option<(&'static str, String)> {
     let scenario = Scenario::parse("planted", WORLD).expect("a scenario");
-    let options = Options { wrap: Some(wrap) };
-    let mut world = World::new(&scenario, seed, &options);
+    let options = Options {
+        wrap: Some(wrap),
+        ..Options::default()
+    };
+    found(&scenario, seed, &options)
+}
+
+fn found(scenario: &Scenario, seed: u64, options: &Options) -> Option<(&'static str, String)> {
+    let mut world = World::new(scenario, seed, options);
     world.run();
     let finding = world.finding()?;
     Some((finding.oracle, finding.what.clone()))

@@ -292,7 +292,7 @@ impl Wallet {
         let in_vain = owing || account.fruitless >= ASK_AFTER;
         Claims {
             kept: acknowledged,
-            owed: in_vain.then(|| account.owed()).unwrap_or_default(),
+            owed: if in_vain { account.owed() } else { Vec::new() },
         }
     }
 

@@ -146,7 +146,7 @@ impl Trial {
         Self {
             before: totals,
             failed: 0,
-            again: now + TRIAL.0,
+            again: later(now, TRIAL.0),
         }
     }
 
@@ -166,7 +166,7 @@ impl Trial {
         Self {
             before: totals,
             failed,
-            again: now + pause.min(TRIAL.1),
+            again: later(now, pause.min(TRIAL.1)),
         }
     }
 
@@ -175,4 +175,12 @@ impl Trial {
         totals.paid.nanos > self.before.paid.nanos
             && totals.risked().nanos <= self.before.risked().nanos
     }
+}
+
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "the sum of a timestamp and a duration saturates"
+)]
+fn later(now: Timestamp, pause: Duration) -> Timestamp {
+    now + pause
 }
