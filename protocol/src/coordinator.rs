@@ -26,6 +26,7 @@ mod gauges;
 mod grants;
 mod intake;
 mod leasing;
+mod owed;
 mod parcel;
 mod receipts;
 mod reports;

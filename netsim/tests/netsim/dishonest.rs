@@ -189,24 +189,25 @@ fn lazy() {
     little_is_lost(&reports, 0);
 }
 
-/// Until keys are tied to owners, two colluders validate a wrong unit if both of its leases went to them: the report
-/// counts such units. With a quarter of all devices that is about every fourth unit, where a third device decides
-/// between two results; fewer if three must agree.
+/// Where keys are not tied to owners, two colluders validate a wrong unit if both of its leases went to them: the report
+/// counts such units. With a quarter of all devices, and more of the slots, that is about every third unit. Devices that
+/// show that they are of one owner validate nothing together.
 #[test]
 fn colluding() {
-    let pairs = run(&terminals("colluding"), 0..2);
-    let colluded: u64 = pairs.iter().map(|report| report.colluded_units).sum();
-    assert!((1..=UNITS).contains(&colluded), "{colluded}");
-    let text = terminals("colluding").replace("units = 150", "units = 150\nagree = 3");
-    let threes = run(&text, 0..2);
-    let fewer: u64 = threes.iter().map(|report| report.colluded_units).sum();
-    assert!(fewer < colluded, "{fewer} of three, {colluded} of two");
-    for report in pairs.iter().chain(&threes) {
+    let untied = run(&terminals("colluding"), 0..2);
+    for report in &untied {
+        let colluded = report.colluded_units;
+        assert!((1..=UNITS / 2).contains(&colluded), "{colluded}");
         let (lies, outvoted) = report.liars.iter().fold((0, 0), |(lies, outvoted), liar| {
             (lies + liar.lies, outvoted + liar.outvoted)
         });
         assert!(0 < outvoted && outvoted < lies);
     }
+    let conduct = "conduct = \"colluding\"";
+    let text = terminals("colluding").replace(conduct, &format!("{conduct}\nowners = 1"));
+    let tied = run(&text, 0..2);
+    liars_are_outvoted(&tied);
+    assert!(tied.iter().all(|report| report.colluded_units == 0));
 }
 
 /// Withheld units are computed by others, one lease each: nobody computes a unit in vain.
@@ -457,7 +458,7 @@ fn forking() {
     for report in &reports {
         let forks = report.accounts.forks;
         assert!((28..=30).contains(&forks), "seed {}: {forks}", report.seed);
-        assert!(report.tasks[2].ended.is_none(), "seed {}", report.seed);
+        assert!(report.tasks[0].ended.is_none(), "seed {}", report.seed);
     }
 }
 

@@ -4,7 +4,7 @@
 //! long as a vote that it holds may still be paid; the points that are paid or due, with those that units under way may
 //! come to, never cost more than what is held for the task.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -124,6 +124,14 @@ impl Dues {
     /// Returns whether everything that was agreed on has a receipt.
     pub(super) fn is_clear(&self) -> bool {
         self.due.is_empty()
+    }
+
+    /// Returns the units of which a result of the holder is to be paid.
+    pub(super) fn due_of(&self, holder: Holder) -> BTreeSet<u32> {
+        let of_holder = self.due.range((holder, Validation::Quorum(0))..);
+        let of_holder = of_holder.take_while(|((due, _), _)| *due == holder);
+        let results = of_holder.flat_map(|(_, results)| results);
+        results.map(|result| result.unit).collect()
     }
 
     /// Returns to whom a receipt is owed, the first one.

@@ -14,7 +14,7 @@ use ed25519_dalek::SigningKey;
 use super::*;
 use crate::id::ReceiptId;
 use crate::message::customer::Phase;
-use crate::message::work::{Abandoned, Batch, UnitResult};
+use crate::message::work::{Abandoned, Batch, Owed, UnitResult};
 use crate::task::{Edit, Merge, OnFailure, Quorum, Split};
 use crate::unit::{Limits, Trap};
 
@@ -164,6 +164,7 @@ impl Desk {
             share: Vec::new(),
             certificate: None,
             kept: say.kept,
+            owed: say.owed,
         };
         self.answer(|question| Input::Pulled {
             question,
@@ -207,6 +208,7 @@ struct Say {
     abandoned: Vec<Abandoned>,
     certificate: Option<Verified<DeviceCertificate>>,
     kept: Vec<ReceiptId>,
+    owed: Vec<Owed>,
 }
 
 const CUSTOMER: u8 = 250;
