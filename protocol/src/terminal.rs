@@ -468,10 +468,11 @@ impl Terminal {
             .min(u32::try_from(room).unwrap_or(u32::MAX))
     }
 
-    /// Returns how long after its last answer a coordinator is asked again even if no work is wanted.
+    /// Returns how long after its last answer a coordinator is asked again even if no work is wanted. While there is work
+    /// of it, receipts come with the answers to reports and renewals.
     fn asked_every(&self, node: NodeId) -> Option<Duration> {
-        let (renew, collect) = (self.work.renew_every(node), self.wallet.collect_every(node));
-        renew.into_iter().chain(collect).min()
+        let renew = self.work.renew_every(node);
+        renew.or_else(|| self.wallet.collect_every(node))
     }
 
     /// Asks each coordinator for which something is due.

@@ -85,9 +85,9 @@ fn a_terminal_is_stopped_whose_grant_is_of_before_a_crash() {
 
 #[test]
 fn a_crash_takes_who_was_to_be_told_that_nothing_is_paid_and_nobody_is_distrusted_for_ever() {
-    // The customer cancels while no quorum is complete, all terminals are cut off, and the coordinator crashes before
-    // any of them is told. So all took the results for owed, more than they give on credit, and the next task of the
-    // same coordinator never ended.
+    // A slow terminal keeps all quorums open when the customer cancels; all are cut off, and the coordinator crashes
+    // before any of them is told. So the others took the results for owed, more than they give on credit, and the next
+    // task of the same coordinator never ended.
     let scenario = world(
         r#"
         about = "a cancelled task, a cut and a crash"
@@ -97,16 +97,19 @@ fn a_crash_takes_who_was_to_be_told_that_nothing_is_paid_and_nobody_is_distruste
         crash_every = "30 s"
         down = "10 s"
         [[terminals]]
-        count = 6
+        count = 5
+        [[terminals]]
+        speed = [0.05, 0.05]
         [[tasks]]
         units = 60
         unit_time = "20 s"
-        agree = 3
+        agree = 6
         cancelled_after = "150 s"
         [[tasks]]
         at = "6 min"
         units = 20
         unit_time = "5 s"
+        agree = 5
         [[cuts]]
         at = "140 s"
         lasts = "2 min"
@@ -120,23 +123,22 @@ fn a_crash_takes_who_was_to_be_told_that_nothing_is_paid_and_nobody_is_distruste
 
 #[test]
 fn terminals_that_wait_for_each_other_try_the_coordinator_again() {
-    // Each has results that nobody has confirmed yet, more than it gives on credit, because those who were to confirm
-    // them have gone. Nobody asked for work any more, so nobody confirmed anything.
+    // Each of those that stay has results that nobody has confirmed yet, more than it gives on credit, because those who
+    // were to confirm them have gone. None of them asked for work any more, so they confirmed nothing to each other,
+    // and the task took until somebody new had done it alone.
     let scenario = world(
         r#"
         about = "all wait for each other"
-        until = "6h"
-        calm_after = "10 min"
+        until = "75 min"
         [[coordinators]]
         [[terminals]]
         count = 4
         [[terminals]]
-        count = 4
-        presence.exponential = { up = "60 s", down = "60 s" }
+        count = 60
+        presence.exponential = { up = "10 s", down = "20 s" }
         [[tasks]]
         units = 60
-        unit_time = "25 s"
-        agree = 4
+        unit_time = "60 s"
         lease = "5 s"
         "#,
     );

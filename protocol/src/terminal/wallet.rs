@@ -240,13 +240,15 @@ impl Wallet {
     }
 
     /// Returns how long after its last answer a coordinator is to be asked for receipts, if any are awaited or to be
-    /// acknowledged.
+    /// acknowledged, which has time.
     pub(super) fn collect_every(&self, coordinator: NodeId) -> Option<Duration> {
         let account = self.accounts.get(&coordinator)?;
-        let awaited = account.known.results > 0 || !account.acknowledge.is_empty();
         let owing = || Credit::of(account.totals, self.slots).owing;
-        let doubled = COLLECT.0.saturating_mul(1 << account.fruitless.min(6));
-        (awaited || owing()).then(|| doubled.min(COLLECT.1))
+        if account.known.results > 0 || owing() {
+            let doubled = COLLECT.0.saturating_mul(1 << account.fruitless.min(6));
+            return Some(doubled.min(COLLECT.1));
+        }
+        (!account.acknowledge.is_empty()).then_some(COLLECT.1)
     }
 
     /// Returns whether a coordinator that owes too much may be asked for a unit on trial.

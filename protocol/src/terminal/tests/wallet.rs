@@ -295,6 +295,24 @@ fn a_coordinator_that_owes_gets_a_unit_on_trial_at_once_if_it_pays_and_less_and_
 }
 
 #[test]
+fn receipts_come_with_the_answers_to_renewals_while_there_is_work() {
+    let mut bench = Bench::new(1);
+    bench.counted(0..1);
+    let pull = bench.collect();
+    assert!(pull.want > 0);
+    let before = bench.now;
+    let grant = bench.grant(1, 1..2, 60_000);
+    bench.answer(&pull, Some(&grant));
+    let renewal = bench.collect();
+    assert_eq!(renewal.renew, [grant.id]);
+    assert_eq!(
+        bench.now.since(before).as_secs(),
+        20,
+        "a third of the lease"
+    );
+}
+
+#[test]
 fn nothing_is_tried_while_a_slot_is_busy_or_the_last_unit_is_not_reported() {
     let mut bench = Bench::new(1);
     for unit in 0..3 {
