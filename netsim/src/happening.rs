@@ -5,6 +5,7 @@
 //! when it leaves.
 
 use std::fmt;
+use std::time::Duration;
 
 use tally_protocol::account::Money;
 use tally_protocol::entry::Ending;
@@ -190,6 +191,8 @@ pub enum Happening {
         unit: Unit,
         /// What it says that it gave, or why it gave nothing.
         gave: Result<Gave, Fault>,
+        /// How long it took.
+        took: Duration,
     },
     /// A terminal sends a result.
     Reported {

@@ -33,7 +33,7 @@ use crate::happening::{Gave, Happening, Unit};
 use crate::moment::Moment;
 use crate::peer::Peer;
 use crate::stage::{Body, Clock, Envelope, Stage};
-use crate::wrap::WitnessWrap;
+use crate::wrap::TerminalWrap;
 use link::Tie;
 use looks::Look;
 use runs::Held;
@@ -92,13 +92,13 @@ pub(crate) struct TerminalNode {
     pub(crate) id: NodeId,
     pub(crate) setup: Setup,
     conduct: Box<dyn Conduct>,
+    wrap: Box<dyn TerminalWrap>,
     chance: Chance,
     /// Programs on its disk.
     programs: BTreeSet<BlobId>,
     wallet: Wallet,
     /// What its witness has on the disk.
     witnessed: Option<Vec<u8>>,
-    watch_wrap: Box<dyn WitnessWrap>,
     up: Option<Up>,
 }
 
@@ -151,7 +151,7 @@ impl TerminalNode {
     pub(crate) fn new(
         peer: Peer,
         setup: Setup,
-        (conduct, watch_wrap): (Box<dyn Conduct>, Box<dyn WitnessWrap>),
+        (conduct, wrap): (Box<dyn Conduct>, Box<dyn TerminalWrap>),
         seed: u64,
     ) -> Self {
         Self {
@@ -159,11 +159,11 @@ impl TerminalNode {
             id: NodeId::from_bytes(setup.key.verifying_key().to_bytes()),
             setup,
             conduct,
+            wrap,
             chance: Chance::new(seed, "terminal", u64::from(peer.0)),
             programs: BTreeSet::new(),
             wallet: Wallet::default(),
             witnessed: None,
-            watch_wrap,
             up: None,
         }
     }
@@ -338,8 +338,8 @@ impl TerminalNode {
             return;
         };
         let mut effects = Vec::new();
-        up.machine
-            .handle(self.setup.clock.read(stage.now), input, &mut effects);
+        let now = self.setup.clock.read(stage.now);
+        self.wrap.handle(&mut up.machine, now, input, &mut effects);
         for effect in effects {
             self.carry_out(stage, effect);
         }

@@ -26,7 +26,7 @@ use crate::stage::{Event, Stage, Within};
 use crate::statistics::Sample;
 use crate::story::{Cast, Story, Subject};
 use crate::terminal::TerminalNode;
-use crate::wrap::{Plain, WitnessWrap, Wrap};
+use crate::wrap::{TerminalWrap, Wrap};
 pub(crate) use build::task;
 use presence::Attendance;
 
@@ -79,8 +79,8 @@ pub struct World {
 pub struct Options {
     /// What stands between each coordinator's driver and its machine.
     pub wrap: Option<fn() -> Box<dyn Wrap>>,
-    /// What stands between each terminal's driver and its witness.
-    pub witness: Option<fn() -> Box<dyn WitnessWrap>>,
+    /// What stands between each terminal's driver and its machines.
+    pub terminal_wrap: Option<fn() -> Box<dyn TerminalWrap>>,
     /// A crash at a moment that no chance would find.
     pub crash: Option<Crash>,
 }
@@ -109,9 +109,7 @@ impl World {
     /// Builds the world of a scenario.
     #[must_use]
     pub fn new(scenario: &Scenario, seed: u64, options: &Options) -> Self {
-        let wrap = options.wrap.unwrap_or(|| Box::new(Plain));
-        let witness = options.witness.unwrap_or(|| Box::new(Plain));
-        build::world(scenario, seed, (wrap, witness, options.crash))
+        build::world(scenario, seed, options)
     }
 
     /// Runs to the end, or until an oracle finds something.
@@ -233,6 +231,14 @@ impl World {
     #[must_use]
     pub fn id(&self, peer: Peer) -> NodeId {
         self.stage.directory.id(peer)
+    }
+
+    /// Returns how many units a terminal runs at a time; none for other nodes.
+    #[must_use]
+    pub fn slots(&self, terminal: Peer) -> u32 {
+        let place = terminal.0.checked_sub(self.first_terminal);
+        let node = place.and_then(|place| self.terminals.get(place as usize));
+        node.map_or(0, |node| u32::from(node.setup.slots))
     }
 
     /// Returns the grants that terminals hold.

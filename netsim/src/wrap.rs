@@ -1,8 +1,9 @@
-//! The places between drivers and their machines, where a test can plant a bug.
+//! The place between a node's driver and its machine, where a test can plant a bug.
 
 use std::fmt;
 
 use tally_protocol::coordinator::{Coordinator, Effect, Input};
+use tally_protocol::terminal::{self, Terminal};
 use tally_protocol::time::Timestamp;
 use tally_protocol::witness::{self, Witness};
 
@@ -35,10 +36,21 @@ pub trait Wrap: fmt::Debug {
     }
 }
 
-/// Stands between a terminal's driver and its witness. By default it is not noticed.
-pub trait WitnessWrap: fmt::Debug {
-    /// Lets the witness take an input.
+/// Stands between a terminal's driver and its machines. By default it is not noticed.
+pub trait TerminalWrap: fmt::Debug {
+    /// Lets the machine take an input.
     fn handle(
+        &mut self,
+        machine: &mut Terminal,
+        now: Timestamp,
+        input: terminal::Input,
+        out: &mut Vec<terminal::Effect>,
+    ) {
+        machine.handle(now, input, out);
+    }
+
+    /// Lets the witness take an input.
+    fn watch(
         &mut self,
         witness: &mut Witness,
         now: Timestamp,
@@ -55,4 +67,4 @@ pub struct Plain;
 
 impl Wrap for Plain {}
 
-impl WitnessWrap for Plain {}
+impl TerminalWrap for Plain {}

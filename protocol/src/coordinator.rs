@@ -29,6 +29,7 @@ mod intake;
 mod known;
 mod leasing;
 mod orders;
+mod owed;
 mod parcel;
 mod receipts;
 mod reports;

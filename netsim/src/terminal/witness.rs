@@ -64,8 +64,7 @@ impl TerminalNode {
             return;
         };
         let (now, mut effects) = (self.setup.clock.read(stage.now), Vec::new());
-        self.watch_wrap
-            .handle(&mut up.witness, now, input, &mut effects);
+        self.wrap.watch(&mut up.witness, now, input, &mut effects);
         for effect in effects {
             match effect {
                 // It is written when the terminal goes: nobody can tell.

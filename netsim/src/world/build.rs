@@ -17,7 +17,7 @@ use tally_protocol::time::Timestamp;
 use tally_protocol::unit::Limits;
 
 use super::presence::Attendance;
-use super::{Crash, Fate, World};
+use super::{Crash, Fate, Options, World};
 use crate::chance::Chance;
 use crate::conduct::Kind;
 use crate::coordinator::{self, CoordinatorNode, Duty, Errand};
@@ -35,7 +35,7 @@ use crate::stage::{Clock, Directory, Event, Stage};
 use crate::statistics::Statistics;
 use crate::terminal::{self, TerminalNode};
 use crate::trace::Trace;
-use crate::wrap::{WitnessWrap, Wrap};
+use crate::wrap::{Plain, TerminalWrap, Wrap};
 
 /// Bootstrap nodes of each world: servers of the look-ups and hubs of the gossip, nothing else.
 pub(super) const BOOTSTRAPS: u32 = 2;
@@ -52,9 +52,6 @@ const DEADLINE_MILLIS: u64 = 40 * 24 * 3_600 * 1_000;
 /// How long certificates hold: longer than every world.
 const CERTIFICATE_MILLIS: u64 = 40 * 24 * 3_600 * 1_000;
 
-/// Makes one of these for each node.
-type Make<T> = fn() -> Box<T>;
-
 /// A world while it is built.
 struct Builder<'a> {
     scenario: &'a Scenario,
@@ -70,11 +67,7 @@ struct Builder<'a> {
     owners: Vec<NodeId>,
 }
 
-pub(super) fn world(
-    scenario: &Scenario,
-    seed: u64,
-    (wrap, watch, crash): (Make<dyn Wrap>, Make<dyn WitnessWrap>, Option<Crash>),
-) -> World {
+pub(super) fn world(scenario: &Scenario, seed: u64, options: &Options) -> World {
     let mut builder = Builder {
         scenario,
         seed,
@@ -86,7 +79,8 @@ pub(super) fn world(
         cards: Vec::new(),
         owners: Vec::new(),
     };
-    let mut coordinators = builder.coordinators(wrap, crash);
+    let wrap = options.wrap.unwrap_or(|| Box::new(Plain));
+    let mut coordinators = builder.coordinators(wrap, options.crash);
     for number in 0..BOOTSTRAPS {
         let key = key(seed, "bootstrap's key", number);
         builder.node(&key, "server", Kind::Honest);
@@ -94,7 +88,8 @@ pub(super) fn world(
     let first_customer = count(builder.directory.len());
     let (customers, execution, tasks) = builder.customers(&mut coordinators);
     let first_terminal = count(builder.directory.len());
-    let (terminals, attendances) = builder.terminals(watch);
+    let wrap = options.terminal_wrap.unwrap_or(|| Box::new(Plain));
+    let (terminals, attendances) = builder.terminals(wrap);
     for order in &scenario.orders {
         let errand = builder.errand(order, (first_customer, first_terminal));
         coordinators[order.coordinator as usize].expect_errand(errand);
@@ -179,7 +174,11 @@ impl Builder<'_> {
         self.directory.add(id(key))
     }
 
-    fn coordinators(&mut self, wrap: Make<dyn Wrap>, crash: Option<Crash>) -> Vec<CoordinatorNode> {
+    fn coordinators(
+        &mut self,
+        wrap: fn() -> Box<dyn Wrap>,
+        crash: Option<Crash>,
+    ) -> Vec<CoordinatorNode> {
         let mut coordinators = Vec::new();
         for group in &self.scenario.coordinators {
             for _ in 0..group.count {
@@ -279,7 +278,10 @@ impl Builder<'_> {
         (customers, Arc::new(execution), tasks)
     }
 
-    fn terminals(&mut self, watch: Make<dyn WitnessWrap>) -> (Vec<TerminalNode>, Vec<Attendance>) {
+    fn terminals(
+        &mut self,
+        wrap: fn() -> Box<dyn TerminalWrap>,
+    ) -> (Vec<TerminalNode>, Vec<Attendance>) {
         let (mut terminals, mut attendances) = (Vec::new(), Vec::new());
         for group in &self.scenario.terminals {
             let first = count(terminals.len());
@@ -293,7 +295,7 @@ impl Builder<'_> {
                 let owner = certificate.map_or(self.directory.id(peer), Verified::signer);
                 self.owners.push(owner);
                 self.directory.own(owner, peer);
-                let parts = (group.conduct.conduct(), watch());
+                let parts = (group.conduct.conduct(), wrap());
                 terminals.push(TerminalNode::new(peer, setup, parts, self.seed));
                 let chance = Chance::new(self.seed, "attendance", u64::from(number));
                 attendances.push(Attendance::new(group.presence.clone(), chance));

@@ -8,11 +8,12 @@ use std::ops::Range;
 
 use tally_netsim::scenario::{Scenario, shipped};
 use tally_netsim::world::{Options, World};
-use tally_netsim::wrap::{Plain, WitnessWrap, Wrap};
+use tally_netsim::wrap::{Plain, TerminalWrap, Wrap};
 
 use bugs::{
-    CountsAll, Credits, EditsTwice, EndsEarly, ForgetsAnswer, ForgetsRow, IgnoresMismatch, Leases,
-    Mistake, NeverWakes, OldSnapshot, Planted, SettlesEarly, TellsFirst, Twists,
+    CountsAll, Credits, EditsTwice, EndsEarly, ForgetsAnswer, ForgetsDebts, ForgetsRow,
+    IgnoresMismatch, Leases, Mistake, NeverWakes, OldSnapshot, Planted, SettlesEarly, TellsFirst,
+    Twists,
 };
 use witnesses::{AccusesAll, ChecksNothing, TellsNobody};
 
@@ -58,6 +59,21 @@ const WORLD: &str = r#"
     output = "6 KiB"
     edited = true
     customer_leaves = true
+"#;
+
+/// A coordinator that never pays, with much more work than terminals do on credit.
+const UNPAID_WORLD: &str = r#"
+    about = "work for nothing"
+    until = "1h"
+    [[coordinators]]
+    conduct = "owing"
+    [[terminals]]
+    count = 3
+    slots = [1, 2]
+    [[tasks]]
+    units = 4000
+    agree = 1
+    unit_time = "5 s"
 "#;
 
 /// The seeds of all worlds here.
@@ -232,23 +248,38 @@ fn a_witness_tells_nobody_what_it_has_found() {
 #[test]
 fn a_witness_takes_no_answer_for_a_wrong_one() {
     let scenario = Scenario::parse("planted", WORLD).expect("a scenario");
-    let witness: fn() -> Box<dyn WitnessWrap> = || Box::new(AccusesAll);
+    let wrap: fn() -> Box<dyn TerminalWrap> = || Box::new(AccusesAll);
     let options = || Options {
-        witness: Some(witness),
+        terminal_wrap: Some(wrap),
         ..Options::default()
     };
     found_by(&["one story"], |seed| found(&scenario, seed, &options()));
 }
 
 /// Expects that a bug of witnesses is found where there is a log that forks.
-fn finds_among_forks(witness: fn() -> Box<dyn WitnessWrap>) {
+fn finds_among_forks(wrap: fn() -> Box<dyn TerminalWrap>) {
     let shipped = shipped::find("forked-log").expect("it is shipped");
     let scenario = shipped.scenario().expect("what is shipped can be read");
     let options = || Options {
-        witness: Some(witness),
+        terminal_wrap: Some(wrap),
         ..Options::default()
     };
     found_by(&["one story"], |seed| found(&scenario, seed, &options()));
+}
+
+#[test]
+fn a_terminal_forgets_what_it_is_owed() {
+    let scenario = Scenario::parse("planted", UNPAID_WORLD).expect("a scenario");
+    let forgetful = Options {
+        terminal_wrap: Some(|| Box::new(ForgetsDebts)),
+        ..Options::default()
+    };
+    for seed in 0..3 {
+        let honest = found(&scenario, seed, &Options::default());
+        assert_eq!(honest, None, "seed {seed}");
+        let (oracle, what) = found(&scenario, seed, &forgetful).expect("it works for nothing");
+        assert_eq!(oracle, "no work for nothing", "seed {seed}: {what}");
+    }
 }
 
 /// Runs a world. Returns the oracle that found something first, with its words.

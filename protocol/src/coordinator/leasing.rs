@@ -88,7 +88,7 @@ impl Coordinator {
             retry_millis,
             peers,
             receipts: self.devices.receipts(from, &pull.kept),
-            unpaid: self.devices.unpaid(from),
+            unpaid: self.unpaid(from, holder, &pull.owed),
         }))
     }
 

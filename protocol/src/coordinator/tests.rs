@@ -18,7 +18,7 @@ use crate::codec;
 use crate::entry::{Ending, Fund, Payee};
 use crate::id::{Hash, ReceiptId};
 use crate::message::customer::Phase;
-use crate::message::work::{Abandoned, Batch, UnitResult};
+use crate::message::work::{Abandoned, Batch, Owed, UnitResult};
 use crate::receipt::Validation;
 use crate::task::{Edit, Merge, OnFailure, Quorum, Split};
 use crate::unit::{Limits, Outcome, Trap};
@@ -169,6 +169,7 @@ impl Desk {
             share: Vec::new(),
             certificate: None,
             kept: say.kept,
+            owed: say.owed,
         };
         self.answer(|question| Input::Pulled {
             question,
@@ -212,6 +213,7 @@ struct Say {
     abandoned: Vec<Abandoned>,
     certificate: Option<Verified<DeviceCertificate>>,
     kept: Vec<ReceiptId>,
+    owed: Vec<Owed>,
 }
 
 const CUSTOMER: u8 = 250;

@@ -23,7 +23,7 @@ use tally_protocol::message::customer::{
 };
 use tally_protocol::message::log::{LogReply, LogRequest, LoggedEntry};
 use tally_protocol::message::work::{
-    Abandoned, Batch, Grant, Leased, LeasedUnit, Pull, PullReply, Report, ResultVerdict,
+    Abandoned, Batch, Grant, Leased, LeasedUnit, Owed, Pull, PullReply, Report, ResultVerdict,
     UnitResult, Unpaid, UnpaidReason, WorkReply, WorkRequest,
 };
 use tally_protocol::points::Points;
@@ -557,6 +557,10 @@ pub(crate) fn work_requests() -> Vec<(&'static str, WorkRequest)> {
         share: vec!["/ip4/192.0.2.2/tcp/4700".to_owned()],
         certificate: Some(sign(certificate())),
         kept: vec![sign(receipt()).id()],
+        owed: vec![Owed {
+            task: task_id(),
+            units: vec![7, 300],
+        }],
     };
     let idle = Pull {
         report: None,
@@ -565,6 +569,7 @@ pub(crate) fn work_requests() -> Vec<(&'static str, WorkRequest)> {
         share: vec![],
         certificate: None,
         kept: vec![],
+        owed: vec![],
         ..pull.clone()
     };
     vec![
@@ -599,6 +604,7 @@ pub(crate) fn work_replies() -> Vec<(&'static str, WorkReply)> {
             unpaid(7, UnpaidReason::Outvoted),
             unpaid(8, UnpaidReason::NoQuorum),
             unpaid(9, UnpaidReason::TaskEnded),
+            unpaid(10, UnpaidReason::Settled),
         ],
     };
     let empty = PullReply {

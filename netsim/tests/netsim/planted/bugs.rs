@@ -1,10 +1,10 @@
-//! The bugs: each stands between a coordinator's driver and its machine, and gets one thing wrong.
+//! The bugs: each stands between a node's driver and its machine, and gets one thing wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use tally_netsim::happening::Unit;
-use tally_netsim::wrap::Wrap;
+use tally_netsim::wrap::{TerminalWrap, Wrap};
 use tally_protocol::account::Holder;
 use tally_protocol::coordinator::{
     Answer, Coordinator, Effect, Fact, Input, NewLeases, Pulled, Row,
@@ -13,6 +13,7 @@ use tally_protocol::entry::{Ending, Event};
 use tally_protocol::id::{GrantId, NodeId, TaskId};
 use tally_protocol::message::work::{Grant, ResultVerdict, UnitResult};
 use tally_protocol::task::BlobRef;
+use tally_protocol::terminal::{self, Terminal, Totals};
 use tally_protocol::time::Timestamp;
 
 /// A mistake in what the machine is told, or in what follows.
@@ -501,5 +502,25 @@ impl Bug for ForgetsAnswer {
             effects.retain(|effect| !self.0.is_multiple_of(100) || !is_forgotten(effect));
         }
         effects
+    }
+}
+
+/// Takes all that a coordinator owes for settled, again and again.
+#[derive(Debug)]
+pub(crate) struct ForgetsDebts;
+
+impl TerminalWrap for ForgetsDebts {
+    fn handle(
+        &mut self,
+        machine: &mut Terminal,
+        now: Timestamp,
+        input: terminal::Input,
+        out: &mut Vec<terminal::Effect>,
+    ) {
+        let known: Vec<NodeId> = machine.credits().map(|(node, _)| node).collect();
+        for coordinator in known {
+            machine.remember(coordinator, Totals::default());
+        }
+        machine.handle(now, input, out);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tally_netsim::wrap::WitnessWrap;
+use tally_netsim::wrap::TerminalWrap;
 use tally_protocol::checkpoint::VerifiedCheckpoint;
 use tally_protocol::id::{Hash, NodeId};
 use tally_protocol::time::Timestamp;
@@ -20,8 +20,8 @@ impl ChecksNothing {
     }
 }
 
-impl WitnessWrap for ChecksNothing {
-    fn handle(
+impl TerminalWrap for ChecksNothing {
+    fn watch(
         &mut self,
         witness: &mut Witness,
         now: Timestamp,
@@ -51,8 +51,8 @@ impl WitnessWrap for ChecksNothing {
 #[derive(Debug)]
 pub(crate) struct TellsNobody;
 
-impl WitnessWrap for TellsNobody {
-    fn handle(
+impl TerminalWrap for TellsNobody {
+    fn watch(
         &mut self,
         witness: &mut Witness,
         now: Timestamp,
@@ -68,8 +68,8 @@ impl WitnessWrap for TellsNobody {
 #[derive(Debug)]
 pub(crate) struct AccusesAll;
 
-impl WitnessWrap for AccusesAll {
-    fn handle(
+impl TerminalWrap for AccusesAll {
+    fn watch(
         &mut self,
         witness: &mut Witness,
         now: Timestamp,

@@ -124,6 +124,7 @@ fn many_terminals_and_many_units_cost_little_each() {
                 share: vec!["/ip4/127.0.0.1/tcp/1".to_owned()],
                 certificate: None,
                 kept: vec![],
+                owed: vec![],
             };
             let missing = BTreeSet::new();
             let answer = desk.answer(|question| Input::Pulled {

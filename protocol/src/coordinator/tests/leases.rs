@@ -359,6 +359,7 @@ fn the_customers_own_computer_and_a_small_one_get_nothing() {
         share: vec![],
         certificate: None,
         kept: vec![],
+        owed: vec![],
     };
     let missing = BTreeSet::new();
     let answer = desk.answer(|question| Input::Pulled {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::account::{Account, Commodity};
 use crate::books::{Balance, PostingFault};
-use crate::message::work::UnpaidReason;
+use crate::message::work::{OWED_MAX, UnpaidReason};
 use crate::points::Points;
 use crate::rate_card::Price;
 use crate::task::split::UnitTable;
@@ -253,6 +253,64 @@ fn an_outvoted_device_is_told_why_it_is_not_paid() {
     desk.pass(1);
     assert_eq!(desk.points(node(2)), (0, 0));
     assert_eq!(desk.points(node(3)), (500, 500));
+    desk.audit();
+}
+
+#[test]
+fn a_device_that_asks_what_it_is_owed_hears_after_a_crash_what_nothing_will_come_for() {
+    let mut desk = desk();
+    desk.deposit(1_000, "bank 1").unwrap();
+    let id = desk.run(priced("owed", 2, 600), 4);
+    for (device, output) in [(1, b"right"), (2, b"wrong"), (3, b"right")] {
+        let grant = desk.lease(device, 1);
+        assert_eq!(units_of(&grant), [0]);
+        desk.report(device, results(&grant, output));
+    }
+    let open = desk.lease(2, 1);
+    assert_eq!(units_of(&open), [1]);
+    desk.report(2, results(&open, b"right"));
+    let owed = |units: &[u32]| Say {
+        owed: vec![Owed {
+            task: id,
+            units: units.to_vec(),
+        }],
+        ..Say::default()
+    };
+    let asked = |desk: &mut Desk, device, units: &[u32]| {
+        let unpaid = desk.pull_with(device, 0, owed(units)).unpaid;
+        let told = unpaid.iter().map(|unpaid| (unpaid.unit, unpaid.reason));
+        told.collect::<Vec<_>>()
+    };
+    assert_eq!(asked(&mut desk, 3, &[0]), [], "its receipt is due");
+    desk.restart();
+    assert_eq!(asked(&mut desk, 3, &[0]), [], "and still is");
+    let settled = |unit| (unit, UnpaidReason::Settled);
+    assert_eq!(
+        asked(&mut desk, 2, &[0, 1]),
+        [settled(0)],
+        "it was outvoted; the other is undecided"
+    );
+    desk.pass(2);
+    assert_eq!(
+        asked(&mut desk, 3, &[0, 3]),
+        [settled(0), settled(3)],
+        "its receipt stands in the log; what it never had is not due"
+    );
+    desk.answer(|question| {
+        let (task, by) = (id, node(CUSTOMER));
+        Input::Cancelled { question, task, by }
+    });
+    desk.restart();
+    assert_eq!(asked(&mut desk, 2, &[1]), [settled(1)]);
+    let other = Owed {
+        task: TaskId::from_bytes([9; 32]),
+        units: (0..2_000).collect(),
+    };
+    let say = Say {
+        owed: vec![other],
+        ..Say::default()
+    };
+    assert_eq!(desk.pull_with(2, 0, say).unpaid.len(), OWED_MAX);
     desk.audit();
 }
 
