@@ -197,12 +197,13 @@ mod tests {
         fn a_leaf_is_cited_once(runs in prop::collection::vec((0..60_u32, 1..5_u32), 0..60)) {
             let (mut leaves, mut model) = (Leaves::default(), BTreeSet::new());
             for (leaf, count) in runs {
+                let end = leaf.saturating_add(count);
                 let run = LeafRun { leaf, unit: 0, count };
-                match (leaf..leaf + count).find(|leaf| model.contains(leaf)) {
+                match (leaf..end).find(|leaf| model.contains(leaf)) {
                     Some(twice) => prop_assert_eq!(leaves.insert(run), Err(twice)),
                     None => {
                         prop_assert_eq!(leaves.insert(run), Ok(()));
-                        model.extend(leaf..leaf + count);
+                        model.extend(leaf..end);
                     }
                 }
                 let there: Vec<u32> = leaves.0.iter().cloned().flatten().collect();

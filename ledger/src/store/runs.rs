@@ -307,11 +307,13 @@ mod tests {
             let back: Vec<u64> = back.map(|entry| entry.unwrap().sequence).collect();
             prop_assert_eq!(back, sequences(from).into_iter().rev().collect::<Vec<_>>());
             let mut both = Entries::of(&entries, from..to).unwrap();
-            let mut count = 0;
-            while both.next().is_some() {
-                count += 1 + usize::from(both.next_back().is_some());
+            let mut left = sequences(from).into_iter();
+            while let Some(expected) = left.next() {
+                prop_assert_eq!(both.next().unwrap().unwrap().sequence, expected);
+                let last = both.next_back().map(|entry| entry.unwrap().sequence);
+                prop_assert_eq!(last, left.next_back());
             }
-            prop_assert_eq!(count, sequences(from).len());
+            prop_assert!(both.next().is_none());
         }
     }
 

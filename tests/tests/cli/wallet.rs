@@ -144,7 +144,7 @@ fn receipt_verify_tells_right_from_changed_and_from_somebody_elses() {
 }
 
 fn wallet(net: &Net, args: &[&str], file: &Path) -> tally_tests::run::Ran {
-    net.run(&[&["wallet"], args, &["--file", file.to_str().unwrap()]].concat())
+    net.run(&[&["wallet", "--file", file.to_str().unwrap()], args].concat())
 }
 
 /// Makes `wallet.redb` with so many receipts for two units each, and returns their ids.
