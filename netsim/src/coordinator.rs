@@ -70,6 +70,7 @@ pub(crate) struct Setup {
     pub(crate) snapshot_every: u64,
     /// What work is worth.
     pub(crate) rates: Rates,
+    pub(crate) known_per_mille: u16,
     /// When it crashes beside what the world lets happen to it.
     pub(crate) crash: Option<Crash>,
     /// The key under which it can be looked up.
@@ -308,7 +309,7 @@ impl CoordinatorNode {
             input_bytes_max: 1 << 40,
             program_bytes_max: 1 << 30,
             retention: RETENTION,
-            known_per_mille: 0,
+            known_per_mille: self.setup.known_per_mille,
         }
     }
 

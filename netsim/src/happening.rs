@@ -218,6 +218,19 @@ pub enum Happening {
         /// The result.
         gave: Gave,
     },
+    /// It is durable what a terminal says of a unit whose result was known.
+    Answered {
+        /// The coordinator.
+        at: Peer,
+        /// The terminal.
+        by: Peer,
+        /// The unit.
+        unit: Unit,
+        /// The result.
+        gave: Gave,
+        /// What it is by the coordinator's knowledge.
+        standing: Standing,
+    },
     /// It is durable that a terminal could not run a unit.
     Faulted {
         /// The coordinator.

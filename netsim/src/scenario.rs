@@ -137,6 +137,14 @@ pub struct Coordinators {
     /// What work is worth.
     #[serde(default)]
     pub rates: Rate,
+    /// Of 1,000 validated units, how many are leased once more as known-answer units.
+    #[serde(default = "known_per_mille")]
+    pub known_per_mille: u16,
+}
+
+/// As many as the node checks by default.
+const fn known_per_mille() -> u16 {
+    10
 }
 
 /// Which rate card coordinators publish.

@@ -198,6 +198,26 @@ impl CoordinatorNode {
                     stage.note(&Happening::Voted { at, by, unit, gave });
                 }
             }
+            Fact::Answered {
+                task,
+                holder,
+                vote,
+                standing,
+                ..
+            } => stage.note(&Happening::Answered {
+                at,
+                by: peer(&holder.device),
+                unit: Unit {
+                    task: *task,
+                    unit: vote.unit,
+                },
+                gave: Gave {
+                    outcome: vote.outcome,
+                    fuel: vote.fuel,
+                    output: vote.output,
+                },
+                standing: *standing,
+            }),
             Fact::Faulted {
                 task,
                 device,
@@ -226,7 +246,6 @@ impl CoordinatorNode {
             | Fact::Arrived(_)
             | Fact::Merged { .. }
             | Fact::Ended { .. }
-            | Fact::Answered { .. }
             | Fact::Receipted { .. }
             | Fact::Settled(_)
             | Fact::Published(_)

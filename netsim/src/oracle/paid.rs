@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tally_ledger::audit;
 use tally_ledger::store::{Change, Draft, Store};
-use tally_protocol::account::{Account, Commodity};
+use tally_protocol::account::{Account, Commodity, Holder};
 use tally_protocol::books::{Balance, Books};
 use tally_protocol::coordinator::Coordinator;
 use tally_protocol::entry::{Event, ValidatedUnit};
 use tally_protocol::id::{BlobId, NetworkId, NodeId, RateCardId, ReceiptId, TaskId};
 use tally_protocol::points::Points;
 use tally_protocol::rate_card::{Measured, Rates};
-use tally_protocol::receipt::Receipt;
+use tally_protocol::receipt::{Receipt, Validation};
 use tally_protocol::signed::{Signed, Statement};
 use tally_protocol::task::Task;
 use tally_protocol::time::Timestamp;
@@ -57,7 +57,21 @@ struct Bill {
 #[derive(Debug)]
 struct Due {
     points: Points,
+    /// Who agreed and is not paid.
     devices: BTreeSet<NodeId>,
+    /// Owners who agreed, or were paid for the known answer.
+    owners: BTreeSet<NodeId>,
+}
+
+impl Due {
+    /// Notes that a result is paid. Returns what it is worth; none if it is not owed.
+    fn pay(&mut self, holder: Holder, validation: Validation) -> Option<Points> {
+        let is_owed = match validation {
+            Validation::Quorum(_) => self.devices.remove(&holder.device),
+            Validation::KnownAnswer => self.owners.insert(holder.owner),
+        };
+        is_owed.then_some(self.points)
+    }
 }
 
 impl Oracle for Paid {
@@ -188,13 +202,14 @@ impl Clerk {
     fn validate(&mut self, task: TaskId, units: &[ValidatedUnit]) -> Result<(), String> {
         for validated in units {
             let owners = validated.agreed.iter().map(|device| self.owner(*device));
-            let owners = owners.collect::<BTreeSet<NodeId>>().len();
+            let owners: BTreeSet<NodeId> = owners.collect();
             let Some(bill) = self.tasks.get_mut(&task) else {
                 return Err(format!("a unit of task {}, which is settled", task.short()));
             };
             let unit = validated.unit;
-            if owners != validated.agreed.len() || owners < bill.agree {
-                return Err(format!("unit {unit} agreed by {owners} owners only"));
+            let count = owners.len();
+            if count != validated.agreed.len() || count < bill.agree {
+                return Err(format!("unit {unit} agreed by {count} owners only"));
             }
             let measured = Measured {
                 outcome: validated.outcome,
@@ -207,6 +222,7 @@ impl Clerk {
             let due = Due {
                 points: points.ok_or("an amount that cannot be counted")?,
                 devices: validated.agreed.iter().copied().collect(),
+                owners,
             };
             // One that is validated twice is the matter of another oracle.
             bill.due.entry(unit).or_insert(due);
@@ -231,7 +247,7 @@ impl Clerk {
         let mut points = 0;
         for (_, _, unit) in receipt.results() {
             let due = bill.due.get_mut(&unit);
-            let owed = due.and_then(|due| due.devices.remove(&holder.device).then_some(due.points));
+            let owed = due.and_then(|due| due.pay(holder, receipt.validation));
             let Some(owed) = owed else {
                 return Err(format!("{name}, which pays unit {unit} that is not owed"));
             };

@@ -52,6 +52,21 @@ impl Oracle for Right {
                     )
                 })
             }
+            Happening::Answered {
+                at,
+                by,
+                unit,
+                gave,
+                standing,
+            } => {
+                // What colluding devices made the known result is wrong, and so a right answer is.
+                let is_known = self.is_true(reference, *at, *unit, *gave);
+                let is_wronged = *standing == Standing::Wrong && reference.is_honest(*by);
+                let excused = self.colluded.contains(&unit.task);
+                Check::that(!is_wronged || excused || !is_known, || {
+                    format!("{by} gives the right answer to {unit} and is said to be wrong")
+                })
+            }
             Happening::Validated {
                 by,
                 unit,

@@ -2,7 +2,7 @@
 
 use tally_protocol::terminal::Standing;
 
-use super::unit::{stop_words, verdict_words};
+use super::unit::{standing_words, stop_words, verdict_words};
 use super::{Cast, Telling, named};
 use crate::happening::{Happening, Mark, Payment};
 use crate::peer::Peer;
@@ -176,6 +176,18 @@ impl NodeTeller {
         {
             let rest = format!(", durably at {}", self.name(at));
             return Some(Telling::units("has voted on", vec![unit.unit], rest));
+        }
+        if let Happening::Answered {
+            at,
+            by,
+            unit,
+            standing,
+            ..
+        } = what
+            && self.is_me(by)
+        {
+            let rest = format!(", which {} knew: {}", self.name(at), standing_words(*standing));
+            return Some(Telling::units("has answered", vec![unit.unit], rest));
         }
         if let Happening::Judged {
             to, unit, verdict, ..

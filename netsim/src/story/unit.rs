@@ -194,6 +194,17 @@ impl UnitTeller {
             && *unit == mine
         {
             format!("{} has the vote of {}, durably: {gave}", name(at), name(by))
+        } else if let Happening::Answered {
+            at,
+            by,
+            unit,
+            standing,
+            ..
+        } = what
+            && *unit == mine
+        {
+            let (at, by, how) = (name(at), name(by), standing_words(*standing));
+            format!("{at} knew the answer: that of {by} is {how}, durably")
         } else if let Happening::Faulted {
             at,
             by,
@@ -319,6 +330,13 @@ pub(super) const fn stop_words(how: Stop) -> &'static str {
     match how {
         Stop::Left => "is switched off",
         Stop::Crashed => "is gone without a word",
+    }
+}
+
+pub(super) const fn standing_words(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Right => "right",
+        Standing::Wrong => "wrong",
     }
 }
 

@@ -192,6 +192,7 @@ impl Builder<'_> {
                     version: 1,
                     published: clock.read(Moment::START),
                     rates: rates.clone(),
+                    known_per_mille: group.known_per_mille,
                 };
                 self.cards
                     .push(Verified::sign(card, &self.network, &key).id());

@@ -127,8 +127,6 @@ struct OpenUnit {
     faults: Vec<NodeId>,
     #[serde(skip)]
     leases: Vec<(Holder, GrantId)>,
-    #[serde(skip)]
-    attempts: u32,
 }
 
 impl OpenUnit {
@@ -564,13 +562,9 @@ impl Units {
         }
     }
 
-    /// Leases a chosen unit. Returns how often it had been leased before.
-    pub(super) fn lease(&mut self, unit: u32, holder: Holder, grant: GrantId) -> u32 {
-        self.change(unit, |open| {
-            open.leases.push((holder, grant));
-            open.attempts += 1;
-            open.attempts - 1
-        })
+    /// Leases a chosen unit.
+    pub(super) fn lease(&mut self, unit: u32, holder: Holder, grant: GrantId) {
+        self.change(unit, |open| open.leases.push((holder, grant)));
     }
 
     /// Ends the lease of `unit` by `device`, if there is one. Returns whether there was.
@@ -991,7 +985,6 @@ mod tests {
         assert!(units.end_lease(1, device(1)));
         assert!(!units.end_lease(1, device(1)));
         assert_eq!(lease(&mut units, 2, 3), [1]);
-        assert_eq!(units.open[&1].attempts, 2);
     }
 
     #[test]

@@ -311,7 +311,7 @@ impl Statement for Grant {
 pub struct LeasedUnit {
     /// The unit.
     pub unit: u32,
-    /// How often it had been leased before: the fence against results of an older lease.
+    /// Higher than that of any earlier lease of the unit: the fence against results of an older one.
     pub attempt: u32,
     /// Where its input starts in the packed blob.
     pub start: u64,
