@@ -180,7 +180,7 @@ fn every_result_has_a_receipt_and_points_leave_escrow() {
 }
 
 #[test]
-fn who_pays_nobody_gets_half_a_minute_of_each_slot_and_the_honest_one_the_rest() {
+fn who_pays_nobody_gets_ten_minutes_of_each_slot_and_the_honest_one_the_rest() {
     let report = run("owing-coordinator", 0);
     let honest = &report.tasks[0];
     assert_eq!(honest.ending, "done");

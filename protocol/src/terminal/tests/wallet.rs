@@ -297,7 +297,7 @@ fn a_coordinator_that_owes_gets_a_unit_on_trial_at_once_if_it_pays_and_less_and_
 #[test]
 fn receipts_come_with_the_answers_to_renewals_while_there_is_work() {
     let mut bench = Bench::new(1);
-    bench.counted(0..1);
+    bench.counted_slow(0..1, 5_000);
     let pull = bench.collect();
     assert!(pull.want > 0);
     let before = bench.now;
