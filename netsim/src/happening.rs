@@ -8,6 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use tally_protocol::account::Money;
+use tally_protocol::coordinator::Compared;
 use tally_protocol::entry::Ending;
 use tally_protocol::id::{GrantId, Hash, NodeId, ReceiptId, TaskId};
 use tally_protocol::message::work::ResultVerdict;
@@ -229,7 +230,7 @@ pub enum Happening {
         /// The result.
         gave: Gave,
         /// What it is by the coordinator's knowledge.
-        standing: Standing,
+        compared: Compared,
     },
     /// It is durable that a terminal could not run a unit.
     Faulted {

@@ -81,6 +81,8 @@ pub struct Accounts {
     pub kept: (u64, u64),
     /// Receipts that terminals found wrong, by what is wrong.
     pub disputes: BTreeMap<String, u64>,
+    /// Answers to units whose result was known, and of these, those that were other ones.
+    pub known: (u64, u64),
     /// Results of which terminals were told that nobody pays them.
     pub unpaid: u64,
     /// Pairs of a terminal and a coordinator that owes it so much that it gets no more work done.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tally_protocol::coordinator::Compared;
 use tally_protocol::entry::Ending;
 use tally_protocol::id::TaskId;
 use tally_protocol::terminal::Standing;
@@ -320,6 +321,9 @@ impl Statistics {
             self.accounts.kept.1 += u64::from(*standing == Standing::Checked);
         } else if let Happening::Disputed { fault, .. } = what {
             *self.accounts.disputes.entry(fault.to_string()).or_insert(0) += 1;
+        } else if let Happening::Answered { compared, .. } = what {
+            self.accounts.known.0 += 1;
+            self.accounts.known.1 += u64::from(*compared == Compared::Other);
         } else if let Happening::GivenUp { results, .. } = what {
             self.accounts.unpaid += u64::from(*results);
         } else if let Happening::MoneyMoved {
@@ -361,6 +365,7 @@ impl Observer for Statistics {
             }
             Happening::Receipted { .. }
             | Happening::ReceiptKept { .. }
+            | Happening::Answered { .. }
             | Happening::Disputed { .. }
             | Happening::GivenUp { .. }
             | Happening::MoneyMoved { .. } => self.earned(what),

@@ -68,7 +68,7 @@ use crate::task::{BlobRef, Task};
 use crate::time::Timestamp;
 use crate::unit::ProfileId;
 
-pub use facts::{Fact, RestoreError, Standing, Vote};
+pub use facts::{Compared, Fact, RestoreError, Vote};
 pub use gauges::Gauges;
 pub use orders::{Movement, Order, OrderFault};
 pub use status::News;

@@ -1,9 +1,9 @@
 //! What leaves a coordinator once it is durable: answers, nudges, offers, orders to itself. And what is then a fact.
 
 use tally_protocol::account::Money;
-use tally_protocol::coordinator::{Answer, Effect, Fact, NewLeases, Pulled};
+use tally_protocol::coordinator::{Answer, Effect, Fact, NewLeases, Pulled, Vote};
 use tally_protocol::entry::{Event, Fund, Payee};
-use tally_protocol::id::{NodeId, ReceiptId};
+use tally_protocol::id::{NodeId, ReceiptId, TaskId};
 use tally_protocol::message::Refusal;
 use tally_protocol::message::announce::Offer;
 use tally_protocol::message::customer::CustomerReply;
@@ -186,15 +186,7 @@ impl CoordinatorNode {
             } => {
                 let by = peer(&holder.device);
                 for vote in votes {
-                    let unit = Unit {
-                        task: *task,
-                        unit: vote.unit,
-                    };
-                    let gave = Gave {
-                        outcome: vote.outcome,
-                        fuel: vote.fuel,
-                        output: vote.output,
-                    };
+                    let (unit, gave) = said(task, vote);
                     stage.note(&Happening::Voted { at, by, unit, gave });
                 }
             }
@@ -202,22 +194,18 @@ impl CoordinatorNode {
                 task,
                 holder,
                 vote,
-                standing,
+                compared,
                 ..
-            } => stage.note(&Happening::Answered {
-                at,
-                by: peer(&holder.device),
-                unit: Unit {
-                    task: *task,
-                    unit: vote.unit,
-                },
-                gave: Gave {
-                    outcome: vote.outcome,
-                    fuel: vote.fuel,
-                    output: vote.output,
-                },
-                standing: *standing,
-            }),
+            } => {
+                let (unit, gave) = said(task, vote);
+                stage.note(&Happening::Answered {
+                    at,
+                    by: peer(&holder.device),
+                    unit,
+                    gave,
+                    compared: *compared,
+                });
+            }
             Fact::Faulted {
                 task,
                 device,
@@ -367,4 +355,18 @@ impl CoordinatorNode {
         let receipt = receipt.verify(&stage.network).ok()?;
         stage.directory.peer(&receipt.holder.device)
     }
+}
+
+/// Returns the unit of a vote, and what it says.
+const fn said(task: &TaskId, vote: &Vote) -> (Unit, Gave) {
+    let unit = Unit {
+        task: *task,
+        unit: vote.unit,
+    };
+    let gave = Gave {
+        outcome: vote.outcome,
+        fuel: vote.fuel,
+        output: vote.output,
+    };
+    (unit, gave)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tally_protocol::coordinator::Compared;
 use tally_protocol::entry::Ending;
 use tally_protocol::id::TaskId;
 
@@ -57,11 +58,11 @@ impl Oracle for Right {
                 by,
                 unit,
                 gave,
-                standing,
+                compared,
             } => {
                 // What colluding devices made the known result is wrong, and so a right answer is.
                 let is_known = self.is_true(reference, *at, *unit, *gave);
-                let is_wronged = *standing == Standing::Wrong && reference.is_honest(*by);
+                let is_wronged = *compared == Compared::Other && reference.is_honest(*by);
                 let excused = self.colluded.contains(&unit.task);
                 Check::that(!is_wronged || excused || !is_known, || {
                     format!("{by} gives the right answer to {unit} and is said to be wrong")

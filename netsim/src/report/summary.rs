@@ -127,6 +127,12 @@ fn accounts(run: &RunReport) -> String {
     if disputed > 0 {
         text.push_str(&format!("; {disputed} receipts disputed"));
     }
+    let (known, others) = accounts.known;
+    if known > 0 {
+        text.push_str(&format!(
+            "; {known} known answers asked for, {others} wrong"
+        ));
+    }
     if accounts.owing > 0 {
         text.push_str(&format!("; {} owe too much", accounts.owing));
     }

@@ -2,7 +2,7 @@
 
 use tally_protocol::terminal::Standing;
 
-use super::unit::{standing_words, stop_words, verdict_words};
+use super::unit::{compared_words, stop_words, verdict_words};
 use super::{Cast, Telling, named};
 use crate::happening::{Happening, Mark, Payment};
 use crate::peer::Peer;
@@ -181,12 +181,16 @@ impl NodeTeller {
             at,
             by,
             unit,
-            standing,
+            compared,
             ..
         } = what
             && self.is_me(by)
         {
-            let rest = format!(", which {} knew: {}", self.name(at), standing_words(*standing));
+            let rest = format!(
+                ", which {} knew: {}",
+                self.name(at),
+                compared_words(*compared)
+            );
             return Some(Telling::units("has answered", vec![unit.unit], rest));
         }
         if let Happening::Judged {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tally_protocol::coordinator::Compared;
 use tally_protocol::entry::Ending;
 use tally_protocol::id::{GrantId, ReceiptId};
 use tally_protocol::message::work::ResultVerdict;
@@ -198,12 +199,12 @@ impl UnitTeller {
             at,
             by,
             unit,
-            standing,
+            compared,
             ..
         } = what
             && *unit == mine
         {
-            let (at, by, how) = (name(at), name(by), standing_words(*standing));
+            let (at, by, how) = (name(at), name(by), compared_words(*compared));
             format!("{at} knew the answer: that of {by} is {how}, durably")
         } else if let Happening::Faulted {
             at,
@@ -333,10 +334,10 @@ pub(super) const fn stop_words(how: Stop) -> &'static str {
     }
 }
 
-pub(super) const fn standing_words(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Right => "right",
-        Standing::Wrong => "wrong",
+pub(super) const fn compared_words(compared: Compared) -> &'static str {
+    match compared {
+        Compared::Same => "right",
+        Compared::Other => "wrong",
     }
 }
 

@@ -192,7 +192,6 @@ impl Builder<'_> {
                     version: 1,
                     published: clock.read(Moment::START),
                     rates: rates.clone(),
-                    known_per_mille: group.known_per_mille,
                 };
                 self.cards
                     .push(Verified::sign(card, &self.network, &key).id());
@@ -202,6 +201,7 @@ impl Builder<'_> {
                     commit: group.commit,
                     snapshot_every: group.snapshot_every,
                     rates,
+                    known_per_mille: group.known_per_mille,
                     crash: crash.filter(|crash| crash.coordinator == peer),
                     bucket: u8::try_from(number % u32::from(BUCKETS)).unwrap_or(0),
                 };

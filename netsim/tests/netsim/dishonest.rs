@@ -492,3 +492,18 @@ fn tampering() {
         }
     }
 }
+
+/// With every validated unit leased once more, those who lie now and then are found by the known answers too, and an
+/// honest one never is: that is for the oracle to see.
+#[test]
+fn known_answers_find_liars() {
+    let text = terminals("wrong-output").replacen(
+        "[[coordinators]]",
+        "[[coordinators]]\nknown_per_mille = 1000",
+        1,
+    );
+    for report in run(&text, 0..2) {
+        let (asked, others) = report.accounts.known;
+        assert!(asked > others && others > 0, "{others} of {asked}");
+    }
+}

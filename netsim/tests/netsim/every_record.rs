@@ -28,6 +28,7 @@ const EARNED: &str = r#"
     settle = "13 min"
     [[coordinators]]
     rates = "priced"
+    known_per_mille = 0
     down = "2 s"
     [[terminals]]
     count = 3
@@ -48,6 +49,7 @@ const ORDERED: &str = r#"
     settle = "13 min"
     [[coordinators]]
     rates = "priced"
+    known_per_mille = 0
     down = "2 s"
     [[terminals]]
     count = 2

@@ -10,7 +10,7 @@ use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::checkpoint::VerifiedCheckpoint;
 use tally_protocol::checkpoint::log_proof::LogProof;
 use tally_protocol::codec;
-use tally_protocol::coordinator::{Division, Fact, Standing, Vote};
+use tally_protocol::coordinator::{Compared, Division, Fact, Vote};
 use tally_protocol::entry::{Ending, Entry, Event, Fund, Payee, ValidatedUnit};
 use tally_protocol::id::{GrantId, Hash, NetworkId, NodeId, TaskId};
 use tally_protocol::merkle::proof::inclusion_spans;
@@ -484,7 +484,7 @@ fn other_facts() -> Vec<(&'static str, Fact)> {
     ]
 }
 
-fn answered(standing: Standing) -> Fact {
+fn answered(compared: Compared) -> Fact {
     let result = result();
     let batch = batch();
     Fact::Answered {
@@ -501,7 +501,7 @@ fn answered(standing: Standing) -> Fact {
             output: result.output,
             leaf: 3,
         },
-        standing,
+        compared,
     }
 }
 
@@ -524,8 +524,8 @@ fn money_facts() -> Vec<(&'static str, Fact)> {
                 validation: Validation::KnownAnswer,
             },
         ),
-        ("answered_right", answered(Standing::Right)),
-        ("answered_wrong", answered(Standing::Wrong)),
+        ("answered_same", answered(Compared::Same)),
+        ("answered_other", answered(Compared::Other)),
         ("settled", Fact::Settled(task)),
         ("published", Fact::Published(sign(rate_card()))),
         ("certified", Fact::Certified(sign(certificate()))),

@@ -15,7 +15,7 @@ fn an_expired_lease_goes_to_another_and_a_late_result_still_counts_once() {
     assert_eq!(desk.status(id).devices[&node(1)].lost, 2);
     let again = desk.lease(2, 1);
     assert_eq!(units_of(&again), [0]);
-    assert!(again.units[0].attempt > grant.units[0].attempt, "fenced");
+    assert!(again.units[0].attempt > slow.units[0].attempt, "fenced");
     assert_eq!(
         desk.report(1, results(&slow, b"x")).verdicts,
         [ResultVerdict::Counted]
