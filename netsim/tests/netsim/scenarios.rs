@@ -60,8 +60,15 @@ fn hello_leases_every_unit_to_two_computers_and_no_more() {
     for seed in 0..3 {
         let report = run("hello", seed);
         // Known-answer units are leased once more.
-        let units: u64 = report.leases_per_unit.range(2..=3).map(|(_, units)| units).sum();
-        assert_eq!((units, leased_more_than(&report, 2)), (200, report.accounts.known.0));
+        let units: u64 = report
+            .leases_per_unit
+            .range(2..=3)
+            .map(|(_, units)| units)
+            .sum();
+        assert_eq!(
+            (units, leased_more_than(&report, 2)),
+            (200, report.accounts.known.0)
+        );
         assert_eq!(report.replicas_per_unit, [(2, 200)].into());
         assert!(report.refusals.is_empty());
     }

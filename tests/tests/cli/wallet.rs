@@ -144,19 +144,27 @@ fn receipt_verify_tells_right_from_changed_and_from_somebody_elses() {
 }
 
 fn wallet(net: &Net, args: &[&str], file: &Path) -> tally_tests::run::Ran {
-    net.run(&[&["wallet", "--file", file.to_str().unwrap()], args].concat())
+    net.run(
+        &[
+            &["wallet", "--file", file.to_str().expect("a path of text")],
+            args,
+        ]
+        .concat(),
+    )
 }
 
 /// Makes `wallet.redb` with so many receipts for two units each, and returns their ids.
 fn earned(count: u8) -> (Net, Vec<String>) {
     let net = net();
-    let wallet = Wallet::create_or_open(&net.path("wallet.redb"), &identity()).unwrap();
+    let wallet = Wallet::create_or_open(&net.path("wallet.redb"), &identity()).expect("a sample");
     let receipts = (0..count).map(|number| {
         let (batch, receipt) = work(number);
         let id = receipt.id().to_string();
         let standing = Standing::Checked;
         let kept = Write::Receipt(Box::new(KeptReceipt { receipt, standing }));
-        wallet.write(DONE, &[batch, kept], 1 << 30).unwrap();
+        wallet
+            .write(DONE, &[batch, kept], 1 << 30)
+            .expect("a sample");
         id
     });
     let receipts = receipts.collect();
@@ -165,7 +173,7 @@ fn earned(count: u8) -> (Net, Vec<String>) {
 
 /// Two units of one grant, as the device reported them, and the receipt for them.
 fn work(number: u8) -> (Write, Verified<Receipt>) {
-    let rates = Rates::free("EUR".parse().unwrap());
+    let rates = Rates::free("EUR".parse().expect("a sample"));
     let (version, published) = (1, DONE);
     let card = sign(
         RateCard {
@@ -229,7 +237,7 @@ fn grant(number: u8, card: &Verified<RateCard>) -> Grant {
             memory_bytes: 1 << 20,
             output_bytes: 100,
         },
-        profile: "test-1".parse().unwrap(),
+        profile: "test-1".parse().expect("a sample"),
         input: BlobRef::of(b"input"),
         units: (0..2).map(leased).collect(),
         rate_card: card.id(),
@@ -272,7 +280,7 @@ fn identity() -> Identity {
 }
 
 fn network() -> NetworkId {
-    "test".parse().unwrap()
+    "test".parse().expect("a sample")
 }
 
 fn sign<T: Statement>(value: T, by: u8) -> Verified<T> {
