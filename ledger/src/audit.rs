@@ -11,12 +11,14 @@
 //! - rate cards are signed by the coordinator and numbered, and a task is accepted under the one in force;
 //! - a receipt is signed by the coordinator, its batches by the device; every unit was validated with this device among
 //!   those that agreed and is paid to an owner once; fuel, bytes, pixels and points are the sums over its units; of one
-//!   holder and task the receipts are dense from 0; a certificate stands before the first receipt of another's device;
+//!   holder and task the receipts are dense from 0; no leaf of a batch is cited twice; a certificate that held while the
+//!   work was done stands before a receipt of another's device;
 //! - then, of the whole, each [`Rule`]: what it compares stands in the report.
 //!
 //! It holds one entry at a time, and of the past: the books; about 100 bytes a task and 160 bytes for each 1,024 units of
 //! a task of which one was validated; about 200 bytes for each unit that was validated and is not paid to all who agreed,
-//! until its task is settled; 16 bytes for each order of the operator, release and expiry.
+//! until its task is settled; 16 bytes for each order of the operator, release and expiry; about 150 bytes for each batch
+//! that a receipt cites, and for each certificate.
 //!
 //! Whoever can write the file can also write another log that is whole. That shows only against a root that somebody
 //! else remembers: [`Report::root`] is what to compare.
@@ -191,6 +193,14 @@ fn read_head(log: &Log) -> Result<Result<Frontier, Finding>, ReadError> {
     }
 }
 
+/// Returns what was read of a table; nothing if what is stored there cannot be taken apart.
+fn readable<T>(row: Option<Result<T, ReadError>>) -> Result<Option<T>, ReadError> {
+    match row.transpose() {
+        Err(ReadError::Damaged { .. } | ReadError::Undecodable(_)) => Ok(None),
+        read => read,
+    }
+}
+
 fn tell(done: u64, total: u64, progress: &mut dyn FnMut(Progress)) {
     if done.is_multiple_of(PROGRESS_ENTRIES) {
         progress(Progress { done, total });
@@ -311,7 +321,7 @@ impl Verifier {
         let mut nodes = log.nodes()?;
         for sequence in 0..total {
             tell(sequence, total, progress);
-            let checked = match entries.next().transpose()? {
+            let checked = match readable(entries.next())? {
                 Some(entry) if entry.sequence == sequence => {
                     let issued = tables.as_deref();
                     let mut issued = |receipt| issued?.issued(log, receipt, sequence);
@@ -359,7 +369,7 @@ impl Verifier {
         tree.push(leaf_hash(&entry.bytes), &mut completed);
         let mut problem = Problem::Leaf;
         for expected in (node_count(entry.sequence)..).zip(completed) {
-            if nodes.next().transpose()? != Some(expected) {
+            if readable(nodes.next())? != Some(expected) {
                 return Ok(Err(problem));
             }
             problem = Problem::Node;

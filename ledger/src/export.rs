@@ -24,7 +24,7 @@ use tally_protocol::id::Hash;
 use crate::cli::{LogHead, Parties, Period};
 use crate::store::StoredEntry;
 
-pub use check::{ExportFinding, ExportProblem, ExportReport, check_export};
+pub use check::{ExportProblem, ExportReport, check_export};
 pub use file::PartFile;
 pub use jsonl::{EXPORT_FORMAT, LINE_BYTES_MAX};
 

@@ -14,6 +14,7 @@ mod line;
 mod names;
 mod open;
 mod read;
+mod runs;
 
 use std::io;
 use std::sync::{Mutex, MutexGuard};
@@ -28,12 +29,14 @@ use tally_protocol::merkle::{Frontier, leaf_hash};
 use tally_protocol::time::Timestamp;
 
 pub(crate) use names::{Name, NameIndex};
-pub(crate) use read::{Log, Nodes};
+pub(crate) use read::Log;
+pub(crate) use runs::Nodes;
 
 pub use books::Projection;
 pub use names::receipt_posting;
 pub use open::{CACHE_BYTES, FORMAT, OpenError};
-pub use read::{Entries, Facts, Loaded, ReadError, Reader, Rows, Snapshot, StoredEntry};
+pub use read::{Facts, Loaded, ReadError, Reader, Rows, Snapshot, StoredEntry};
+pub use runs::Entries;
 
 use crate::tree::{Tree, node_count};
 use books::Posted;
@@ -47,10 +50,6 @@ const FORMAT_KEY: &str = "tally";
 const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal");
 /// At most one row: the snapshot, by the position of the first fact that is not in it.
 const SNAPSHOT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("snapshot");
-/// Entries of the log by their sequence.
-const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
-/// Complete nodes of the tree over the entries, in post-order.
-const NODES: TableDefinition<'_, u64, &[u8; 32]> = TableDefinition::new("nodes");
 /// One row, [`HEAD_KEY`]: the right edge of the tree.
 const HEAD: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("head");
 /// The key of the only row of [`HEAD`].
@@ -490,15 +489,10 @@ fn write_growth(
     first_sequence: u64,
     growth: &Growth,
 ) -> Result<(), redb::Error> {
-    let mut entries = transaction.open_table(ENTRIES)?;
-    for (sequence, bytes) in (first_sequence..).zip(&growth.entries) {
-        entries.insert(sequence, bytes.as_slice())?;
-    }
-    let mut nodes = transaction.open_table(NODES)?;
-    for (index, node) in (node_count(first_sequence)..).zip(&growth.nodes) {
-        nodes.insert(index, node.as_bytes())?;
-    }
-    Ok(())
+    let mut entries = transaction.open_table(runs::ENTRIES)?;
+    runs::write_entries(&mut entries, first_sequence, &growth.entries)?;
+    let mut nodes = transaction.open_table(runs::NODES)?;
+    runs::write_nodes(&mut nodes, node_count(first_sequence), &growth.nodes)
 }
 
 fn write_head(transaction: &WriteTransaction, head: &Frontier) -> Result<(), redb::Error> {

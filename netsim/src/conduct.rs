@@ -10,15 +10,17 @@
 //! 2. A struct in the file of its family, or in a new one, with what it remembers. All of that is bounded
 //!    ([`Latest`](crate::wire::Latest) is): a world runs for days.
 //! 3. `impl Conduct` with the hooks that differ. `answer` for lies about units, `pull` and `reply` for messages of the
-//!    machine, `hear` to learn, `pose` to play a coordinator, `acts_every` and `act` for messages of its own.
+//!    machine, `tell_head` and `tell_log` for the log, `hear` to learn, `pose` to play a coordinator, `acts_every` and `act` for messages of its own.
 //! 4. It draws from the [`Chance`] that it is handed, never from another, and mixes its deeds with honest work.
 //! 5. If it uses what others say, [`Kind::listens`]: then [`Me::wire`] has the latest messages of each kind.
 //! 6. A world in `tests/netsim/dishonest.rs` that asserts that each deed was done, what it met with, and that no honest node
 //!    suffers.
 
+mod claiming;
 mod coordinators;
 mod flooding;
 mod forging;
+mod forking;
 mod honest;
 mod keeping;
 mod lies;
@@ -29,9 +31,12 @@ use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use serde::Deserialize;
+use tally_ledger::store::Store;
+use tally_protocol::checkpoint::VerifiedCheckpoint;
 use tally_protocol::id::{NetworkId, NodeId};
 use tally_protocol::message::announce::Offer;
 use tally_protocol::message::customer::{CustomerReply, CustomerRequest};
+use tally_protocol::message::log::{LogReply, LogRequest};
 use tally_protocol::message::work::{Pull, PullReply, ResultVerdict, WorkReply, WorkRequest};
 use tally_protocol::signed::Signed;
 use tally_protocol::terminal::Ran;
@@ -39,8 +44,10 @@ use tally_protocol::time::Timestamp;
 use tally_protocol::unit::ProfileId;
 
 use crate::chance::Chance;
+use crate::coordinator::Setup;
 use crate::happening::Unit;
 use crate::peer::Peer;
+use crate::stage::Stage;
 use crate::wire::Wire;
 
 /// The name of a conduct in a scenario.
@@ -71,17 +78,21 @@ pub enum Kind {
     Forging,
     /// It asks without end.
     Flooding,
+    /// It says that it is another owner's.
+    Claiming,
     /// A coordinator that takes results and gives nothing for them.
     Owing,
     /// A coordinator whose answers are not what was asked for.
     Tampering,
     /// A coordinator whose receipts are not what it has written.
     Swindling,
+    /// A coordinator that shows two logs.
+    Forking,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Honest,
         Self::WrongOutput,
         Self::WrongFuel,
@@ -92,9 +103,11 @@ impl Kind {
         Self::Replaying,
         Self::Forging,
         Self::Flooding,
+        Self::Claiming,
         Self::Owing,
         Self::Tampering,
         Self::Swindling,
+        Self::Forking,
     ];
 
     /// Returns the name, as scenarios write it.
@@ -111,9 +124,11 @@ impl Kind {
             Self::Replaying => "replaying",
             Self::Forging => "forging",
             Self::Flooding => "flooding",
+            Self::Claiming => "claiming",
             Self::Owing => "owing",
             Self::Tampering => "tampering",
             Self::Swindling => "swindling",
+            Self::Forking => "forking",
         }
     }
 
@@ -131,16 +146,21 @@ impl Kind {
             Self::Replaying => Box::new(replaying::Replaying::default()),
             Self::Forging => Box::new(forging::Forging::default()),
             Self::Flooding => Box::new(flooding::Flooding::default()),
+            Self::Claiming => Box::new(claiming::Claiming),
             Self::Owing => Box::new(coordinators::Owing),
             Self::Tampering => Box::new(coordinators::Tampering::default()),
             Self::Swindling => Box::new(coordinators::Swindling::default()),
+            Self::Forking => Box::new(forking::Forking::default()),
         }
     }
 
     /// Returns whether a terminal can behave so.
     #[must_use]
     pub const fn is_for_terminals(self) -> bool {
-        !matches!(self, Self::Owing | Self::Tampering | Self::Swindling)
+        !matches!(
+            self,
+            Self::Owing | Self::Tampering | Self::Swindling | Self::Forking
+        )
     }
 
     /// Returns whether a coordinator can behave so.
@@ -148,7 +168,7 @@ impl Kind {
     pub const fn is_for_coordinators(self) -> bool {
         matches!(
             self,
-            Self::Honest | Self::Owing | Self::Tampering | Self::Swindling
+            Self::Honest | Self::Owing | Self::Tampering | Self::Swindling | Self::Forking
         )
     }
 
@@ -165,7 +185,7 @@ impl Kind {
     #[must_use]
     pub const fn listens(self) -> bool {
         match self {
-            Self::Replaying | Self::Forging | Self::Tampering => true,
+            Self::Replaying | Self::Forging | Self::Claiming | Self::Tampering => true,
             Self::Honest
             | Self::WrongOutput
             | Self::WrongFuel
@@ -175,7 +195,8 @@ impl Kind {
             | Self::Hoarding
             | Self::Flooding
             | Self::Owing
-            | Self::Swindling => false,
+            | Self::Swindling
+            | Self::Forking => false,
         }
     }
 }
@@ -210,6 +231,26 @@ pub struct Me<'a> {
     pub coordinators: &'a [(Peer, NodeId)],
     /// What others have said lately; nothing unless its kind [listens](Kind::listens).
     pub wire: &'a Wire,
+}
+
+impl<'a> Me<'a> {
+    /// Says who a coordinator is.
+    pub(crate) fn coordinator(
+        (peer, id): (Peer, NodeId),
+        setup: &'a Setup,
+        stage: &'a Stage,
+    ) -> Self {
+        Self {
+            peer,
+            id,
+            key: &setup.key,
+            network: &stage.network,
+            profile: &stage.profile,
+            now: setup.clock.read(stage.now),
+            coordinators: &[],
+            wire: &stage.wire,
+        }
+    }
 }
 
 /// Something that a node does on its own.
@@ -307,9 +348,28 @@ pub trait Conduct: fmt::Debug {
         true
     }
 
-    /// Returns whether it tells what stands in its log, if this is a coordinator.
-    fn shows_log(&self) -> bool {
-        true
+    /// Changes the head of its log before it is gossiped, if this is a coordinator. Returns what is wrong with it, if
+    /// anything is.
+    fn tell_head(
+        &mut self,
+        head: &mut VerifiedCheckpoint,
+        (store, me): (&Store, &Me<'_>),
+        chance: &mut Chance,
+    ) -> Option<&'static str> {
+        let _ = (head, store, me, chance);
+        None
+    }
+
+    /// Changes what somebody is answered who asks about its log, if this is a coordinator. Returns what is wrong with
+    /// it, if anything is.
+    fn tell_log(
+        &mut self,
+        reply: &mut LogReply,
+        (asked, by): (&LogRequest, Peer),
+        (store, me): (&Store, &Me<'_>),
+    ) -> Option<&'static str> {
+        let _ = (reply, asked, by, store, me);
+        None
     }
 
     /// Returns whether it lets itself be found as a coordinator, though it is a terminal.

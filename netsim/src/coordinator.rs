@@ -6,6 +6,7 @@
 
 mod inside;
 mod log;
+mod operator;
 mod release;
 mod watchers;
 
@@ -14,13 +15,12 @@ use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use tally_ledger::store::{Change, Draft, Identity, Store};
-use tally_protocol::account::{Holder, Money};
+use tally_protocol::account::Holder;
 use tally_protocol::certificate::{self, DeviceCertificate};
 use tally_protocol::codec;
 use tally_protocol::coordinator::{
-    Coordinator, CoordinatorConfig, Customers, Effect, Input, Movement, Order, Question,
+    Coordinator, CoordinatorConfig, Customers, Effect, Input, Question,
 };
-use tally_protocol::entry::Fund;
 use tally_protocol::id::{GrantId, NodeId, TaskId};
 use tally_protocol::message::Refusal;
 use tally_protocol::message::announce::{Role, RoleStatement};
@@ -38,7 +38,11 @@ use crate::happening::{Happening, Mark};
 use crate::moment::Moment;
 use crate::peer::Peer;
 use crate::stage::{Body, Clock, Envelope, Stage};
+use crate::world::{Crash, Loss};
 use crate::wrap::Wrap;
+use log::Head;
+use operator::Operator;
+pub(crate) use operator::{Duty, Errand};
 use watchers::Watchers;
 
 /// Inputs of one group commit (node/src/coordinator.rs).
@@ -66,17 +70,11 @@ pub(crate) struct Setup {
     pub(crate) snapshot_every: u64,
     /// What work is worth.
     pub(crate) rates: Rates,
-    /// What customers have paid in when the world begins.
-    pub(crate) deposits: Vec<Deposit>,
+    pub(crate) known_per_mille: u16,
+    /// When it crashes beside what the world lets happen to it.
+    pub(crate) crash: Option<Crash>,
     /// The key under which it can be looked up.
     pub(crate) bucket: u8,
-}
-
-/// Money of a customer.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Deposit {
-    pub(crate) customer: NodeId,
-    pub(crate) money: Money,
 }
 
 /// Something within a coordinator.
@@ -104,6 +102,10 @@ pub(crate) enum Within {
     News(TaskId),
     /// A connection is noticed to be gone.
     Gone(NodeId),
+    /// The head of the log may be gossiped again.
+    TellHead,
+    /// The operator wants this done.
+    Errand(usize),
 }
 
 /// A pull whose report was taken out.
@@ -133,7 +135,12 @@ pub(crate) struct CoordinatorNode {
     wrap: Box<dyn Wrap>,
     chance: Chance,
     disk: Disk,
+    operator: Operator,
     up: Option<Up>,
+    /// Groups of records that were ready for the disk so far.
+    groups: u64,
+    /// Whether its power is gone, as was planned, and nobody has noticed it yet.
+    failed: bool,
     /// A group that was being written when it crashed, and the facts that were on the disk before.
     torn: Option<(Group, u64)>,
 }
@@ -153,6 +160,7 @@ struct Up {
     asked: u64,
     questions: BTreeMap<Question, Asker>,
     watchers: Watchers,
+    head: Head,
     snapshot_at: u64,
     /// Facts on the disk.
     journal_end: u64,
@@ -192,15 +200,22 @@ impl CoordinatorNode {
             wrap,
             chance: Chance::new(seed, "coordinator", u64::from(peer.0)),
             disk: Disk::default(),
+            operator: Operator::default(),
             up: None,
+            groups: 0,
+            failed: false,
             torn: None,
         }
     }
 
-    /// Has a customer pay in when the world begins.
-    pub(crate) fn expect_deposit(&mut self, deposit: Option<(NodeId, Money)>) {
-        let deposit = deposit.map(|(customer, money)| Deposit { customer, money });
-        self.setup.deposits.extend(deposit);
+    /// Returns how many groups of records were ready for the disk so far.
+    pub(crate) const fn groups(&self) -> u64 {
+        self.groups
+    }
+
+    /// Returns whether its power is gone, as was planned.
+    pub(crate) const fn has_failed(&self) -> bool {
+        self.failed
     }
 
     /// Returns the machine, if the coordinator runs.
@@ -255,6 +270,8 @@ impl CoordinatorNode {
         stage
             .onlookers
             .restored(stage.now, self.peer, &machine, &store);
+        let head = store.head().expect("a store that opens can be read");
+        let head = head.head();
         let mut effects = Vec::new();
         machine.resume(self.setup.clock.read(stage.now), &mut effects);
         self.up = Some(Up {
@@ -268,29 +285,16 @@ impl CoordinatorNode {
             asked: 0,
             questions: BTreeMap::new(),
             watchers: Watchers::default(),
+            head: Head::new(head),
             snapshot_at,
             journal_end,
         });
         self.write(stage, effects, 0);
         self.plan_wake(stage);
-        self.order_deposits(stage);
+        self.run_errands(stage);
+        self.tell_head(stage);
         stage.kademlia.server_up(self.peer);
         self.plan(stage, stage.now, Within::Provide);
-    }
-
-    /// Has the operator post what customers have paid in. It does so at every start: what is posted already is refused.
-    fn order_deposits(&mut self, stage: &mut Stage) {
-        for (number, deposit) in self.setup.deposits.clone().into_iter().enumerate() {
-            let Deposit { customer, money } = deposit;
-            let order = Order::Move {
-                movement: Movement::Deposit(Fund::Customer(customer)),
-                money,
-                reference: format!("deposit {number}"),
-            };
-            // Nobody waits for the answer.
-            let question = Question(0);
-            self.push(stage, Input::Ordered { question, order });
-        }
     }
 
     fn config(&self, stage: &Stage) -> CoordinatorConfig {
@@ -305,7 +309,7 @@ impl CoordinatorNode {
             input_bytes_max: 1 << 40,
             program_bytes_max: 1 << 30,
             retention: RETENTION,
-            known_per_mille: 0,
+            known_per_mille: self.setup.known_per_mille,
         }
     }
 
@@ -317,11 +321,17 @@ impl CoordinatorNode {
         let group = up.writing.take();
         stage.note(&Happening::Marked(Mark::Crash(self.peer, group.is_some())));
         if let Some(group) = group {
-            self.disk.set_power(self.chance.below(COMMIT_STEPS));
+            let steps = if self.failed {
+                0
+            } else {
+                self.chance.below(COMMIT_STEPS)
+            };
+            self.disk.set_power(steps);
             // It may fail or not: nobody is left to hear of it.
             drop(up.store.commit(group.change.clone()));
             self.torn = Some((group, up.journal_end));
         }
+        self.failed = false;
         self.disk.set_power(0);
         drop(up);
         self.disk = self.disk.after_power_cut(&mut self.chance);
@@ -342,6 +352,8 @@ impl CoordinatorNode {
             Within::Brought(brought) => self.brought(stage, *brought),
             Within::News(task) => self.news(stage, task),
             Within::Gone(node) => self.push(stage, Input::Gone(node)),
+            Within::TellHead => self.tell_head(stage),
+            Within::Errand(number) => self.run_errand(stage, number),
         }
     }
 
@@ -363,7 +375,8 @@ impl CoordinatorNode {
             Body::Offered(_)
             | Body::WorkAnswered(_)
             | Body::CustomerAnswered(_)
-            | Body::LogAnswered(_) => {}
+            | Body::LogAnswered(_)
+            | Body::Head(_) => {}
         }
     }
 
@@ -685,7 +698,9 @@ impl CoordinatorNode {
     }
 
     fn committed(&mut self, stage: &mut Stage) {
-        let Some(up) = &mut self.up else {
+        self.groups += 1;
+        self.failed = self.crashes_with(Loss::Group);
+        let Some(up) = self.up.as_mut().filter(|_| !self.failed) else {
             return;
         };
         let Some(group) = up.writing.take() else {
@@ -702,6 +717,14 @@ impl CoordinatorNode {
             committed => committed.expect("the disk has power and space"),
         };
         up.journal_end = committed.journal_end;
+        up.head.grown(&committed);
+        if self.crashes_with(Loss::Effects) {
+            self.failed = true;
+            return self.note_durable(stage, &effects);
+        }
+        let Some(up) = &mut self.up else {
+            return;
+        };
         if committed.journal_end - up.snapshot_at >= self.setup.snapshot_every {
             let snapshot = self.wrap.snapshot(&up.machine);
             let written = up.store.write_snapshot(committed.journal_end, &snapshot);
@@ -709,10 +732,17 @@ impl CoordinatorNode {
             up.snapshot_at = committed.journal_end;
         }
         self.note_durable(stage, &effects);
+        self.tell_head(stage);
         if !released {
             self.release(stage, effects);
         }
         self.go_on(stage, Duration::ZERO);
+    }
+
+    /// Returns whether it is to crash with this group of records, and lose that.
+    fn crashes_with(&self, loss: Loss) -> bool {
+        let crash = self.setup.crash;
+        crash.is_some_and(|crash| (crash.group, crash.loss) == (self.groups, loss))
     }
 
     /// Takes the next group, when the processor is free.

@@ -151,7 +151,7 @@ impl CustomerNode {
                     why: Refusal::WrongRole.name(),
                 })
             }
-            Body::WorkAnswered(_) | Body::LogAnswered(_) | Body::Offered(_) => {}
+            Body::WorkAnswered(_) | Body::LogAnswered(_) | Body::Offered(_) | Body::Head(_) => {}
         }
     }
 

@@ -5,9 +5,12 @@
 //! when it leaves.
 
 use std::fmt;
+use std::time::Duration;
 
+use tally_protocol::account::Money;
+use tally_protocol::coordinator::Compared;
 use tally_protocol::entry::Ending;
-use tally_protocol::id::{GrantId, ReceiptId, TaskId};
+use tally_protocol::id::{GrantId, Hash, NodeId, ReceiptId, TaskId};
 use tally_protocol::message::work::ResultVerdict;
 use tally_protocol::task::BlobRef;
 use tally_protocol::terminal::{Ran, ReceiptFault, Standing};
@@ -189,6 +192,8 @@ pub enum Happening {
         unit: Unit,
         /// What it says that it gave, or why it gave nothing.
         gave: Result<Gave, Fault>,
+        /// How long it took.
+        took: Duration,
     },
     /// A terminal sends a result.
     Reported {
@@ -213,6 +218,19 @@ pub enum Happening {
         unit: Unit,
         /// The result.
         gave: Gave,
+    },
+    /// It is durable what a terminal says of a unit whose result was known.
+    Answered {
+        /// The coordinator.
+        at: Peer,
+        /// The terminal.
+        by: Peer,
+        /// The unit.
+        unit: Unit,
+        /// The result.
+        gave: Gave,
+        /// What it is by the coordinator's knowledge.
+        compared: Compared,
     },
     /// It is durable that a terminal could not run a unit.
     Faulted {
@@ -277,10 +295,12 @@ pub enum Happening {
         to: Peer,
         /// The task.
         task: TaskId,
+        /// Whose the terminal is, as the receipt says.
+        owner: NodeId,
         /// The receipt.
         receipt: ReceiptId,
-        /// Results that it pays.
-        units: u32,
+        /// Units whose results it pays.
+        units: Vec<u32>,
     },
     /// It is durable that nothing more is paid for a task.
     Settled {
@@ -288,6 +308,33 @@ pub enum Happening {
         by: Peer,
         /// The task.
         task: TaskId,
+    },
+    /// It is durable that money has come in, or was paid out or back.
+    MoneyMoved {
+        /// The coordinator.
+        by: Peer,
+        /// What was done.
+        how: Payment,
+        /// Whose it was: the customer, or the terminals of the owner; nobody if it was the operator.
+        of: Vec<Peer>,
+        /// How much.
+        money: Money,
+    },
+    /// It is durable that a receipt was taken back.
+    ClawedBack {
+        /// The coordinator.
+        by: Peer,
+        /// The terminal.
+        of: Peer,
+        /// The receipt.
+        receipt: ReceiptId,
+    },
+    /// It is durable that points have left escrow, or that nobody spent them in time.
+    PointsTurned {
+        /// The coordinator.
+        by: Peer,
+        /// Whether they are lost.
+        expired: bool,
     },
     /// A terminal takes a receipt.
     ReceiptKept {
@@ -317,6 +364,33 @@ pub enum Happening {
         from: Peer,
         /// How many.
         results: u32,
+    },
+    /// A coordinator gossips the head of its log, or what it says is that.
+    HeadTold {
+        /// The coordinator.
+        by: Peer,
+        /// Entries of the log.
+        size: u64,
+        /// Nodes that it reaches.
+        reached: u32,
+    },
+    /// The witness of a terminal hears a head of a log, by gossip or as an answer.
+    HeadHeard {
+        /// The terminal.
+        by: Peer,
+        /// The coordinator whose log it is.
+        of: Peer,
+        /// Entries of the log.
+        size: u64,
+        /// The root over them.
+        root: Hash,
+    },
+    /// The witness of a terminal has the evidence that a log has forked.
+    ForkFound {
+        /// The terminal.
+        by: Peer,
+        /// The coordinator whose log it is.
+        of: Peer,
     },
     /// It is durable that a task is forgotten.
     Forgotten {
@@ -398,6 +472,17 @@ pub enum Happening {
     },
     /// Something befalls the world.
     Marked(Mark),
+}
+
+/// What an operator has done with money.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Payment {
+    /// It has come in.
+    Deposit,
+    /// It went out.
+    Payout,
+    /// A customer got it back.
+    Refund,
 }
 
 /// How a node went.

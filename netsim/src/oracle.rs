@@ -14,6 +14,7 @@ mod done;
 mod durable;
 mod ends;
 mod fenced;
+mod forks;
 mod left;
 mod owing;
 mod paid;
@@ -150,6 +151,7 @@ impl Oracles {
             Box::new(paid::Paid::default()),
             Box::new(receipts::Receipts::default()),
             Box::new(owing::Owing::default()),
+            Box::new(forks::Forks::default()),
         ];
         let seat = |oracle| Seat {
             oracle,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tally_protocol::id::TaskId;
+use tally_protocol::id::{NodeId, TaskId};
 use tally_protocol::task::BlobRef;
 use tally_protocol::unit::Outcome;
 
@@ -21,6 +21,8 @@ pub struct Reference {
     tasks: BTreeMap<TaskId, TaskReference>,
     conducts: Vec<Kind>,
     first_terminal: Peer,
+    /// Whose each terminal is.
+    owners: Vec<NodeId>,
 }
 
 /// What should come of a task.
@@ -58,13 +60,15 @@ impl Reference {
     pub(crate) fn new(
         execution: Arc<Execution>,
         tasks: BTreeMap<TaskId, TaskReference>,
-        (conducts, first_terminal): (Vec<Kind>, Peer),
+        conducts: Vec<Kind>,
+        (first_terminal, owners): (Peer, Vec<NodeId>),
     ) -> Self {
         Self {
             execution,
             tasks,
             conducts,
             first_terminal,
+            owners,
         }
     }
 
@@ -92,12 +96,26 @@ impl Reference {
         all.filter(|(_, kind)| *kind != Kind::Honest)
     }
 
-    /// Returns whether enough honest terminals exist for a task.
+    /// Returns whether terminals of enough owners are honest for a task.
     #[must_use]
     pub fn has_capacity(&self, task: &TaskReference) -> bool {
-        let terminals = self.conducts.iter().skip(self.first_terminal.index());
-        let honest = terminals.filter(|kind| **kind == Kind::Honest).count();
-        honest >= usize::from(task.agree)
+        let terminals = (self.first_terminal.0..).map(Peer).zip(&self.owners);
+        let honest = terminals.filter(|(peer, _)| self.is_honest(*peer));
+        let owners: BTreeSet<&NodeId> = honest.map(|(_, owner)| owner).collect();
+        owners.len() >= usize::from(task.agree)
+    }
+
+    /// Returns whose a terminal is; none of any other node.
+    #[must_use]
+    pub fn owner(&self, terminal: Peer) -> Option<NodeId> {
+        let number = terminal.0.checked_sub(self.first_terminal.0)?;
+        self.owners.get(number as usize).copied()
+    }
+
+    /// Returns whether two terminals are of one owner.
+    #[must_use]
+    pub fn are_of_one_owner(&self, one: Peer, other: Peer) -> bool {
+        one == other || self.owner(one).is_some() && self.owner(one) == self.owner(other)
     }
 
     /// Returns the right result of a unit.
@@ -119,4 +137,46 @@ pub(crate) fn outcome(
     let rows = done.into_iter().map(|(unit, ran)| (unit, ran.output));
     let failing = failed.into_iter().map(|(unit, _)| unit).collect();
     (failing, execution::merge(rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_many_terminals_counts_once_and_liars_do_not() {
+        let owner = |number| NodeId::from_bytes([number; 32]);
+        let (honest, liar) = (Kind::Honest, Kind::Lazy);
+        let reference = |conducts: &[Kind], owners: &[u8]| {
+            // A coordinator is node 0.
+            let conducts = [&[honest], conducts].concat();
+            let owners = owners.iter().map(|number| owner(*number)).collect();
+            let execution = Arc::new(Execution::default());
+            Reference::new(execution, BTreeMap::new(), conducts, (Peer(1), owners))
+        };
+        let task = TaskReference {
+            number: 0,
+            name: String::new(),
+            units: 1,
+            agree: 2,
+            error_max: 1,
+            total_max: 4,
+            skips: false,
+            lease: Duration::ZERO,
+            customer: Peer(0),
+            coordinator: Peer(0),
+            failing: BTreeSet::new(),
+            result: BlobRef::of(b""),
+            may_be_cancelled: false,
+        };
+        assert!(!reference(&[honest; 3], &[7, 7, 7]).has_capacity(&task));
+        assert!(!reference(&[honest, liar], &[7, 8]).has_capacity(&task));
+        let two = reference(&[honest; 3], &[7, 8, 7]);
+        assert!(two.has_capacity(&task));
+        assert_eq!(
+            (two.owner(Peer(0)), two.owner(Peer(2))),
+            (None, Some(owner(8)))
+        );
+        assert!(two.are_of_one_owner(Peer(1), Peer(3)) && !two.are_of_one_owner(Peer(1), Peer(2)));
+    }
 }

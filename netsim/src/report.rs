@@ -81,10 +81,16 @@ pub struct Accounts {
     pub kept: (u64, u64),
     /// Receipts that terminals found wrong, by what is wrong.
     pub disputes: BTreeMap<String, u64>,
+    /// Answers to units whose result was known, and of these, those that were other ones.
+    pub known: (u64, u64),
     /// Results of which terminals were told that nobody pays them.
     pub unpaid: u64,
     /// Pairs of a terminal and a coordinator that owes it so much that it gets no more work done.
     pub owing: u64,
+    /// Pairs of a terminal and a coordinator of whose log it has the evidence that it has forked.
+    pub forks: u64,
+    /// Money that operators have paid out, in minor units.
+    pub paid_out: u64,
     /// Points of owners that are in escrow, in micro-points.
     pub escrowed: u64,
     /// Points that owners can spend, in micro-points.

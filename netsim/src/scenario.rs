@@ -49,6 +49,9 @@ pub struct Scenario {
     /// How long the world goes on after the last task has ended and faults have stopped, to see that nothing is left over.
     #[serde(default = "settle", with = "humantime_serde")]
     pub settle: Duration,
+    /// Whether heads of logs are gossiped and witnessed, as they always are in the real overlay.
+    #[serde(default = "yes")]
+    pub heads: bool,
     /// Lines beside the ones that are there ([`Scenario::line`]).
     #[serde(default)]
     pub lines: BTreeMap<String, LineTable>,
@@ -61,6 +64,13 @@ pub struct Scenario {
     /// Separations.
     #[serde(default)]
     pub cuts: Vec<CutTable>,
+    /// What operators of coordinators have done with money and points, beside the first deposits.
+    #[serde(default)]
+    pub orders: Vec<OrderTable>,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 const fn settle() -> Duration {
@@ -127,6 +137,14 @@ pub struct Coordinators {
     /// What work is worth.
     #[serde(default)]
     pub rates: Rate,
+    /// Of 1,000 validated units, how many are leased once more as known-answer units.
+    #[serde(default = "known_per_mille")]
+    pub known_per_mille: u16,
+}
+
+/// As many as the node checks by default.
+const fn known_per_mille() -> u16 {
+    10
 }
 
 /// Which rate card coordinators publish.
@@ -369,6 +387,64 @@ pub struct CutTable {
     pub one_way: bool,
 }
 
+/// An order of the operator of a coordinator. It is given again until it is carried out.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrderTable {
+    /// When it is given for the first time.
+    #[serde(with = "humantime_serde")]
+    pub at: Duration,
+    /// The coordinator.
+    #[serde(default)]
+    pub coordinator: u32,
+    /// What is to be done.
+    pub what: Wanted,
+}
+
+/// What an operator wants done. Tasks stand for their customers, terminals for their owners; both count from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Wanted {
+    /// A customer has paid in.
+    Deposit {
+        /// Its task.
+        task: u32,
+        /// How much.
+        money: Money,
+    },
+    /// A customer gets back what it has not used.
+    Withdrawal {
+        /// Its task.
+        task: u32,
+        /// How much.
+        money: Money,
+    },
+    /// An owner is paid for points.
+    PayOut {
+        /// A terminal of the owner.
+        terminal: u32,
+        /// How much.
+        money: Money,
+    },
+    /// The operator takes what the coordinator has earned.
+    Earnings {
+        /// How much.
+        money: Money,
+    },
+    /// A customer gets back what the coordinator has earned.
+    Refund {
+        /// Its task.
+        task: u32,
+        /// How much.
+        money: Money,
+    },
+    /// The first receipt of a terminal is taken back.
+    ClawBack {
+        /// The terminal.
+        terminal: u32,
+    },
+}
+
 /// A scenario that makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScenarioError {
@@ -490,6 +566,9 @@ impl Scenario {
                 bounded("cuts.coordinators", *coordinator, 0..=counts[0] - 1)?;
             }
         }
+        for order in &self.orders {
+            order.check(counts)?;
+        }
         Ok(())
     }
 
@@ -588,6 +667,26 @@ impl Tasks {
         let card = RateCardId::from_bytes([0; 32]);
         let task = crate::world::task(self, 0, nobody, (Timestamp::from_millis(0), card));
         task.check().map_err(ScenarioError::Task)
+    }
+}
+
+impl OrderTable {
+    /// Checks that what it names is there, of so many coordinators, terminals and tasks.
+    fn check(&self, [coordinators, terminals, tasks]: [u32; 3]) -> Result<(), ScenarioError> {
+        bounded("orders.coordinator", self.coordinator, 0..=coordinators - 1)?;
+        match self.what {
+            Wanted::Deposit { task, .. }
+            | Wanted::Withdrawal { task, .. }
+            | Wanted::Refund { task, .. } => {
+                bounded("orders.what.task", task, 0..=tasks.saturating_sub(1))
+            }
+            Wanted::PayOut { terminal, .. } | Wanted::ClawBack { terminal } => bounded(
+                "orders.what.terminal",
+                terminal,
+                0..=terminals.saturating_sub(1),
+            ),
+            Wanted::Earnings { .. } => Ok(()),
+        }
     }
 }
 

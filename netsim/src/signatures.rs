@@ -11,7 +11,9 @@ use std::mem;
 
 use blake3::Hash;
 use ed25519_dalek::SigningKey;
+use tally_protocol::checkpoint::{SignedCheckpoint, VerifiedCheckpoint};
 use tally_protocol::id::{NetworkId, NodeId};
+use tally_protocol::merkle::TreeHead;
 use tally_protocol::message::Refusal;
 use tally_protocol::message::work::{PullReply, Report, VerifiedReport};
 use tally_protocol::signed::{SignatureClaim, Signed, Statement, Verified, VerifyError};
@@ -19,6 +21,8 @@ use tally_protocol::terminal::{Answer, Beside};
 
 /// Statements in one generation: more than are under way in a world of 10^4 terminals, in at most 75 MB.
 const GENERATION_MAX: usize = 1 << 20;
+/// Heads of logs that are remembered: each is heard by all within some seconds, and asked for within a minute or so.
+const HEADS_MAX: usize = 1 << 10;
 
 /// Signs, checks, and remembers which signatures hold.
 ///
@@ -28,6 +32,8 @@ pub struct Signatures {
     /// Whether the signature of a statement holds.
     young: HashMap<Hash, bool>,
     old: HashMap<Hash, bool>,
+    /// What became of heads that were checked.
+    heads: HashMap<Hash, Option<VerifiedCheckpoint>>,
 }
 
 impl Signatures {
@@ -80,6 +86,43 @@ impl Signatures {
         Answer::check(reply, network, |claim| self.holds(claim))
     }
 
+    /// Signs the head of the log of `key` for `network`.
+    #[must_use]
+    pub fn sign_head(
+        &mut self,
+        head: TreeHead,
+        network: &NetworkId,
+        key: &SigningKey,
+    ) -> VerifiedCheckpoint {
+        let checkpoint = VerifiedCheckpoint::sign(head, network, key);
+        let name = head_name(checkpoint.signed(), network);
+        self.remember_head(name, Some(checkpoint.clone()));
+        checkpoint
+    }
+
+    /// Does what [`SignedCheckpoint::verify`] does; none if that fails.
+    #[must_use]
+    pub fn verify_head(
+        &mut self,
+        head: &SignedCheckpoint,
+        network: &NetworkId,
+    ) -> Option<VerifiedCheckpoint> {
+        let name = head_name(head, network);
+        if let Some(known) = self.heads.get(&name) {
+            return known.clone();
+        }
+        let checked = head.clone().verify(network).ok();
+        self.remember_head(name, checked.clone());
+        checked
+    }
+
+    fn remember_head(&mut self, name: Hash, checked: Option<VerifiedCheckpoint>) {
+        if self.heads.len() == HEADS_MAX {
+            self.heads.clear();
+        }
+        self.heads.insert(name, checked);
+    }
+
     fn holds(&mut self, claim: &SignatureClaim<'_>) -> bool {
         let statement = blake3::hash(claim.statement());
         if let Some(holds) = self.young.get(&statement) {
@@ -97,6 +140,11 @@ impl Signatures {
         }
         self.young.insert(statement, holds);
     }
+}
+
+/// Returns what a head is remembered by.
+fn head_name(head: &SignedCheckpoint, network: &NetworkId) -> Hash {
+    blake3::hash(format!("{network}\n{}", head.as_str()).as_bytes())
 }
 
 #[cfg(test)]
@@ -139,6 +187,25 @@ mod tests {
         assert_eq!(told, signed(&bytes).verify(&network()));
         let foreign = signatures.verify(signed(&bytes), &"main".parse().unwrap());
         assert!(matches!(foreign, Err(VerifyError::Network { .. })));
+    }
+
+    #[test]
+    fn a_head_is_checked_as_if_nothing_were_remembered() {
+        let (mut signatures, key) = (Signatures::default(), SigningKey::from_bytes(&[2; 32]));
+        let head = TreeHead {
+            size: 7,
+            root: tally_protocol::merkle::leaf_hash(b"root"),
+        };
+        let signed = signatures.sign_head(head, &network(), &key);
+        let forged = signed.signed().as_str().replace("\n7\n", "\n8\n");
+        let forged = SignedCheckpoint::from_note(forged);
+        for _ in 0..2 {
+            let told = signatures.verify_head(signed.signed(), &network());
+            assert_eq!(told.as_ref(), Some(&signed));
+            assert_eq!(signatures.verify_head(&forged, &network()), None);
+            let foreign = "main".parse().unwrap();
+            assert_eq!(signatures.verify_head(signed.signed(), &foreign), None);
+        }
     }
 
     #[test]

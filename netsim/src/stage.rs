@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tally_protocol::checkpoint::SignedCheckpoint;
 use tally_protocol::codec;
 use tally_protocol::id::{BlobId, NetworkId, NodeId};
 use tally_protocol::message::announce::Offer;
@@ -84,6 +85,7 @@ pub(crate) enum Body {
     LogAsked(LogRequest),
     LogAnswered(LogReply),
     Offered(Signed<Offer>),
+    Head(SignedCheckpoint),
 }
 
 impl Body {
@@ -108,6 +110,7 @@ impl Body {
             Self::LogAsked(_) => "ask log",
             Self::LogAnswered(_) => "log",
             Self::Offered(_) => "offer",
+            Self::Head(_) => "head",
         }
     }
 
@@ -120,6 +123,7 @@ impl Body {
             Self::LogAsked(message) => codec::length(message),
             Self::LogAnswered(message) => codec::length(message),
             Self::Offered(offer) => offer.as_bytes().len() as u64,
+            Self::Head(head) => head.as_str().len() as u64,
         };
         bytes + FRAME_BYTES
     }
@@ -130,6 +134,8 @@ impl Body {
 pub(crate) struct Directory {
     ids: Vec<NodeId>,
     peers: BTreeMap<NodeId, Peer>,
+    /// The terminals of each owner.
+    owned: BTreeMap<NodeId, Vec<Peer>>,
     starts: Vec<u32>,
     up: Vec<bool>,
 }
@@ -156,6 +162,17 @@ impl Directory {
     #[must_use]
     pub(crate) fn peer(&self, id: &NodeId) -> Option<Peer> {
         self.peers.get(id).copied()
+    }
+
+    /// Notes whose a terminal is.
+    pub(crate) fn own(&mut self, owner: NodeId, terminal: Peer) {
+        self.owned.entry(owner).or_default().push(terminal);
+    }
+
+    /// Returns the terminals of an owner.
+    #[must_use]
+    pub(crate) fn devices_of(&self, owner: &NodeId) -> &[Peer] {
+        self.owned.get(owner).map_or(&[], Vec::as_slice)
     }
 
     /// Returns whether a node is there.
@@ -229,6 +246,8 @@ pub(crate) struct Stage {
     connections: BTreeMap<Peer, BTreeSet<Peer>>,
     /// Large outputs that terminals let coordinators read.
     pub(crate) readable: BTreeSet<(Peer, BlobId)>,
+    /// Whether heads of logs are gossiped and witnessed.
+    pub(crate) heads: bool,
     queue: Queue<Event>,
     asked: u64,
     pub(crate) chance: Chance,
@@ -256,6 +275,7 @@ impl Stage {
             wire: Wire::default(),
             connections: BTreeMap::new(),
             readable: BTreeSet::new(),
+            heads: true,
             queue: Queue::default(),
             asked: 0,
             chance: Chance::new(seed, "stage", 0),
@@ -353,9 +373,18 @@ impl Stage {
     /// Gossips an offer. Returns how many nodes it reaches.
     pub(crate) fn publish(&mut self, from: Peer, offer: &Signed<Offer>) -> u32 {
         self.wire.hear_offer(from, offer);
+        self.spread(from, &Body::Offered(offer.clone()))
+    }
+
+    /// Gossips a head. Returns how many nodes it reaches.
+    pub(crate) fn publish_head(&mut self, from: Peer, head: &SignedCheckpoint) -> u32 {
+        self.spread(from, &Body::Head(head.clone()))
+    }
+
+    fn spread(&mut self, from: Peer, body: &Body) -> u32 {
         let loss = self.links.gossip_loss(from);
         let deliveries = self.gossip.publish(from, loss, &mut self.chance);
-        let bytes = offer.as_bytes().len() as u64 + FRAME_BYTES;
+        let bytes = body.bytes();
         let mut reached = 0;
         for delivery in deliveries {
             let to = delivery.to;
@@ -366,7 +395,7 @@ impl Stage {
             self.links.relay(to, bytes * u64::from(delivery.copies));
             let (links, chance) = (&mut self.links, &mut self.chance);
             let delay = delivery.delay(chance, &mut || links.latency(from, to));
-            let body = Body::Offered(offer.clone());
+            let body = body.clone();
             let envelope = Envelope {
                 from,
                 to,

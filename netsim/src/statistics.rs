@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tally_protocol::coordinator::Compared;
 use tally_protocol::entry::Ending;
 use tally_protocol::id::TaskId;
 use tally_protocol::terminal::Standing;
 
 use crate::conduct::Kind;
 use crate::execution::Execution;
-use crate::happening::{Gave, Happening, Observer, Unit};
+use crate::happening::{Gave, Happening, Lease, Observer, Payment, Unit};
 use crate::links::Traffic;
 use crate::moment::Moment;
 use crate::peer::Peer;
@@ -240,6 +241,17 @@ impl Statistics {
         *met.entry(with.to_owned()).or_insert(0) += 1;
     }
 
+    fn leased(&mut self, at: Moment, (to, task): (Peer, &TaskId), leases: &[Lease]) {
+        let kind = self.conducts.get(&to).copied().unwrap_or_default();
+        *self.leases.entry(kind.name().to_owned()).or_insert(0) += leases.len() as u64;
+        if let Some(task) = self.tasks.get_mut(task) {
+            for lease in leases {
+                task.first_lease[lease.unit as usize].get_or_insert(at);
+                task.leases[lease.unit as usize] += 1;
+            }
+        }
+    }
+
     fn voted(&mut self, at: Moment, by: Peer, (unit, gave): (Unit, &Gave)) {
         if let Some(task) = self.tasks.get_mut(&unit.task) {
             task.results[unit.unit as usize] += 1;
@@ -309,8 +321,18 @@ impl Statistics {
             self.accounts.kept.1 += u64::from(*standing == Standing::Checked);
         } else if let Happening::Disputed { fault, .. } = what {
             *self.accounts.disputes.entry(fault.to_string()).or_insert(0) += 1;
+        } else if let Happening::Answered { compared, .. } = what {
+            self.accounts.known.0 += 1;
+            self.accounts.known.1 += u64::from(*compared == Compared::Other);
         } else if let Happening::GivenUp { results, .. } = what {
             self.accounts.unpaid += u64::from(*results);
+        } else if let Happening::MoneyMoved {
+            how: Payment::Payout,
+            money,
+            ..
+        } = what
+        {
+            self.accounts.paid_out += money.minor;
         }
     }
 }
@@ -326,16 +348,7 @@ impl Observer for Statistics {
             }
             Happening::Leased {
                 to, task, leases, ..
-            } => {
-                let kind = self.conducts.get(to).copied().unwrap_or_default();
-                *self.leases.entry(kind.name().to_owned()).or_insert(0) += leases.len() as u64;
-                if let Some(task) = self.tasks.get_mut(task) {
-                    for lease in leases {
-                        task.first_lease[lease.unit as usize].get_or_insert(at);
-                        task.leases[lease.unit as usize] += 1;
-                    }
-                }
-            }
+            } => self.leased(at, (*to, task), leases),
             Happening::Pulled { .. } => self.pulls += 1,
             Happening::Voted { by, unit, gave, .. } => self.voted(at, *by, (*unit, gave)),
             Happening::Validated {
@@ -352,8 +365,10 @@ impl Observer for Statistics {
             }
             Happening::Receipted { .. }
             | Happening::ReceiptKept { .. }
+            | Happening::Answered { .. }
             | Happening::Disputed { .. }
-            | Happening::GivenUp { .. } => self.earned(what),
+            | Happening::GivenUp { .. }
+            | Happening::MoneyMoved { .. } => self.earned(what),
             Happening::Sent { arrives: false, .. } => self.messages_lost += 1,
             Happening::Refused { why, .. } => {
                 *self.refusals.entry((*why).to_owned()).or_insert(0) += 1;
@@ -364,6 +379,7 @@ impl Observer for Statistics {
                 at: at.as_secs_f64(),
                 what: mark.to_string(),
             }),
+            Happening::ForkFound { .. } => self.accounts.forks += 1,
             Happening::Started { .. }
             | Happening::Stopped { .. }
             | Happening::Connected { .. }
@@ -379,6 +395,10 @@ impl Observer for Statistics {
             | Happening::Judged { .. }
             | Happening::Merged { .. }
             | Happening::Settled { .. }
+            | Happening::ClawedBack { .. }
+            | Happening::PointsTurned { .. }
+            | Happening::HeadTold { .. }
+            | Happening::HeadHeard { .. }
             | Happening::Forgotten { .. }
             | Happening::Told { .. }
             | Happening::Satisfied { .. }

@@ -9,12 +9,14 @@ mod link;
 mod looks;
 mod runs;
 mod wallet;
+mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ed25519_dalek::SigningKey;
 use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::coordinator::Question;
+use tally_protocol::head_gate::HeadGate;
 use tally_protocol::id::{BlobId, GrantId, NodeId};
 use tally_protocol::message::Refusal;
 use tally_protocol::message::announce::Offer;
@@ -23,6 +25,7 @@ use tally_protocol::message::work::{Pull, PullReply, WorkReply, WorkRequest};
 use tally_protocol::offer_gate::OfferGate;
 use tally_protocol::signed::{Signed, Verified};
 use tally_protocol::terminal::{Effect, Input, Job, PullOut, Run, Terminal, TerminalConfig};
+use tally_protocol::witness::Witness;
 
 use crate::chance::Chance;
 use crate::conduct::{self, Conduct, Me};
@@ -30,6 +33,7 @@ use crate::happening::{Gave, Happening, Unit};
 use crate::moment::Moment;
 use crate::peer::Peer;
 use crate::stage::{Body, Clock, Envelope, Stage};
+use crate::wrap::TerminalWrap;
 use link::Tie;
 use looks::Look;
 use runs::Held;
@@ -75,6 +79,8 @@ pub(crate) enum Within {
     Look(Peer),
     /// The wallet has reached the disk.
     Written,
+    /// A deadline of the witness may have come.
+    Watch,
     /// Time to act on its own.
     Act,
 }
@@ -86,10 +92,13 @@ pub(crate) struct TerminalNode {
     pub(crate) id: NodeId,
     pub(crate) setup: Setup,
     conduct: Box<dyn Conduct>,
+    wrap: Box<dyn TerminalWrap>,
     chance: Chance,
     /// Programs on its disk.
     programs: BTreeSet<BlobId>,
     wallet: Wallet,
+    /// What its witness has on the disk.
+    witnessed: Option<Vec<u8>>,
     up: Option<Up>,
 }
 
@@ -107,6 +116,10 @@ struct Up {
     offers: OfferGate,
     sweeps: u32,
     looks: BTreeMap<Peer, Look>,
+    witness: Witness,
+    /// When the witness is woken next.
+    watch_wake: Option<Moment>,
+    heads: HeadGate,
     /// What is on its way to the wallet.
     unwritten: Group,
 }
@@ -117,6 +130,7 @@ enum Asked {
     Hello(Peer),
     Pull(Peer, Question),
     Log(Peer),
+    Witness(Peer, Question),
     /// Of its own accord: what it does with that.
     Cheat(Peer, &'static str),
 }
@@ -124,21 +138,32 @@ enum Asked {
 impl Asked {
     const fn to(self) -> Peer {
         match self {
-            Self::Hello(to) | Self::Pull(to, _) | Self::Log(to) | Self::Cheat(to, _) => to,
+            Self::Hello(to)
+            | Self::Pull(to, _)
+            | Self::Log(to)
+            | Self::Witness(to, _)
+            | Self::Cheat(to, _) => to,
         }
     }
 }
 
 impl TerminalNode {
-    pub(crate) fn new(peer: Peer, setup: Setup, conduct: Box<dyn Conduct>, seed: u64) -> Self {
+    pub(crate) fn new(
+        peer: Peer,
+        setup: Setup,
+        (conduct, wrap): (Box<dyn Conduct>, Box<dyn TerminalWrap>),
+        seed: u64,
+    ) -> Self {
         Self {
             peer,
             id: NodeId::from_bytes(setup.key.verifying_key().to_bytes()),
             setup,
             conduct,
+            wrap,
             chance: Chance::new(seed, "terminal", u64::from(peer.0)),
             programs: BTreeSet::new(),
             wallet: Wallet::default(),
+            witnessed: None,
             up: None,
         }
     }
@@ -151,6 +176,11 @@ impl TerminalNode {
     /// Returns the machine, if the terminal is there.
     pub(crate) fn machine(&self) -> Option<&Terminal> {
         self.up.as_ref().map(|up| &up.machine)
+    }
+
+    /// Returns the witness, if the terminal is there.
+    pub(crate) fn witness(&self) -> Option<&Witness> {
+        self.up.as_ref().map(|up| &up.witness)
     }
 
     /// Returns the grants that the driver keeps for the machine.
@@ -183,8 +213,12 @@ impl TerminalNode {
             offers: OfferGate::default(),
             sweeps: 0,
             looks: BTreeMap::new(),
+            witness: self.witness_from_disk(stage),
+            watch_wake: None,
+            heads: HeadGate::default(),
             unwritten: Group::default(),
         });
+        self.remember_forks(stage);
         // Half of the owners let other terminals reach theirs, for the gossip.
         if self.chance.happens(0.5) {
             let share = vec![address(self.peer)];
@@ -198,12 +232,14 @@ impl TerminalNode {
 
     /// Goes, with everything that is not on its disk. What is on its way there has reached it or not.
     pub(crate) fn stop(&mut self) {
-        let unwritten = self.up.take().map(|up| up.unwritten);
-        let unwritten = unwritten.filter(|unwritten| !unwritten.is_empty());
-        if let Some(group) = unwritten
-            && self.chance.happens(0.5)
-        {
-            self.wallet.take(&group);
+        let Some(up) = self.up.take() else {
+            return;
+        };
+        if up.witness.logs().next().is_some() {
+            self.witnessed = Some(up.witness.saved());
+        }
+        if !up.unwritten.is_empty() && self.chance.happens(0.5) {
+            self.wallet.take(&up.unwritten);
         }
     }
 
@@ -220,6 +256,7 @@ impl TerminalNode {
             Within::Ran(job, runs, over) => self.ran(stage, job, runs, over),
             Within::Look(at) => self.look(stage, at),
             Within::Written => self.written(stage),
+            Within::Watch => self.watch_due(stage),
             Within::Act => self.act(stage),
         }
     }
@@ -236,6 +273,7 @@ impl TerminalNode {
             // Only a coordinator has a log, and nobody else is asked for one.
             Body::LogAsked(_) => self.refuse(stage, from, Refusal::WrongRole.name()),
             Body::Offered(offer) => self.offered(stage, from, offer),
+            Body::Head(head) => self.head_heard(stage, from, &head),
             // Only what it asked of its own accord is answered so.
             Body::CustomerAnswered(reply) => {
                 self.met(stage, ask, conduct::customer_reply_name(&reply));
@@ -300,8 +338,8 @@ impl TerminalNode {
             return;
         };
         let mut effects = Vec::new();
-        up.machine
-            .handle(self.setup.clock.read(stage.now), input, &mut effects);
+        let now = self.setup.clock.read(stage.now);
+        self.wrap.handle(&mut up.machine, now, input, &mut effects);
         for effect in effects {
             self.carry_out(stage, effect);
         }
@@ -465,6 +503,9 @@ impl TerminalNode {
             Asked::Pull(_, question) => self.feed(stage, Input::Failed { question, refusal }),
             Asked::Hello(to) => self.fail_tie(stage, to),
             Asked::Log(at) => self.looked(stage, at),
+            Asked::Witness(_, question) => {
+                self.watch(stage, tally_protocol::witness::Input::Failed(question));
+            }
             Asked::Cheat(..) => {}
         }
     }

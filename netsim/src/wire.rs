@@ -104,7 +104,8 @@ impl Wire {
             | Body::CustomerAnswered(_)
             | Body::LogAsked(_)
             | Body::LogAnswered(_)
-            | Body::Offered(_) => {}
+            | Body::Offered(_)
+            | Body::Head(_) => {}
         }
     }
 

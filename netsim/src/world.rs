@@ -10,6 +10,7 @@ use tally_protocol::account::Account;
 use tally_protocol::coordinator::Coordinator;
 use tally_protocol::id::{GrantId, NodeId};
 use tally_protocol::terminal::Terminal;
+use tally_protocol::witness::Witness;
 
 use crate::coordinator::CoordinatorNode;
 use crate::customer::CustomerNode;
@@ -25,7 +26,7 @@ use crate::stage::{Event, Stage, Within};
 use crate::statistics::Sample;
 use crate::story::{Cast, Story, Subject};
 use crate::terminal::TerminalNode;
-use crate::wrap::{Plain, Wrap};
+use crate::wrap::{TerminalWrap, Wrap};
 pub(crate) use build::task;
 use presence::Attendance;
 
@@ -78,14 +79,37 @@ pub struct World {
 pub struct Options {
     /// What stands between each coordinator's driver and its machine.
     pub wrap: Option<fn() -> Box<dyn Wrap>>,
+    /// What stands between each terminal's driver and its machines.
+    pub terminal_wrap: Option<fn() -> Box<dyn TerminalWrap>>,
+    /// A crash at a moment that no chance would find.
+    pub crash: Option<Crash>,
+}
+
+/// A crash of a coordinator with a group of records. What it loses is not lost by half.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Crash {
+    /// The coordinator.
+    pub coordinator: Peer,
+    /// The group, from 1: they are counted over all starts.
+    pub group: u64,
+    /// What is lost.
+    pub loss: Loss,
+}
+
+/// What a planned crash takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// The group: it comes before anything of it is on the disk.
+    Group,
+    /// What should have followed from the group: it comes when that is durable and nobody knows yet.
+    Effects,
 }
 
 impl World {
     /// Builds the world of a scenario.
     #[must_use]
     pub fn new(scenario: &Scenario, seed: u64, options: &Options) -> Self {
-        let wrap = options.wrap.unwrap_or(|| Box::new(Plain));
-        build::world(scenario, seed, wrap)
+        build::world(scenario, seed, options)
     }
 
     /// Runs to the end, or until an oracle finds something.
@@ -183,11 +207,38 @@ impl World {
             .filter_map(|node| Some((node.peer, node.machine()?, node.store()?)))
     }
 
+    /// Returns how many groups of records a coordinator had ready for its disk so far.
+    #[must_use]
+    pub fn groups(&self, coordinator: Peer) -> u64 {
+        let node = self.coordinators.get(coordinator.index());
+        node.map_or(0, CoordinatorNode::groups)
+    }
+
     /// Returns the machines of the terminals that are there.
     pub fn terminals(&self) -> impl Iterator<Item = (Peer, &Terminal)> {
         self.terminals
             .iter()
             .filter_map(|node| Some((node.peer, node.machine()?)))
+    }
+
+    /// Returns the witnesses of the terminals that are there.
+    pub fn witnesses(&self) -> impl Iterator<Item = (Peer, &Witness)> {
+        let nodes = self.terminals.iter();
+        nodes.filter_map(|node| Some((node.peer, node.witness()?)))
+    }
+
+    /// Returns the id of a node.
+    #[must_use]
+    pub fn id(&self, peer: Peer) -> NodeId {
+        self.stage.directory.id(peer)
+    }
+
+    /// Returns how many units a terminal runs at a time; none for other nodes.
+    #[must_use]
+    pub fn slots(&self, terminal: Peer) -> u32 {
+        let place = terminal.0.checked_sub(self.first_terminal);
+        let node = place.and_then(|place| self.terminals.get(place as usize));
+        node.map_or(0, |node| u32::from(node.setup.slots))
     }
 
     /// Returns the grants that terminals hold.
@@ -325,6 +376,9 @@ impl World {
             }
             (Place::Coordinator(at), Within::Coordinator(what)) => {
                 self.coordinators[at].within(&mut self.stage, what);
+                if self.coordinators[at].has_failed() {
+                    self.crashes(node);
+                }
             }
             (Place::Customer(at), Within::Customer(what)) => {
                 self.customers[at].within(&mut self.stage, what)

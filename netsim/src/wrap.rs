@@ -1,11 +1,13 @@
-//! The place between a coordinator's driver and its machine, where a test can plant a bug.
+//! The place between a node's driver and its machine, where a test can plant a bug.
 
 use std::fmt;
 
 use tally_protocol::coordinator::{Coordinator, Effect, Input};
+use tally_protocol::terminal::{self, Terminal};
 use tally_protocol::time::Timestamp;
+use tally_protocol::witness::{self, Witness};
 
-/// Stands between the driver and the machine. By default it is not noticed.
+/// Stands between a coordinator's driver and its machine. By default it is not noticed.
 pub trait Wrap: fmt::Debug {
     /// Lets the machine take an input.
     fn handle(
@@ -34,8 +36,35 @@ pub trait Wrap: fmt::Debug {
     }
 }
 
+/// Stands between a terminal's driver and its machines. By default it is not noticed.
+pub trait TerminalWrap: fmt::Debug {
+    /// Lets the machine take an input.
+    fn handle(
+        &mut self,
+        machine: &mut Terminal,
+        now: Timestamp,
+        input: terminal::Input,
+        out: &mut Vec<terminal::Effect>,
+    ) {
+        machine.handle(now, input, out);
+    }
+
+    /// Lets the witness take an input.
+    fn watch(
+        &mut self,
+        witness: &mut Witness,
+        now: Timestamp,
+        input: witness::Input,
+        out: &mut Vec<witness::Effect>,
+    ) {
+        witness.handle(now, input, out);
+    }
+}
+
 /// Nothing in between.
 #[derive(Debug, Default)]
 pub struct Plain;
 
 impl Wrap for Plain {}
+
+impl TerminalWrap for Plain {}

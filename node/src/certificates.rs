@@ -154,6 +154,28 @@ fn parse(text: &[u8]) -> Option<Signed<DeviceCertificate>> {
 mod tests {
     use super::*;
 
+    /// The file as it was when the format was settled: one of these stands on the computers of owners.
+    #[test]
+    fn golden_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("certificate");
+        let network: NetworkId = "test".parse().unwrap();
+        let (owner, device) = (
+            SigningKey::from_bytes(&[1; 32]),
+            NodeId::from_bytes([2; 32]),
+        );
+        let now = Timestamp::from_millis(1_000_000_000);
+        let made = certify(&owner, device, (now, Duration::from_secs(86_400)), &network);
+        write(&path, &made).unwrap();
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/certificates/golden.txt");
+        if std::env::var_os("TALLY_GOLDEN").is_some_and(|how| how == "write") {
+            std::fs::copy(&path, &golden).unwrap();
+        }
+        let [found, expected] = [&path, &golden].map(|path| std::fs::read_to_string(path).unwrap());
+        assert_eq!(found, expected);
+        assert_eq!(read(&golden, &network).unwrap(), Some(made));
+    }
+
     #[test]
     fn a_certificate_is_read_back_and_told_when_it_ends() {
         let folder = tempfile::tempdir().unwrap();

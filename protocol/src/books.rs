@@ -265,17 +265,25 @@ impl Books {
         if !(1..=TRANSFERS_MAX).contains(&count) {
             return Err(PostingFault::Count { count });
         }
-        let before = self.excerpt(posting);
+        let (lines, holds) = posting.touched();
+        let lines = lines
+            .into_iter()
+            .map(|line| (line, self.balances.get(&line).copied()));
+        let holds = holds
+            .into_iter()
+            .map(|id| (id, self.holds.get(&id).copied()));
+        let (lines, holds): (Vec<_>, Vec<_>) = (lines.collect(), holds.collect());
         let done = posting
             .transfers
             .iter()
             .try_for_each(|transfer| self.transfer(at, posting.id, transfer));
         if done.is_err() {
-            let (lines, holds) = posting.touched();
-            self.balances.retain(|line, _| !lines.contains(line));
-            self.holds.retain(|id, _| !holds.contains(id));
-            self.balances.extend(before.balances);
-            self.holds.extend(before.holds);
+            for (line, before) in lines {
+                restore(&mut self.balances, line, before);
+            }
+            for (id, before) in holds {
+                restore(&mut self.holds, id, before);
+            }
         }
         done
     }
@@ -436,6 +444,14 @@ impl Books {
         }
         Ok(())
     }
+}
+
+/// Puts back what stood under a key, or nothing.
+fn restore<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, before: Option<V>) {
+    match before {
+        Some(value) => map.insert(key, value),
+        None => map.remove(&key),
+    };
 }
 
 impl Posting {

@@ -34,6 +34,14 @@ pub struct DeviceCertificate {
     pub redeem_points: Points,
 }
 
+impl DeviceCertificate {
+    /// Returns whether it held at some moment from `from` to `to`, by clocks that are not quite those of its owner.
+    #[must_use]
+    pub fn held_between(&self, from: Timestamp, to: Timestamp) -> bool {
+        self.not_before <= to + CLOCKS_APART_MAX && self.not_after + CLOCKS_APART_MAX > from
+    }
+}
+
 impl Statement for DeviceCertificate {
     const TYPE: &'static str = "application/tally-device-certificate+cbor";
     const BYTES_MAX: usize = 1 << 10;
@@ -117,6 +125,12 @@ mod tests {
             Err(CertificateFault::OtherDevice)
         );
         assert_eq!(holder(other, None, now), Ok(Holder::alone(other)));
+        let between = |from, to| {
+            let (from, to) = (Timestamp::from_millis(from), Timestamp::from_millis(to));
+            certificate.held_between(from, to)
+        };
+        assert!(between(0, 400_000) && between(2_599_999, 9_000_000) && between(0, 9_000_000));
+        assert!(!between(0, 399_999) && !between(2_600_000, 9_000_000));
         let long = certified(1, 0, u64::MAX);
         assert_eq!(
             holder(device, Some(&long), now),

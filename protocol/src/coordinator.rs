@@ -30,6 +30,7 @@ mod intake;
 mod known;
 mod leasing;
 mod orders;
+mod owed;
 mod parcel;
 mod receipts;
 mod redemptions;
@@ -76,7 +77,7 @@ use crate::time::Timestamp;
 use crate::unit::ProfileId;
 
 pub use agreements::{Decision, DecisionFault};
-pub use facts::{Fact, RestoreError, Standing, Vote};
+pub use facts::{Compared, Fact, RestoreError, Vote};
 pub use gauges::Gauges;
 pub use orders::{Movement, Order, OrderFault};
 pub use redemptions::{Redeeming, Reservation};

@@ -8,6 +8,8 @@
 //!
 //! Nothing here is durable: what a crash loses is computed again by somebody, after the lease has expired.
 //!
+//! One that owes too much gets no more done than a unit on trial now and then.
+//!
 //! Invariants: one question at a time to each coordinator; a result is kept until the coordinator has given
 //! its verdict; a coordinator that is distrusted is never asked again; no more work is taken than [`STORE_UNITS_MAX`], no more results kept than [`RESULTS_MAX`].
 
@@ -47,7 +49,7 @@ pub use wallet::{
 };
 
 use link::{Asking, Link, Pause, Settled};
-use wallet::{Collected, Reported, Told, Wallet};
+use wallet::{Claims, Collected, Reported, Told, Wallet};
 use work::Work;
 
 /// The most units waiting to be run.
@@ -466,10 +468,11 @@ impl Terminal {
             .min(u32::try_from(room).unwrap_or(u32::MAX))
     }
 
-    /// Returns how long after its last answer a coordinator is asked again even if no work is wanted.
+    /// Returns how long after its last answer a coordinator is asked again even if no work is wanted. While there is work
+    /// of it, receipts come with the answers to reports and renewals.
     fn asked_every(&self, node: NodeId) -> Option<Duration> {
-        let (renew, collect) = (self.work.renew_every(node), self.wallet.collect_every(node));
-        renew.into_iter().chain(collect).min()
+        let renew = self.work.renew_every(node);
+        renew.or_else(|| self.wallet.collect_every(node))
     }
 
     /// Asks each coordinator for which something is due.
@@ -490,9 +493,21 @@ impl Terminal {
         }
     }
 
+    /// Returns whether a coordinator that owes too much is asked for a unit on trial: one at a time, when nothing else of
+    /// it is here, and if there is a slot for it.
+    fn may_try(&mut self, now: Timestamp, to: NodeId) -> bool {
+        let is_idle = self.links.get(&to).is_some_and(Link::is_done) && self.work.count_of(to) == 0;
+        let is_free = !self.draining && self.work.wants() > 0;
+        is_idle && is_free && self.wallet.may_try(now, to)
+    }
+
     /// Asks a coordinator for work and reports what is there.
     fn pull(&mut self, now: Timestamp, to: NodeId) -> Option<PullOut> {
-        let want = self.wants(to);
+        let want = if self.wallet.is_owing(to) {
+            u32::from(self.may_try(now, to))
+        } else {
+            self.wants(to)
+        };
         let Asking {
             results,
             abandoned,
@@ -512,7 +527,7 @@ impl Terminal {
         let certificate = self.shown(now).map(|shown| shown.signed().clone());
         let owner = self.owner(now);
         let remembered = (root.unwrap_or_else(|| merkle::root([])), owner);
-        let kept = self
+        let Claims { kept, owed } = self
             .wallet
             .ask(to, remembered, reported.unwrap_or_default());
         self.asked += 1;
@@ -536,6 +551,7 @@ impl Terminal {
             share: self.share.clone(),
             certificate,
             kept,
+            owed,
         })
     }
 
@@ -596,6 +612,7 @@ impl Terminal {
         let collected = self.wallet.collect(now, from, told);
         carry(from, collected, out);
         if let Some((grant, card)) = grant {
+            self.wallet.leased(now, from);
             self.work.add(grant, &card.rates, out);
         }
     }
@@ -733,7 +750,7 @@ fn carry(from: NodeId, collected: Collected, out: &mut Vec<Effect>) {
     }
     let totals = collected.totals;
     out.extend(totals.map(|totals| Effect::Settle(from, totals)));
-    if collected.gap {
+    if collected.missing {
         out.push(Effect::CatchUp(from));
     }
 }

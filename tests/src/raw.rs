@@ -89,6 +89,7 @@ impl RawPeer {
             share: Vec::new(),
             certificate: None,
             kept: Vec::new(),
+            owed: Vec::new(),
         }
     }
 

@@ -9,7 +9,9 @@ use tally_protocol::account::{Account, Commodity, Holder, Lot};
 use tally_protocol::books::{Books, Posting, Step};
 use tally_protocol::certificate::{DeviceCertificate, LIFE_MAX};
 use tally_protocol::entry::{Entry, Event, Payee, REFERENCE_BYTES_MAX, ValidatedUnit};
-use tally_protocol::id::{BlobId, NetworkId, NodeId, PostingId, RateCardId, ReceiptId, TaskId};
+use tally_protocol::id::{
+    BlobId, Hash, NetworkId, NodeId, PostingId, RateCardId, ReceiptId, TaskId,
+};
 use tally_protocol::message::work::Batch;
 use tally_protocol::points::Points;
 use tally_protocol::posting::{self, Cost};
@@ -20,7 +22,7 @@ use tally_protocol::task::Task;
 use tally_protocol::time::Timestamp;
 
 use super::finding::{Problem, ReceiptProblem};
-use super::units::{Counted, OpenUnits};
+use super::units::{Counted, Leaves, OpenUnits};
 use crate::store::Identity;
 
 /// Finds the entry with a receipt that came earlier.
@@ -32,8 +34,10 @@ pub(super) struct Accounts {
     network: NetworkId,
     coordinator: NodeId,
     cards: Vec<(RateCardId, RateCard)>,
-    /// Devices and their owners.
-    certified: HashSet<(NodeId, NodeId)>,
+    /// The certificates of devices for their owners.
+    certified: HashMap<(NodeId, NodeId), Vec<DeviceCertificate>>,
+    /// The leaves of the batches of devices that receipts cite.
+    cited: HashMap<(NodeId, Hash), Leaves>,
     /// Tasks for which something may still be paid.
     tasks: HashMap<TaskId, OpenTask>,
     /// Postings that nothing but their id tells apart: orders of the operator, releases and expiries.
@@ -72,7 +76,8 @@ impl Accounts {
             network: identity.network.clone(),
             coordinator: identity.node,
             cards: Vec::new(),
-            certified: HashSet::new(),
+            certified: HashMap::new(),
+            cited: HashMap::new(),
             tasks: HashMap::new(),
             acts: HashSet::new(),
             books: Books::default(),
@@ -166,7 +171,10 @@ impl Accounts {
             Event::DeviceCertified { certificate } => self.certified(certificate).map(|()| None),
             Event::Receipted { receipt, batches } => {
                 let receipt = self.checked(entry.at, receipt, batches, validated)?;
-                self.receipted(&receipt)
+                let expected = self.receipted(&receipt)?;
+                let cited = self.cite(&receipt);
+                cited.map_err(|fault| Problem::Receipt { fault })?;
+                Ok(expected)
             }
             Event::Deposited {
                 to,
@@ -310,7 +318,9 @@ impl Accounts {
         if verified.not_after.since(verified.not_before) > LIFE_MAX {
             return Err(refused("it holds for more than five years".to_owned()));
         }
-        self.certified.insert((verified.device, verified.signer()));
+        let of_owner = (verified.device, verified.signer());
+        let known = self.certified.entry(of_owner).or_default();
+        known.push(*verified.value());
         Ok(())
     }
 
@@ -336,10 +346,7 @@ impl Accounts {
             return Err(problem(ReceiptProblem::Malformed));
         }
         check_time(receipt.done_at, written)?;
-        let Holder { owner, device } = receipt.holder;
-        if owner != device && !self.certified.contains(&(device, owner)) {
-            return Err(problem(ReceiptProblem::Uncertified { owner }));
-        }
+        self.check_owner(&receipt).map_err(problem)?;
         let unvalidated = receipt
             .results()
             .map(|(_, _, unit)| unit)
@@ -349,6 +356,42 @@ impl Accounts {
         }
         self.check_batches(&receipt, batches).map_err(problem)?;
         Ok(receipt)
+    }
+
+    /// Checks that the device was its owner's while it did the work: a coordinator logs a certificate when it counts the
+    /// first results under it, which is after they were leased and before they are agreed on.
+    fn check_owner(&self, receipt: &Receipt) -> Result<(), ReceiptProblem> {
+        let Holder { owner, device } = receipt.holder;
+        if owner == device {
+            return Ok(());
+        }
+        let known = self.certified.get(&(device, owner));
+        let known = known.ok_or(ReceiptProblem::Uncertified { owner })?;
+        let (leased_at, done_at) = (receipt.leased_at, receipt.done_at);
+        let held = |certificate: &DeviceCertificate| certificate.held_between(leased_at, done_at);
+        if known.iter().any(held) {
+            return Ok(());
+        }
+        Err(ReceiptProblem::CertificateOver {
+            owner,
+            leased_at,
+            done_at,
+        })
+    }
+
+    /// Notes the leaves that a receipt cites, each for the first time.
+    fn cite(&mut self, receipt: &Receipt) -> Result<(), ReceiptProblem> {
+        for share in &receipt.shares {
+            let batch = share.batch;
+            let leaves = self.cited.entry((receipt.holder.device, batch));
+            let leaves = leaves.or_default();
+            for run in &share.runs {
+                leaves
+                    .insert(*run)
+                    .map_err(|leaf| ReceiptProblem::CitedTwice { batch, leaf })?;
+            }
+        }
+        Ok(())
     }
 
     fn check_batches(

@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 use tally_protocol::id::{Hash, NodeId, PostingId, ReceiptId, TaskId};
 use tally_protocol::time::Timestamp;
 
-/// Something wrong in a log.
+/// Something wrong in a log, or in an export of one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finding {
-    /// The entry, unless it concerns the log as a whole.
+pub struct Finding<P = Problem> {
+    /// The entry, unless it concerns the whole.
     pub sequence: Option<u64>,
     /// What is wrong.
-    pub problem: Problem,
+    pub problem: P,
 }
 
-impl fmt::Display for Finding {
+impl<P: fmt::Display> fmt::Display for Finding<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.sequence {
             Some(sequence) => write!(f, "entry {sequence}: {}", self.problem),
@@ -235,6 +235,26 @@ pub enum ReceiptProblem {
     Uncertified {
         /// The owner.
         owner: NodeId,
+    },
+    /// What says that the device belongs to the owner did not hold while the work was done.
+    #[error(
+        "no certificate of {owner} for the device that stands before it held between {leased_at} and {done_at}"
+    )]
+    CertificateOver {
+        /// The owner.
+        owner: NodeId,
+        /// When the first of its units was leased.
+        leased_at: Timestamp,
+        /// When the last of them was agreed on.
+        done_at: Timestamp,
+    },
+    /// A result of a batch was paid before.
+    #[error("leaf {leaf} of batch {batch} was cited before")]
+    CitedTwice {
+        /// The root of the batch.
+        batch: Hash,
+        /// The leaf.
+        leaf: u32,
     },
     /// Its batches are not those that it cites.
     #[error("the batches beside it are not those that it cites")]

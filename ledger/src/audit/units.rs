@@ -1,11 +1,12 @@
-//! Units that were validated, with who is paid for them; and units as bits.
+//! Units that were validated, with who is paid for them; units as bits; and leaves of batches that were cited.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use tally_protocol::account::Holder;
 use tally_protocol::entry::ValidatedUnit;
 use tally_protocol::id::NodeId;
-use tally_protocol::receipt::Validation;
+use tally_protocol::receipt::{LeafRun, Validation};
 
 use super::finding::ReceiptProblem;
 
@@ -27,6 +28,33 @@ impl UnitSet {
     pub(super) fn contains(&self, unit: u32) -> bool {
         let block = self.0.get(&(unit >> 10));
         block.is_some_and(|block| block[(unit >> 6) as usize & 15] & (1 << (unit & 63)) != 0)
+    }
+}
+
+/// Leaves of one batch, as runs in order that do not touch: few, since a device is paid for neighbours together.
+#[derive(Debug, Default)]
+pub(super) struct Leaves(Vec<Range<u32>>);
+
+impl Leaves {
+    /// Adds the leaves of a run, which are none that there cannot be; the first that was there before is the error.
+    pub(super) fn insert(&mut self, run: LeafRun) -> Result<(), u32> {
+        let new = run.leaf..run.leaf.saturating_add(run.count);
+        let place = self.0.partition_point(|there| there.end < new.start);
+        // Those that overlap the new run or touch it.
+        let near = self.0.iter().skip(place);
+        let count = near.take_while(|there| there.start <= new.end).count();
+        let near = place..place.saturating_add(count);
+        let joined = &self.0[near.clone()];
+        let twice = |there: &&Range<u32>| there.start < new.end && there.end > new.start;
+        if let Some(there) = joined.iter().find(twice) {
+            return Err(there.start.max(new.start));
+        }
+        let start = joined
+            .first()
+            .map_or(new.start, |first| first.start.min(new.start));
+        let end = joined.last().map_or(new.end, |last| last.end.max(new.end));
+        self.0.splice(near, std::iter::once(start..end));
+        Ok(())
     }
 }
 
@@ -162,6 +190,25 @@ mod tests {
             for unit in units {
                 prop_assert_eq!(set.contains(unit), model.contains(&unit));
                 prop_assert_eq!(set.insert(unit), model.insert(unit));
+            }
+        }
+
+        #[test]
+        fn a_leaf_is_cited_once(runs in prop::collection::vec((0..60_u32, 1..5_u32), 0..60)) {
+            let (mut leaves, mut model) = (Leaves::default(), BTreeSet::new());
+            for (leaf, count) in runs {
+                let end = leaf.saturating_add(count);
+                let run = LeafRun { leaf, unit: 0, count };
+                match (leaf..end).find(|leaf| model.contains(leaf)) {
+                    Some(twice) => prop_assert_eq!(leaves.insert(run), Err(twice)),
+                    None => {
+                        prop_assert_eq!(leaves.insert(run), Ok(()));
+                        model.extend(leaf..end);
+                    }
+                }
+                let there: Vec<u32> = leaves.0.iter().cloned().flatten().collect();
+                prop_assert_eq!(&there, &model.iter().copied().collect::<Vec<_>>());
+                prop_assert!(leaves.0.windows(2).all(|pair| pair[0].end < pair[1].start));
             }
         }
     }

@@ -5,7 +5,6 @@
 //! Then all that an audit checks. The first thing that is wrong is told, with the entry that it is about.
 
 use std::cell::RefCell;
-use std::fmt;
 use std::io::{self, BufRead, Read};
 
 use serde::{Deserialize, Serialize};
@@ -16,7 +15,7 @@ use tally_protocol::id::{Hash, NetworkId, NodeId};
 use tally_protocol::merkle::{Frontier, leaf_hash};
 
 use super::jsonl::{EXPORT_FORMAT, Head, LINE_BYTES_MAX, line, to_json};
-use crate::audit::{Audited, Progress, Report, audit_entries};
+use crate::audit::{Audited, Finding, Progress, Report, audit_entries};
 use crate::cli::{Text, grouped, origin_of, render_audit};
 use crate::store::{Identity, StoredEntry};
 
@@ -32,7 +31,7 @@ pub struct ExportReport {
     /// Root of the tree over them.
     pub root: Hash,
     /// The first thing that is wrong with the export.
-    pub finding: Option<ExportFinding>,
+    pub finding: Option<Finding<ExportProblem>>,
     /// What an audit of the entries found, if nothing is wrong with the export.
     pub audit: Option<Report>,
 }
@@ -71,24 +70,6 @@ impl ExportReport {
             render_audit(&mut text, audit);
         }
         text.into_string()
-    }
-}
-
-/// Something wrong in an export.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExportFinding {
-    /// The entry; none if it is the head or the whole.
-    pub sequence: Option<u64>,
-    /// What is wrong.
-    pub problem: ExportProblem,
-}
-
-impl fmt::Display for ExportFinding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.sequence {
-            Some(sequence) => write!(f, "entry {sequence}: {}", self.problem),
-            None => self.problem.fmt(f),
-        }
     }
 }
 
@@ -173,7 +154,7 @@ pub fn check_export<F: BufRead>(
         Ok(head) => head,
         Err(problem) => {
             let sequence = None;
-            report.finding = Some(ExportFinding { sequence, problem });
+            report.finding = Some(Finding { sequence, problem });
             return Ok(report);
         }
     };
@@ -228,7 +209,7 @@ enum Reading {
 /// Why the entries of an export end early.
 enum Stop {
     Io(io::Error),
-    Found(ExportFinding),
+    Found(Finding<ExportProblem>),
 }
 
 impl From<io::Error> for Stop {
@@ -268,7 +249,7 @@ impl<F: BufRead> Entries<'_, F> {
     fn entry(&mut self, sequence: u64) -> Result<Vec<u8>, Stop> {
         let found = |problem| {
             let sequence = Some(sequence);
-            Stop::Found(ExportFinding { sequence, problem })
+            Stop::Found(Finding { sequence, problem })
         };
         let read = self.lines.next()?;
         let read = read.ok_or_else(|| found(ExportProblem::Missing))?;
@@ -286,7 +267,7 @@ impl<F: BufRead> Entries<'_, F> {
     fn check_end(&mut self) -> Result<(), Stop> {
         let found = |problem| {
             let sequence = None;
-            Err(Stop::Found(ExportFinding { sequence, problem }))
+            Err(Stop::Found(Finding { sequence, problem }))
         };
         if self.lines.next()?.is_some() {
             return found(ExportProblem::BeyondTheEnd);

@@ -8,8 +8,6 @@
 //! posting of a receipt is named after the receipt ([`receipt_posting`](super::receipt_posting)): receipts are found by
 //! the same names.
 
-use std::collections::BTreeSet;
-
 use redb::{
     ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction,
 };
@@ -37,8 +35,9 @@ const HOLD_BYTES_MAX: usize = 1 << 10;
 pub(super) fn fill(transaction: &WriteTransaction, books: &Books) -> Result<(), redb::Error> {
     let mut balances = transaction.open_table(BALANCES)?;
     let mut holds = transaction.open_table(HOLDS)?;
-    let nothing = (BTreeSet::new(), BTreeSet::new());
-    write_back(&mut balances, &mut holds, (&nothing.0, &nothing.1), books)
+    let lines: Vec<Line> = books.balances().map(|(line, _)| *line).collect();
+    let ids: Vec<PostingId> = books.holds().map(|(id, _)| *id).collect();
+    write_back(&mut balances, &mut holds, (&lines, &ids), books)
 }
 
 /// A posting that an entry makes.
@@ -72,12 +71,16 @@ pub(super) fn post(transaction: &WriteTransaction, posted: &[Posted]) -> Result<
         .open_table(BALANCES)
         .map_err(redb::Error::from)?;
     let mut holds = transaction.open_table(HOLDS).map_err(redb::Error::from)?;
-    let (mut lines, mut ids) = (BTreeSet::new(), BTreeSet::new());
+    let (mut lines, mut ids) = (Vec::new(), Vec::new());
     for Posted { posting, .. } in posted {
         let touched = posting.touched();
         lines.extend(touched.0);
         ids.extend(touched.1);
     }
+    lines.sort_unstable();
+    lines.dedup();
+    ids.sort_unstable();
+    ids.dedup();
     let mut books = load(&balances, &holds, (&lines, &ids))?;
     for Posted {
         sequence,
@@ -98,8 +101,8 @@ pub(super) fn post(transaction: &WriteTransaction, posted: &[Posted]) -> Result<
     Ok(written?)
 }
 
-/// Lines and holds that a commit may change.
-type Touched<'a> = (&'a BTreeSet<Line>, &'a BTreeSet<PostingId>);
+/// Lines and holds that a commit may change, each once and in order.
+type Touched<'a> = (&'a [Line], &'a [PostingId]);
 
 type Balances<'a> = Table<'a, &'static [u8], &'static [u8; BALANCE_BYTES]>;
 type Holds<'a> = Table<'a, &'static [u8; 16], &'static [u8]>;
@@ -133,21 +136,20 @@ fn write_back(
     (lines, ids): Touched<'_>,
     books: &Books,
 ) -> Result<(), redb::Error> {
-    let mut gone = lines.clone();
-    for (line, balance) in books.balances() {
-        gone.remove(line);
-        balances.insert(line::key_of(line).as_slice(), &balance_bytes(balance))?;
+    let mut there = books.balances().peekable();
+    for line in lines {
+        let key = line::key_of(line);
+        match there.next_if(|(found, _)| *found == line) {
+            Some((_, balance)) => balances.insert(key.as_slice(), &balance_bytes(balance))?,
+            None => balances.remove(key.as_slice())?,
+        };
     }
-    for line in gone {
-        balances.remove(line::key_of(&line).as_slice())?;
-    }
-    let mut gone = ids.clone();
-    for (id, hold) in books.holds() {
-        gone.remove(id);
-        holds.insert(id.as_bytes(), codec::to_bytes(hold).as_slice())?;
-    }
-    for id in gone {
-        holds.remove(id.as_bytes())?;
+    let mut there = books.holds().peekable();
+    for id in ids {
+        match there.next_if(|(found, _)| *found == id) {
+            Some((_, hold)) => holds.insert(id.as_bytes(), codec::to_bytes(hold).as_slice())?,
+            None => holds.remove(id.as_bytes())?,
+        };
     }
     Ok(())
 }

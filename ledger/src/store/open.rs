@@ -18,13 +18,13 @@ use tally_protocol::time::Timestamp;
 use super::names::{NameTables, RecentNames};
 use super::read::Handle;
 use super::{
-    ENTRIES, FORMAT_KEY, FORMAT_TABLE, HEAD, Identity, JOURNAL, NODES, ROWS, ReadError, Reader,
-    SNAPSHOT, Store, Tip, Writer, books, durable, names, write_head,
+    FORMAT_KEY, FORMAT_TABLE, HEAD, Identity, JOURNAL, ROWS, ReadError, Reader, SNAPSHOT, Store,
+    Tip, Writer, books, durable, names, runs, write_head,
 };
 use crate::tree::Tree;
 
 /// The version of the tables that this program reads and writes.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 /// Memory for pages of the file, in bytes. redb's own default is 1 GiB.
 pub const CACHE_BYTES: usize = 64 << 20;
 /// The most bytes of the format row.
@@ -332,8 +332,8 @@ fn initialise(database: &Database, identity: &Identity, now: Timestamp) -> Resul
         .insert(FORMAT_KEY, row.as_slice())?;
     transaction.open_table(JOURNAL)?;
     transaction.open_table(SNAPSHOT)?;
-    transaction.open_table(ENTRIES)?;
-    transaction.open_table(NODES)?;
+    transaction.open_table(runs::ENTRIES)?;
+    transaction.open_table(runs::NODES)?;
     transaction.open_table(HEAD)?;
     transaction.open_table(ROWS)?;
     books::create(&transaction)?;

@@ -14,8 +14,8 @@ use tally_protocol::merkle::Frontier;
 use tally_protocol::time::Timestamp;
 
 use super::{
-    ENTRIES, HEAD, HEAD_BYTES_MAX, HEAD_KEY, Identity, JOURNAL, NODES, Projection, ROWS, Row,
-    SNAPSHOT, StoredHead,
+    Entries, HEAD, HEAD_BYTES_MAX, HEAD_KEY, Identity, JOURNAL, Nodes, Projection, ROWS, Row,
+    SNAPSHOT, StoredHead, runs,
 };
 use crate::tree::node_count;
 
@@ -234,15 +234,15 @@ impl Reader {
 /// One state of the log.
 pub(crate) struct Log {
     entries: ReadOnlyTable<u64, &'static [u8]>,
-    nodes: ReadOnlyTable<u64, &'static [u8; 32]>,
+    nodes: ReadOnlyTable<u64, &'static [u8]>,
     head: ReadOnlyTable<&'static str, &'static [u8]>,
 }
 
 impl Log {
     fn of(transaction: &ReadTransaction) -> Result<Self, ReadError> {
         Ok(Self {
-            entries: transaction.open_table(ENTRIES)?,
-            nodes: transaction.open_table(NODES)?,
+            entries: transaction.open_table(runs::ENTRIES)?,
+            nodes: transaction.open_table(runs::NODES)?,
             head: transaction.open_table(HEAD)?,
         })
     }
@@ -259,17 +259,11 @@ impl Log {
     }
 
     pub(crate) fn entry(&self, sequence: u64) -> Result<Option<StoredEntry>, ReadError> {
-        let row = self.entries.get(sequence)?;
-        Ok(row.map(|bytes| StoredEntry {
-            sequence,
-            bytes: bytes.value().to_vec(),
-        }))
+        runs::entry(&self.entries, sequence)
     }
 
     pub(crate) fn entries(&self, range: Range<u64>) -> Result<Entries, ReadError> {
-        // redb refuses a range that ends before it starts.
-        let start = range.start.min(range.end);
-        Ok(Entries(Scan(self.entries.range(start..range.end)?)))
+        Entries::of(&self.entries, range)
     }
 
     /// Returns the stored hash of the leaf of an entry.
@@ -279,13 +273,12 @@ impl Log {
 
     /// Returns the stored node with this place in post-order.
     pub(crate) fn node(&self, index: u64) -> Result<Option<Hash>, ReadError> {
-        let row = self.nodes.get(index)?;
-        Ok(row.map(|node| Hash::from_bytes(*node.value())))
+        runs::node(&self.nodes, index)
     }
 
     /// Returns all stored nodes, in post-order.
     pub(crate) fn nodes(&self) -> Result<Nodes, ReadError> {
-        Ok(Nodes(self.nodes.range::<u64>(..)?))
+        Nodes::of(&self.nodes)
     }
 }
 
@@ -333,24 +326,6 @@ impl Iterator for Facts {
     }
 }
 
-/// Entries of the log in order, read as they are asked for.
-#[derive(Debug)]
-pub struct Entries(Scan<u64, &'static [u8]>);
-
-impl Iterator for Entries {
-    type Item = Result<StoredEntry, ReadError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.0.0.next().map(stored_entry)
-    }
-}
-
-impl DoubleEndedIterator for Entries {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        self.0.0.next_back().map(stored_entry)
-    }
-}
-
 /// An entry of the log as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredEntry {
@@ -388,20 +363,6 @@ impl DoubleEndedIterator for Rows {
     }
 }
 
-/// Nodes of the tree in post-order.
-pub(crate) struct Nodes(redb::Range<'static, u64, &'static [u8; 32]>);
-
-impl Iterator for Nodes {
-    type Item = Result<(u64, Hash), ReadError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.0.next().map(|row| {
-            let (index, node) = row?;
-            Ok((index.value(), Hash::from_bytes(*node.value())))
-        })
-    }
-}
-
 /// A range of a table; it keeps the state that it was opened on.
 struct Scan<K: redb::Key + 'static, V: redb::Value + 'static>(redb::Range<'static, K, V>);
 
@@ -412,14 +373,6 @@ impl<K: redb::Key + 'static, V: redb::Value + 'static> fmt::Debug for Scan<K, V>
 }
 
 type RangeRow<K, V> = Result<(AccessGuard<'static, K>, AccessGuard<'static, V>), StorageError>;
-
-fn stored_entry(row: RangeRow<u64, &'static [u8]>) -> Result<StoredEntry, ReadError> {
-    let (sequence, bytes) = row?;
-    Ok(StoredEntry {
-        sequence: sequence.value(),
-        bytes: bytes.value().to_vec(),
-    })
-}
 
 fn stored_row(row: RangeRow<&'static [u8], &'static [u8]>) -> Result<Row, ReadError> {
     let (key, value) = row?;

@@ -10,9 +10,11 @@ use tally_protocol::checkpoint::log_proof::LogProof;
 use tally_protocol::entry::{Entry, Event};
 use tally_protocol::id::{BlobId, TaskId};
 use tally_protocol::merkle::{TreeHead, leaf_hash, root};
-use tally_protocol::message::work::LeasedUnit;
+use tally_protocol::message::work::{LeasedUnit, UnpaidReason};
+use tally_protocol::points::Points;
 use tally_protocol::rate_card::{PixelWeight, Rates};
 use tally_protocol::receipt::{BatchShare, Validation};
+use tally_protocol::signed::Verified;
 use tally_protocol::task::{BlobRef, tiles};
 use tally_protocol::terminal::Effort;
 use tally_protocol::unit::{Limits, Outcome};
@@ -323,6 +325,86 @@ fn disputed_receipts_are_kept_as_evidence() {
     let times: Vec<Timestamp> = disputes.iter().map(|row| row.at).collect();
     assert_eq!(times, [at(2), at(1)]);
     assert_eq!(disputes[0].receipt, *made.receipt.signed());
+}
+
+/// The rows of a small wallet, as they were when the format was settled: a change here is a new format.
+#[test]
+fn golden_rows() {
+    let (wallet, made) = (wallet(), Made::new(1, 2));
+    let dispute = Dispute {
+        from: node(1),
+        receipt: made.receipt.clone(),
+        fault: tally_protocol::terminal::ReceiptFault::OtherAmounts,
+    };
+    let effort = |results| Effort { results, nanos: 9 };
+    let totals = Totals {
+        counted: effort(5),
+        paid: effort(2),
+        unpaid: effort(1),
+    };
+    let leaf = UnpaidLeaf {
+        batch: made.root(),
+        leaf: 1,
+        reason: UnpaidReason::Outvoted,
+    };
+    let writes = [
+        made.batch(),
+        made.receipt(Standing::Checked),
+        made.proof(1),
+        Write::Dispute(Box::new(dispute)),
+        Write::GiveUp(node(1), vec![leaf]),
+        Write::Totals(node(1), totals),
+        Write::LookedAt(node(1), 3),
+    ];
+    wallet.write(at(1), &writes, ROOM).unwrap();
+    let transaction = wallet.begin_read().unwrap();
+    let rows = [
+        rows(&transaction, FORMAT_TABLE),
+        rows(&transaction, COUNTS),
+        rows(&transaction, ACCOUNTS),
+        rows(&transaction, CARDS),
+        rows(&transaction, GRANTS),
+        rows(&transaction, BATCHES),
+        rows(&transaction, STATES),
+        rows(&transaction, ORDER),
+        rows(&transaction, RECEIPTS),
+        rows(&transaction, RECEIVED),
+        rows(&transaction, LOTS),
+        rows(&transaction, DISPUTES),
+        rows(&transaction, PROOFS),
+    ];
+    assert_eq!(transaction.list_tables().unwrap().count(), rows.len());
+    let found = rows.concat();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ledger/golden/wallet.txt");
+    if std::env::var_os("TALLY_GOLDEN").is_some_and(|how| how == "write") {
+        std::fs::write(&path, &found).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    for (found, golden) in found.lines().zip(golden.lines()) {
+        assert_eq!(
+            found, golden,
+            "wallets of the version before cannot be read: raise FORMAT, describe it in docs/formats.md, and run with TALLY_GOLDEN=write"
+        );
+    }
+    assert_eq!(found, golden);
+}
+
+/// Returns the rows of a table, of which there must be some, as lines of its name, key and value in hex.
+fn rows<K: redb::Key + 'static, V: redb::Value + 'static>(
+    transaction: &ReadTransaction,
+    definition: TableDefinition<'static, K, V>,
+) -> String {
+    use data_encoding::HEXLOWER;
+    let table = transaction.open_table(definition).unwrap();
+    let line = |row: Result<(redb::AccessGuard<'_, K>, redb::AccessGuard<'_, V>), _>| {
+        let (key, value): (_, _) = row.map_err(|error: redb::StorageError| error).unwrap();
+        let key = HEXLOWER.encode(K::as_bytes(&key.value()).as_ref());
+        let value = HEXLOWER.encode(V::as_bytes(&value.value()).as_ref());
+        format!("{} {key} {value}\n", redb::TableHandle::name(&definition))
+    };
+    let lines: Vec<String> = table.iter().unwrap().map(line).collect();
+    assert!(!lines.is_empty(), "{definition}");
+    lines.concat()
 }
 
 /// One grant, one batch of all its results, one receipt for them.

@@ -1,7 +1,9 @@
 //! What an audit finds. The file is tampered with below the ledger, which would never write such things.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
-use redb::{Database, WriteTransaction};
+use redb::{Database, ReadableTable, WriteTransaction};
 use tally_ledger::audit::{Finding, Problem, Report, verify};
 use tally_ledger::store::Reader;
 use tally_netsim::disk::Disk;
@@ -62,11 +64,34 @@ fn entry_bytes(disk: &Disk) -> Vec<Vec<u8>> {
     entries.map(|entry| entry.unwrap().bytes).collect()
 }
 
+/// Stores an entry in the place of the one that is there, or behind the last.
 fn put_entry(disk: &Disk, sequence: u64, bytes: &[u8]) {
-    tamper(disk, |transaction| {
-        let mut entries = transaction.open_table(ENTRIES).unwrap();
-        entries.insert(sequence, bytes).unwrap();
-    });
+    let mut log: BTreeMap<u64, Vec<u8>> = (0..).zip(entry_bytes(disk)).collect();
+    log.insert(sequence, bytes.to_vec());
+    tamper(disk, |transaction| write_entries(transaction, &log));
+}
+
+/// Writes the entries anew, each as a run of its own.
+fn write_entries(transaction: &WriteTransaction, log: &BTreeMap<u64, Vec<u8>>) {
+    let mut entries = transaction.open_table(ENTRIES).unwrap();
+    entries.retain(|_, _| false).unwrap();
+    for (sequence, bytes) in log {
+        let length = u32::try_from(bytes.len()).unwrap().to_be_bytes();
+        let run = [length.as_slice(), bytes].concat();
+        entries.insert(sequence, run.as_slice()).unwrap();
+    }
+}
+
+/// Changes a node of the tree where it is stored.
+fn put_node(transaction: &WriteTransaction, index: u64, node: Hash) {
+    let mut nodes = transaction.open_table(NODES).unwrap();
+    let (start, mut run) = {
+        let (start, run) = nodes.range(..=index).unwrap().next_back().unwrap().unwrap();
+        (start.value(), run.value().to_vec())
+    };
+    let place = usize::try_from(index - start).unwrap() * 32;
+    run[place..place + 32].copy_from_slice(node.as_bytes());
+    nodes.insert(start, run.as_slice()).unwrap();
 }
 
 /// Writes a whole log with the tree that belongs to it, as somebody would who knows the format.
@@ -75,15 +100,12 @@ fn forge(disk: &Disk, log: &[Vec<u8>]) {
     let mut head = Frontier::default();
     leaves.iter().for_each(|leaf| head.push(*leaf));
     tamper(disk, |transaction| {
-        let mut entries = transaction.open_table(ENTRIES).unwrap();
-        entries.retain(|_, _| false).unwrap();
-        for (sequence, bytes) in (0..).zip(log) {
-            entries.insert(sequence, bytes.as_slice()).unwrap();
-        }
+        let entries = (0..).zip(log.iter().cloned()).collect();
+        write_entries(transaction, &entries);
         let mut nodes = transaction.open_table(NODES).unwrap();
         nodes.retain(|_, _| false).unwrap();
         for (index, node) in (0..).zip(post_order(&leaves)) {
-            nodes.insert(index, node.as_bytes()).unwrap();
+            nodes.insert(index, node.as_bytes().as_slice()).unwrap();
         }
         let stored = StoredHead {
             size: head.size(),
@@ -140,9 +162,9 @@ proptest! {
     #[test]
     fn a_dropped_entry_is_missed(entry in 0..11_u64) {
         let disk = sound();
-        tamper(&disk, |transaction| {
-            transaction.open_table(ENTRIES).unwrap().remove(entry).unwrap();
-        });
+        let mut log: BTreeMap<u64, Vec<u8>> = (0..).zip(entry_bytes(&disk)).collect();
+        log.remove(&entry);
+        tamper(&disk, |transaction| write_entries(transaction, &log));
         prop_assert_eq!(found(&disk), (Some(entry), Problem::Missing));
     }
 
@@ -169,13 +191,21 @@ proptest! {
         // The last byte of an entry belongs to an output, a signature or a length: it still decodes.
         *bytes.last_mut().unwrap() ^= 1;
         put_entry(&disk, entry, &bytes);
-        tamper(&disk, |transaction| {
-            let mut nodes = transaction.open_table(NODES).unwrap();
-            let index = 2 * entry - u64::from(entry.count_ones());
-            nodes.insert(index, leaf_hash(&bytes).as_bytes()).unwrap();
-        });
+        let index = 2 * entry - u64::from(entry.count_ones());
+        tamper(&disk, |transaction| put_node(transaction, index, leaf_hash(&bytes)));
         prop_assert!(!audit(&disk).is_sound());
     }
+}
+
+#[test]
+fn a_run_that_is_cut_off_ends_the_log() {
+    let disk = sound();
+    tamper(&disk, |transaction| {
+        let mut entries = transaction.open_table(ENTRIES).unwrap();
+        let run = entries.get(4).unwrap().unwrap().value().to_vec();
+        entries.insert(4, &run[..run.len() - 1]).unwrap();
+    });
+    assert_eq!(found(&disk), (Some(7), Problem::Missing));
 }
 
 #[test]

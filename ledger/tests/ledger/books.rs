@@ -1,6 +1,7 @@
 //! The books: kept, computed again and audited they are the same, and what is not possible is refused.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use proptest::prelude::*;
@@ -16,8 +17,8 @@ use tally_protocol::codec;
 use tally_protocol::entry::{Entry, Event, Fund, Payee};
 use tally_protocol::id::{NodeId, PostingId, ReceiptId};
 use tally_protocol::points::Points;
-use tally_protocol::posting;
-use tally_protocol::receipt::Receipt;
+use tally_protocol::posting::{self, Cost};
+use tally_protocol::receipt::{LeafRun, Receipt};
 use tally_protocol::signed::{Signed, Verified};
 use tally_protocol::time::Timestamp;
 
@@ -507,6 +508,108 @@ fn a_unit_that_is_credited_twice_is_found() {
     let fault = ReceiptProblem::PaidTwice { unit };
     let found = (Some(place as u64 + 1), Problem::Receipt { fault });
     assert_eq!(problem(&log), found);
+}
+
+/// The first receipt pays two units with the two leaves of a batch; here it pays one of them, and a second receipt the
+/// other unit with the same leaf.
+#[test]
+fn a_leaf_that_is_cited_twice_is_found() {
+    let log = example();
+    let (place, whole) = first_receipt(&log);
+    let unit: Vec<u32> = whole.results().map(|(_, _, unit)| unit).collect();
+    let half = |sequence: u64, leaf: u32, unit: u32| {
+        let mut receipt = whole.clone();
+        receipt.sequence = sequence;
+        receipt.units = 1;
+        receipt.shares[0].runs = vec![LeafRun {
+            leaf,
+            unit,
+            count: 1,
+        }];
+        receipt.fuel /= 2;
+        receipt.bytes /= 2;
+        receipt.points = Points::from_micro(receipt.points.as_micro() / 2);
+        receipt
+    };
+    for (leaf, finding) in [
+        (1, None),
+        (
+            0,
+            Some(ReceiptProblem::CitedTwice {
+                batch: whole.shares[0].batch,
+                leaf: 0,
+            }),
+        ),
+    ] {
+        let receipts = [half(0, 0, unit[0]), half(1, leaf, unit[1])];
+        let mut changed = log[..=place].to_vec();
+        changed.push(log[place].clone());
+        post_receipts(&mut changed[place..], receipts);
+        let expected = finding.map(|fault| (Some(place as u64 + 1), Problem::Receipt { fault }));
+        let found = forged(&changed).finding;
+        let found = found.map(|found| (found.sequence, found.problem));
+        assert_eq!(found, expected);
+    }
+}
+
+/// Puts receipts in the place of others, with the postings that they make.
+fn post_receipts(entries: &mut [Entry], receipts: [Receipt; 2]) {
+    let card = example::Example::tell().card();
+    let mut before = Cost::default();
+    for (entry, receipt) in entries.iter_mut().zip(receipts) {
+        let after = before.with(receipt.points, &card.rates).unwrap();
+        let costs = (before, after);
+        let network = example::identity().network;
+        let signed = Verified::sign(receipt, &network, &example::coordinator_key());
+        let payer = (example::customer(), card.value());
+        entry.posting = posting::receipt((signed.id(), &signed), payer, costs);
+        let Event::Receipted { receipt, .. } = &mut entry.event else {
+            panic!("{entry:?} is no receipt");
+        };
+        *receipt = signed.signed().clone();
+        before = after;
+    }
+    for (sequence, entry) in (entries[0].sequence..).zip(entries) {
+        entry.sequence = sequence;
+    }
+}
+
+#[test]
+fn a_receipt_for_work_that_no_certificate_covers_is_found() {
+    let log = example();
+    let (place, receipt) = first_receipt(&log);
+    let (day, apart) = (Duration::from_secs(86_400), Duration::from_secs(600));
+    let cases = [
+        (example::START, receipt.leased_at - apart, true),
+        (
+            example::START,
+            receipt.leased_at - apart + Duration::from_millis(1),
+            false,
+        ),
+        (receipt.done_at + apart, receipt.done_at + day, false),
+        (
+            receipt.done_at + apart + Duration::from_millis(1),
+            receipt.done_at + day,
+            true,
+        ),
+    ];
+    for (not_before, not_after, is_found) in cases {
+        let mut changed = log.clone();
+        for entry in &mut changed {
+            if let Event::DeviceCertified { certificate } = &mut entry.event {
+                *certificate = example::certificate(not_before, not_after).signed().clone();
+            }
+        }
+        let fault = ReceiptProblem::CertificateOver {
+            owner: example::owner(),
+            leased_at: receipt.leased_at,
+            done_at: receipt.done_at,
+        };
+        let expected = is_found.then_some((Some(place as u64), Problem::Receipt { fault }));
+        let found = forged(&changed).finding;
+        let found = found.map(|found| (found.sequence, found.problem));
+        assert_eq!(found, expected);
+    }
 }
 
 #[test]

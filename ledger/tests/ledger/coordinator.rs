@@ -12,6 +12,7 @@ use tally_protocol::books::{Books, Posting};
 use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::entry::{Ending, Event, Fund, Payee, ValidatedUnit};
 use tally_protocol::id::{Hash, NodeId, TaskId};
+use tally_protocol::merkle::leaf_hash;
 use tally_protocol::message::work::Batch;
 use tally_protocol::points::Points;
 use tally_protocol::posting::{self, Cost};
@@ -400,10 +401,12 @@ impl Coordinator {
         let task = &mut self.tasks[place];
         let ((holder, validation), due) = task.due.pop_first().unwrap();
         let number = (0..5).find(|number| node(&device(*number)) == holder.device);
+        let of_task = *task.signed.task_id().as_bytes();
+        let first = [of_task.as_slice(), &due[0].0.to_be_bytes()];
         let batch = Batch {
             coordinator: node(&own_key()),
             count: due.len() as u32 + 1,
-            root: Hash::from_bytes([due[0].0 as u8; 32]),
+            root: leaf_hash(&first.concat()),
             at: self.now,
         };
         let batch = sign(batch, &device(number.unwrap()));

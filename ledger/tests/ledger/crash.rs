@@ -8,6 +8,7 @@ use tally_ledger::{audit, rebuild};
 use tally_netsim::chance::Chance;
 use tally_netsim::disk::Disk;
 use tally_protocol::books::Books;
+use tally_protocol::entry::Event;
 use tally_protocol::time::Timestamp;
 
 use crate::coordinator::{self, Coordinator};
@@ -107,30 +108,83 @@ fn a_power_cut_leaves_the_books_where_the_log_stands() {
         let mut chance = Chance::new(seed, "books", 0);
         let (disk, mut coordinator) = (Disk::default(), Coordinator::new(seed));
         let power = chance.below(steps);
-        let states = commit_all(&disk, &mut coordinator, |disk| disk.set_power(power));
-        let open = coordinator::store(&disk.after_power_cut(&mut chance));
-        let found = open.books().unwrap();
-        assert!(states.contains(&found), "seed {seed}: books of no commit");
-        let rebuilt = rebuild::check(&open, &mut |_| ()).unwrap();
-        assert_eq!(rebuilt.differences, 0, "seed {seed}: {:?}", rebuilt.first);
-        let report = audit::audit(&open, &mut |_| ()).unwrap().report;
-        assert!(report.is_sound(), "seed {seed}: {report:?}");
+        let worked = commit_all(&disk, &mut coordinator, |disk| disk.set_power(power));
+        is_recovered(&disk.after_power_cut(&mut chance), &worked, seed);
     }
 }
 
-/// Commits what a coordinator does until the disk fails. Returns the books after the last success, and after what failed.
-fn commit_all(disk: &Disk, coordinator: &mut Coordinator, fault: impl FnOnce(&Disk)) -> [Books; 2] {
+#[test]
+fn a_full_disk_leaves_the_books_where_the_log_stands() {
+    let (mut full, mut receipts) = (0, 0);
+    for seed in 0..SEEDS / 3 {
+        let mut chance = Chance::new(seed, "books", 0);
+        let (disk, mut coordinator) = (Disk::default(), Coordinator::new(seed));
+        let space = chance.below(3 << 20);
+        let worked = commit_all(&disk, &mut coordinator, |disk| disk.set_space(Some(space)));
+        if let Some((events, error)) = &worked.failed {
+            assert!(
+                matches!(error, CommitError::DiskFull(_)),
+                "seed {seed}: {error:?}"
+            );
+            full += 1;
+            let is_receipt = |draft: &Draft| matches!(draft.event, Event::Receipted { .. });
+            receipts += u64::from(events.iter().any(is_receipt));
+        }
+        disk.set_space(None);
+        is_recovered(&disk, &worked, seed);
+    }
+    assert!(full > SEEDS / 6, "the disk was full {full} times only");
+    assert!(receipts > 0, "no receipt was among what did not fit");
+}
+
+/// Opens the disk again: entries, postings and balances are those of one commit, and the coordinator goes on.
+fn is_recovered(disk: &Disk, worked: &Worked, seed: u64) {
+    let open = coordinator::store(disk);
+    let found = (open.head().unwrap().size(), open.books().unwrap());
+    assert!(
+        found == worked.confirmed || found == worked.tried,
+        "seed {seed}: books of no commit"
+    );
+    let rebuilt = rebuild::check(&open, &mut |_| ()).unwrap();
+    assert_eq!(rebuilt.differences, 0, "seed {seed}: {:?}", rebuilt.first);
+    let report = audit::audit(&open, &mut |_| ()).unwrap().report;
+    assert!(report.is_sound(), "seed {seed}: {report:?}");
+    let Some((events, _)) = &worked.failed else {
+        return;
+    };
+    if found == worked.confirmed {
+        commit_drafts(&open, events.clone()).unwrap();
+    }
+    assert_eq!(open.books().unwrap(), worked.tried.1, "seed {seed}");
+}
+
+/// What a coordinator did until the disk failed: entries and books after the last success, and after what failed.
+struct Worked {
+    confirmed: (u64, Books),
+    tried: (u64, Books),
+    failed: Option<(Vec<Draft>, CommitError)>,
+}
+
+/// Commits what a coordinator does until the disk fails.
+fn commit_all(disk: &Disk, coordinator: &mut Coordinator, fault: impl FnOnce(&Disk)) -> Worked {
     let open = coordinator::store(disk);
     fault(disk);
-    let mut confirmed = Books::default();
+    let (mut confirmed, mut failed) = ((0, Books::default()), None);
+    let mut size = 0;
     for _ in 0..40 {
         let events = coordinator.steps(5);
-        if commit_drafts(&open, events).is_err() {
+        size += events.len() as u64;
+        if let Err(error) = commit_drafts(&open, events.clone()) {
+            failed = Some((events, error));
             break;
         }
-        confirmed = coordinator.books.clone();
+        confirmed = (size, coordinator.books.clone());
     }
-    [confirmed, coordinator.books.clone()]
+    Worked {
+        confirmed,
+        tried: (size, coordinator.books.clone()),
+        failed,
+    }
 }
 
 #[test]

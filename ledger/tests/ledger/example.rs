@@ -11,7 +11,7 @@ use tally_protocol::account::{Account, Commodity, Holder, Lot, Money};
 use tally_protocol::books::{Books, Posting};
 use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::entry::{Ending, Event, Fund, Payee, ValidatedUnit};
-use tally_protocol::id::{GrantId, NodeId, ReceiptId};
+use tally_protocol::id::{GrantId, NodeId, RateCardId, ReceiptId};
 use tally_protocol::message::work::{Batch, UnitResult};
 use tally_protocol::points::Points;
 use tally_protocol::posting::{self, Cost};
@@ -51,6 +51,20 @@ pub(crate) fn desktop() -> NodeId {
     node(&key(31))
 }
 
+/// Returns the certificate of the owner's computer.
+pub(crate) fn certificate(
+    not_before: Timestamp,
+    not_after: Timestamp,
+) -> Verified<DeviceCertificate> {
+    let certificate = DeviceCertificate {
+        device: desktop(),
+        not_before,
+        not_after,
+        serial: 1,
+    };
+    Verified::sign(certificate, &identity().network, &key(30))
+}
+
 /// A computer that nobody has certified.
 pub(crate) fn stray() -> NodeId {
     node(&key(40))
@@ -60,6 +74,39 @@ pub(crate) fn identity() -> Identity {
     Identity {
         network: "example".parse().unwrap(),
         node: node(&coordinator_key()),
+    }
+}
+
+/// A task that costs nothing and that any device may settle alone.
+pub(crate) fn task(name: &str) -> Task {
+    Task {
+        name: name.to_owned(),
+        customer: customer(),
+        created: START,
+        program: BlobRef::of(b"program"),
+        args: vec!["-l".to_owned()],
+        input: BlobRef::of(b"input"),
+        split: Split::Lines(LineSplit {
+            lines: 100,
+            bytes: 65_536,
+        }),
+        limits: Limits {
+            fuel: 1_000_000_000,
+            memory_bytes: 64 << 20,
+            output_bytes: 1 << 20,
+        },
+        lease_millis: 60_000,
+        quorum: Quorum {
+            agree: 1,
+            error_max: 3,
+            total_max: 8,
+        },
+        merge: Merge::Sum,
+        edit: None,
+        on_failure: OnFailure::Fail,
+        rate_card: RateCardId::from_bytes([8; 32]),
+        max_price: 0,
+        deadline_millis: 86_400_000,
     }
 }
 
@@ -125,7 +172,7 @@ impl Example {
         self.at = self.at + Duration::from_secs(60);
     }
 
-    fn card(&self) -> Verified<RateCard> {
+    pub(crate) fn card(&self) -> Verified<RateCard> {
         self.card.clone().unwrap()
     }
 
@@ -178,14 +225,7 @@ impl Example {
     }
 
     fn certify(&mut self) {
-        let certificate = DeviceCertificate {
-            device: desktop(),
-            not_before: START,
-            not_after: START + DAY * 365,
-            serial: 1,
-        };
-        let certificate = Verified::sign(certificate, &identity().network, &key(30));
-        let certificate = certificate.signed().clone();
+        let certificate = certificate(START, START + DAY * 365).signed().clone();
         self.add(Event::DeviceCertified { certificate }, None);
     }
 
@@ -213,33 +253,11 @@ impl Example {
 
     fn accept(&mut self, name: &str, max_price: u64) -> Verified<Task> {
         let task = Task {
-            name: name.to_owned(),
-            customer: customer(),
             created: self.at,
-            program: BlobRef::of(b"program"),
-            args: vec!["-l".to_owned()],
-            input: BlobRef::of(b"input"),
-            split: Split::Lines(LineSplit {
-                lines: 100,
-                bytes: 65_536,
-            }),
-            limits: Limits {
-                fuel: 1_000_000_000,
-                memory_bytes: 64 << 20,
-                output_bytes: 1 << 20,
-            },
-            lease_millis: 60_000,
-            quorum: Quorum {
-                agree: 1,
-                error_max: 3,
-                total_max: 8,
-            },
-            merge: Merge::Sum,
-            edit: None,
-            on_failure: OnFailure::Fail,
             rate_card: self.card().id(),
             max_price,
             deadline_millis: 30 * 86_400_000,
+            ..task(name)
         };
         let task = Verified::sign(task, &identity().network, &key(20));
         let event = Event::TaskAccepted {

@@ -3,9 +3,10 @@
 use std::process::Command;
 
 use proptest::prelude::*;
+use tally_ledger::audit::Finding;
 use tally_ledger::cli::{COLUMNS, LedgerAnswer, LedgerQuery, LogHead, Pages, Period, answer};
 use tally_ledger::export::{
-    ExportError, ExportFinding, ExportProblem, ExportReport, Format, check_export, export,
+    ExportError, ExportProblem, ExportReport, Format, check_export, export,
 };
 use tally_ledger::store::{Change, Store};
 use tally_netsim::disk::Disk;
@@ -59,7 +60,7 @@ fn check(bytes: &[u8]) -> ExportReport {
     report
 }
 
-fn finding(bytes: &[u8]) -> ExportFinding {
+fn finding(bytes: &[u8]) -> Finding<ExportProblem> {
     check(bytes).finding.unwrap()
 }
 

@@ -7,14 +7,16 @@ use redb::{Database, TableDefinition};
 use tally_ledger::store::{Change, CommitError, Committed, Draft, Identity, Store};
 use tally_netsim::disk::Disk;
 use tally_protocol::entry::{Ending, Event, ValidatedUnit};
-use tally_protocol::id::{BlobId, Hash, NodeId, RateCardId};
+use tally_protocol::id::{BlobId, Hash, NodeId};
 use tally_protocol::signed::Verified;
-use tally_protocol::task::{BlobRef, LineSplit, Merge, OnFailure, Quorum, Split, Task};
+use tally_protocol::task::{BlobRef, Quorum, Task};
 use tally_protocol::time::Timestamp;
-use tally_protocol::unit::{Limits, Outcome};
+use tally_protocol::unit::Outcome;
+
+use crate::example;
 
 pub(crate) const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
-pub(crate) const NODES: TableDefinition<'_, u64, &[u8; 32]> = TableDefinition::new("nodes");
+pub(crate) const NODES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("nodes");
 pub(crate) const HEAD: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("head");
 pub(crate) const FORMAT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("format");
 
@@ -52,34 +54,16 @@ pub(crate) fn commit_drafts(store: &Store, events: Vec<Draft>) -> Result<Committ
 
 pub(crate) fn task(name: &str) -> Task {
     let key = customer_key();
+    let two = Quorum {
+        agree: 2,
+        error_max: 3,
+        total_max: 8,
+    };
     Task {
-        name: name.to_owned(),
         customer: NodeId::from_bytes(key.verifying_key().to_bytes()),
         created: CREATED,
-        program: BlobRef::of(b"program"),
-        args: vec!["-l".to_owned()],
-        input: BlobRef::of(b"input"),
-        split: Split::Lines(LineSplit {
-            lines: 100,
-            bytes: 65_536,
-        }),
-        limits: Limits {
-            fuel: 1_000_000_000,
-            memory_bytes: 64 << 20,
-            output_bytes: 1 << 20,
-        },
-        lease_millis: 60_000,
-        quorum: Quorum {
-            agree: 2,
-            error_max: 3,
-            total_max: 8,
-        },
-        merge: Merge::Sum,
-        edit: None,
-        on_failure: OnFailure::Fail,
-        rate_card: RateCardId::from_bytes([8; 32]),
-        max_price: 0,
-        deadline_millis: 86_400_000,
+        quorum: two,
+        ..example::task(name)
     }
 }
 

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use tally_ledger::store::Store;
 use tally_protocol::account::Holder;
 use tally_protocol::id::{GrantId, NodeId};
+use tally_protocol::message::Refusal;
+use tally_protocol::message::log::{LogReply, LogRequest};
 use tally_protocol::message::work::{Grant, PullReply, ResultVerdict};
 use tally_protocol::points::Points;
 use tally_protocol::receipt::Receipt;
@@ -11,6 +14,7 @@ use tally_protocol::signed::{Signed, Verified};
 
 use super::{Conduct, Me};
 use crate::chance::Chance;
+use crate::peer::Peer;
 
 /// Takes results and gives nothing for them: no receipt, and now and then no verdict, or always the same bad one.
 #[derive(Debug)]
@@ -40,8 +44,14 @@ impl Conduct for Owing {
         Some(how)
     }
 
-    fn shows_log(&self) -> bool {
-        false
+    fn tell_log(
+        &mut self,
+        reply: &mut LogReply,
+        _: (&LogRequest, Peer),
+        _: (&Store, &Me<'_>),
+    ) -> Option<&'static str> {
+        *reply = LogReply::Refused(Refusal::UnknownEntry);
+        Some("hides its log")
     }
 }
 

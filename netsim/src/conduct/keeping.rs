@@ -90,5 +90,6 @@ pub(super) fn empty_pull(me: &Me<'_>) -> Pull {
         share: Vec::new(),
         certificate: None,
         kept: Vec::new(),
+        owed: Vec::new(),
     }
 }

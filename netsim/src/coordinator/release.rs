@@ -1,8 +1,9 @@
 //! What leaves a coordinator once it is durable: answers, nudges, offers, orders to itself. And what is then a fact.
 
-use tally_protocol::coordinator::{Answer, Effect, Fact, NewLeases, Pulled};
-use tally_protocol::entry::Event;
-use tally_protocol::id::NodeId;
+use tally_protocol::account::Money;
+use tally_protocol::coordinator::{Answer, Effect, Fact, NewLeases, Pulled, Vote};
+use tally_protocol::entry::{Event, Fund, Payee};
+use tally_protocol::id::{NodeId, ReceiptId, TaskId};
 use tally_protocol::message::Refusal;
 use tally_protocol::message::announce::Offer;
 use tally_protocol::message::customer::CustomerReply;
@@ -11,7 +12,7 @@ use tally_protocol::signed::Signed;
 
 use super::{Asker, CoordinatorNode};
 use crate::conduct::Me;
-use crate::happening::{Gave, Happening, Lease, Unit};
+use crate::happening::{Gave, Happening, Lease, Payment, Unit};
 use crate::peer::Peer;
 use crate::stage::{Body, Envelope, Stage};
 
@@ -24,6 +25,10 @@ impl CoordinatorNode {
                 | Effect::Append { .. }
                 | Effect::Keep { .. }
                 | Effect::Forget(_) => {}
+                Effect::Answer {
+                    question,
+                    answer: Answer::Ordered(result),
+                } => self.ordered(stage, question, &result),
                 Effect::Answer { question, answer } => {
                     let asker = self
                         .up
@@ -65,8 +70,7 @@ impl CoordinatorNode {
             Answer::Status(status) => self.tell(stage, to, *status),
             Answer::Pulled(pulled) => self.answer_pull(stage, asker, *pulled),
             Answer::Refused(refusal) => self.refuse(stage, &asker, refusal),
-            // The operator does not look.
-            Answer::Ordered(_) => {}
+            Answer::Ordered(_) => unreachable!("no peer gives orders"),
         }
     }
 
@@ -89,16 +93,7 @@ impl CoordinatorNode {
                 grant: *grant,
             });
         }
-        let me = Me {
-            peer: self.peer,
-            id: self.id,
-            key: &self.setup.key,
-            network: &stage.network,
-            profile: &stage.profile,
-            now: self.setup.clock.read(stage.now),
-            coordinators: &[],
-            wire: &stage.wire,
-        };
+        let me = Me::coordinator((self.peer, self.id), &self.setup, stage);
         if let Some(how) = self.conduct.reply(&mut reply, &me, &mut self.chance) {
             let by = self.peer;
             stage.note(&Happening::Cheated { by, to, how });
@@ -191,17 +186,25 @@ impl CoordinatorNode {
             } => {
                 let by = peer(&holder.device);
                 for vote in votes {
-                    let unit = Unit {
-                        task: *task,
-                        unit: vote.unit,
-                    };
-                    let gave = Gave {
-                        outcome: vote.outcome,
-                        fuel: vote.fuel,
-                        output: vote.output,
-                    };
+                    let (unit, gave) = said(task, vote);
                     stage.note(&Happening::Voted { at, by, unit, gave });
                 }
+            }
+            Fact::Answered {
+                task,
+                holder,
+                vote,
+                compared,
+                ..
+            } => {
+                let (unit, gave) = said(task, vote);
+                stage.note(&Happening::Answered {
+                    at,
+                    by: peer(&holder.device),
+                    unit,
+                    gave,
+                    compared: *compared,
+                });
             }
             Fact::Faulted {
                 task,
@@ -231,7 +234,6 @@ impl CoordinatorNode {
             | Fact::Arrived(_)
             | Fact::Merged { .. }
             | Fact::Ended { .. }
-            | Fact::Answered { .. }
             | Fact::Receipted { .. }
             | Fact::Settled(_)
             | Fact::Published(_)
@@ -285,18 +287,86 @@ impl CoordinatorNode {
                     by,
                     to: to.unwrap_or(by),
                     task: receipt.task,
+                    owner: receipt.holder.owner,
                     receipt: id,
-                    units: receipt.units,
+                    units: receipt.results().map(|(_, _, unit)| unit).collect(),
                 });
             }
-            Event::RateCardPublished { .. }
-            | Event::DeviceCertified { .. }
-            | Event::Deposited { .. }
+            Event::Deposited { .. }
             | Event::PaidOut { .. }
             | Event::Refunded { .. }
             | Event::ClawedBack { .. }
             | Event::Released { .. }
-            | Event::Expired { .. } => {}
+            | Event::Expired { .. } => self.note_money(stage, event),
+            Event::RateCardPublished { .. } | Event::DeviceCertified { .. } => {}
         }
     }
+
+    fn note_money(&self, stage: &mut Stage, event: &Event) {
+        let by = self.peer;
+        let node = |node: &NodeId| stage.directory.peer(node).into_iter().collect();
+        let moved = |how, of: Vec<Peer>, money: &Money| Happening::MoneyMoved {
+            by,
+            how,
+            of,
+            money: *money,
+        };
+        let what = match event {
+            Event::Deposited { to, money, .. } => match to {
+                Fund::Customer(customer) => moved(Payment::Deposit, node(customer), money),
+                Fund::Subsidy => moved(Payment::Deposit, Vec::new(), money),
+            },
+            Event::PaidOut { to, money, .. } => {
+                let of = match to {
+                    Payee::Customer(customer) => node(customer),
+                    Payee::Owner(owner) => stage.directory.devices_of(owner).to_vec(),
+                    Payee::Operator => Vec::new(),
+                };
+                moved(Payment::Payout, of, money)
+            }
+            Event::Refunded {
+                customer, money, ..
+            } => moved(Payment::Refund, node(customer), money),
+            Event::ClawedBack { receipt, .. } => {
+                let (of, receipt) = (self.holder_of(stage, *receipt).unwrap_or(by), *receipt);
+                Happening::ClawedBack { by, of, receipt }
+            }
+            Event::Released { .. } => Happening::PointsTurned { by, expired: false },
+            Event::Expired { .. } => Happening::PointsTurned { by, expired: true },
+            Event::RateCardPublished { .. }
+            | Event::DeviceCertified { .. }
+            | Event::TaskAccepted { .. }
+            | Event::BatchValidated { .. }
+            | Event::TaskEnded { .. }
+            | Event::TaskSettled { .. }
+            | Event::Receipted { .. } => return,
+        };
+        stage.note(&what);
+    }
+
+    /// Returns the terminal that has a receipt, if that stands in the log and the coordinator runs.
+    fn holder_of(&self, stage: &Stage, receipt: ReceiptId) -> Option<Peer> {
+        let (store, read) = (self.store()?, "a store that opens can be read");
+        let entry = store.entry(store.receipt_entry(receipt).expect(read)?);
+        let entry = entry.expect(read)?.decode().expect("the log holds entries");
+        let Event::Receipted { receipt, .. } = entry.event else {
+            return None;
+        };
+        let receipt = receipt.verify(&stage.network).ok()?;
+        stage.directory.peer(&receipt.holder.device)
+    }
+}
+
+/// Returns the unit of a vote, and what it says.
+const fn said(task: &TaskId, vote: &Vote) -> (Unit, Gave) {
+    let unit = Unit {
+        task: *task,
+        unit: vote.unit,
+    };
+    let gave = Gave {
+        outcome: vote.outcome,
+        fuel: vote.fuel,
+        output: vote.output,
+    };
+    (unit, gave)
 }

@@ -62,7 +62,7 @@ impl Oracle for Durable {
 
     fn see(&mut self, reference: &Reference, _: Moment, what: &Happening) -> Check {
         match what {
-            Happening::Voted { at, by, unit, .. } => {
+            Happening::Voted { at, by, unit, .. } | Happening::Answered { at, by, unit, .. } => {
                 let book = self.0.entry(*at).or_default();
                 book.fresh.insert((*by, unit.unit));
                 Check::Nothing

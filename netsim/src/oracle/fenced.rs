@@ -55,7 +55,7 @@ impl Oracle for Fenced {
     }
 
     fn claim(&self) -> &'static str {
-        "No lease is given twice: grants and attempts have names of their own, a device holds a unit once, no more \
+        "No lease is given twice: grants and attempts have names of their own, an owner holds a unit once, no more \
          devices hold it than its quorum needs, and only results of one's own leases count."
     }
 
@@ -89,12 +89,13 @@ impl Oracle for Fenced {
                     .unwrap_or(Check::Holds)
             }
             Happening::Faulted { at, by, unit, .. } => {
-                self.release(reference, *at, *by, *unit);
+                self.release(reference, *at, *unit, |holder| holder == *by);
                 Check::Nothing
             }
             Happening::Voted { at, by, unit, gave } => {
                 let group = self.groups.get(at).copied().unwrap_or(0);
-                self.release(reference, *at, *by, *unit);
+                let is_voter = |holder| reference.are_of_one_owner(holder, *by);
+                self.release(reference, *at, *unit, is_voter);
                 if let Some(held) = self.units.get(reference, *at, *unit) {
                     held.votes.push((group, *gave));
                 }
@@ -160,8 +161,11 @@ impl Fenced {
             return Check::Holds;
         }
         held.leases.retain(|(_, until)| *until > now);
-        if held.leases.iter().any(|(device, _)| *device == to) {
-            return Check::Breaks(format!("{unit} is leased to {to}, which holds it already"));
+        let same = |(holder, _): &&(Peer, Moment)| reference.are_of_one_owner(*holder, to);
+        if let Some((holder, _)) = held.leases.iter().find(same) {
+            return Check::Breaks(format!(
+                "{unit} is leased to {to}, whose owner holds it already with {holder}"
+            ));
         }
         let missing = held.missing(known, group);
         if held.leases.len() >= missing {
@@ -175,9 +179,15 @@ impl Fenced {
         Check::Holds
     }
 
-    fn release(&mut self, reference: &Reference, at: Peer, device: Peer, unit: Unit) {
+    fn release(
+        &mut self,
+        reference: &Reference,
+        at: Peer,
+        unit: Unit,
+        is_over: impl Fn(Peer) -> bool,
+    ) {
         if let Some(held) = self.units.get(reference, at, unit) {
-            held.leases.retain(|(holder, _)| *holder != device);
+            held.leases.retain(|(holder, _)| !is_over(*holder));
         }
     }
 

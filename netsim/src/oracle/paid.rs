@@ -4,19 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tally_ledger::audit;
 use tally_ledger::store::{Change, Draft, Store};
-use tally_protocol::account::{Account, Commodity};
+use tally_protocol::account::{Account, Commodity, Holder};
 use tally_protocol::books::{Balance, Books};
 use tally_protocol::coordinator::Coordinator;
 use tally_protocol::entry::{Event, ValidatedUnit};
 use tally_protocol::id::{BlobId, NetworkId, NodeId, RateCardId, ReceiptId, TaskId};
 use tally_protocol::points::Points;
 use tally_protocol::rate_card::{Measured, Rates};
-use tally_protocol::receipt::Receipt;
+use tally_protocol::receipt::{Receipt, Validation};
 use tally_protocol::signed::{Signed, Statement};
 use tally_protocol::task::Task;
 use tally_protocol::time::Timestamp;
 
 use super::{Check, Oracle};
+use crate::happening::Happening;
+use crate::moment::Moment;
 use crate::peer::Peer;
 use crate::reference::Reference;
 use crate::world::World;
@@ -55,7 +57,21 @@ struct Bill {
 #[derive(Debug)]
 struct Due {
     points: Points,
+    /// Who agreed and is not paid.
     devices: BTreeSet<NodeId>,
+    /// Owners who agreed, or were paid for the known answer.
+    owners: BTreeSet<NodeId>,
+}
+
+impl Due {
+    /// Notes that a result is paid. Returns what it is worth; none if it is not owed.
+    fn pay(&mut self, holder: Holder, validation: Validation) -> Option<Points> {
+        let is_owed = match validation {
+            Validation::Quorum(_) => self.devices.remove(&holder.device),
+            Validation::KnownAnswer => self.owners.insert(holder.owner),
+        };
+        is_owed.then_some(self.points)
+    }
 }
 
 impl Oracle for Paid {
@@ -64,8 +80,22 @@ impl Oracle for Paid {
     }
 
     fn claim(&self) -> &'static str {
-        "Each agreed unit is paid to as many owners as must agree, each once, by its measure and the rate card; \
+        "Each agreed unit is paid to as many owners as must agree, each once, by its measure and the rate card; none \
+         to an owner whose the device is not; \
          every credit cites one receipt; books, tables and log say the same, and all points are funded."
+    }
+
+    fn see(&mut self, reference: &Reference, _: Moment, what: &Happening) -> Check {
+        let Happening::Receipted {
+            to, owner, receipt, ..
+        } = what
+        else {
+            return Check::Nothing;
+        };
+        Check::that(reference.owner(*to) == Some(*owner), || {
+            let (receipt, owner) = (receipt.short(), owner.short());
+            format!("receipt {receipt} for {to} names {owner} as its owner, who is another one")
+        })
     }
 
     fn commits(&mut self, _: &Reference, coordinator: Peer, change: &Change) -> Check {
@@ -172,13 +202,14 @@ impl Clerk {
     fn validate(&mut self, task: TaskId, units: &[ValidatedUnit]) -> Result<(), String> {
         for validated in units {
             let owners = validated.agreed.iter().map(|device| self.owner(*device));
-            let owners = owners.collect::<BTreeSet<NodeId>>().len();
+            let owners: BTreeSet<NodeId> = owners.collect();
             let Some(bill) = self.tasks.get_mut(&task) else {
                 return Err(format!("a unit of task {}, which is settled", task.short()));
             };
             let unit = validated.unit;
-            if owners != validated.agreed.len() || owners < bill.agree {
-                return Err(format!("unit {unit} agreed by {owners} owners only"));
+            let count = owners.len();
+            if count != validated.agreed.len() || count < bill.agree {
+                return Err(format!("unit {unit} agreed by {count} owners only"));
             }
             let measured = Measured {
                 outcome: validated.outcome,
@@ -191,6 +222,7 @@ impl Clerk {
             let due = Due {
                 points: points.ok_or("an amount that cannot be counted")?,
                 devices: validated.agreed.iter().copied().collect(),
+                owners,
             };
             // One that is validated twice is the matter of another oracle.
             bill.due.entry(unit).or_insert(due);
@@ -215,7 +247,7 @@ impl Clerk {
         let mut points = 0;
         for (_, _, unit) in receipt.results() {
             let due = bill.due.get_mut(&unit);
-            let owed = due.and_then(|due| due.devices.remove(&holder.device).then_some(due.points));
+            let owed = due.and_then(|due| due.pay(holder, receipt.validation));
             let Some(owed) = owed else {
                 return Err(format!("{name}, which pays unit {unit} that is not owed"));
             };

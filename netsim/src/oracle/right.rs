@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tally_protocol::coordinator::Compared;
 use tally_protocol::entry::Ending;
 use tally_protocol::id::TaskId;
 
@@ -50,6 +51,21 @@ impl Oracle for Right {
                     format!(
                         "a vote of {by}, which is honest, on {unit} says {gave}, which is wrong"
                     )
+                })
+            }
+            Happening::Answered {
+                at,
+                by,
+                unit,
+                gave,
+                compared,
+            } => {
+                // What colluding devices made the known result is wrong, and so a right answer is.
+                let is_known = self.is_true(reference, *at, *unit, *gave);
+                let is_wronged = *compared == Compared::Other && reference.is_honest(*by);
+                let excused = self.colluded.contains(&unit.task);
+                Check::that(!is_wronged || excused || !is_known, || {
+                    format!("{by} gives the right answer to {unit} and is said to be wrong")
                 })
             }
             Happening::Validated {

@@ -1,4 +1,4 @@
-//! Gossip of offers: whom a published offer reaches, over how many hops, in how many copies.
+//! Gossip of offers and of heads of logs: whom what is published reaches, over how many hops, in how many copies.
 //!
 //! gossipsub 1.1 in the large. Whoever is subscribed keeps a mesh: some six of its connections, mutual, by which it
 //! passes on what it got. A publisher sends to all that are connected to it, mesh or not. The first copy counts, the

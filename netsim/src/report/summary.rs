@@ -127,8 +127,17 @@ fn accounts(run: &RunReport) -> String {
     if disputed > 0 {
         text.push_str(&format!("; {disputed} receipts disputed"));
     }
+    let (known, others) = accounts.known;
+    if known > 0 {
+        text.push_str(&format!(
+            "; {known} known answers asked for, {others} wrong"
+        ));
+    }
     if accounts.owing > 0 {
         text.push_str(&format!("; {} owe too much", accounts.owing));
+    }
+    if accounts.forks > 0 {
+        text.push_str(&format!("; {} found a forked log", accounts.forks));
     }
     text
 }

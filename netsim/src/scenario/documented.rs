@@ -37,7 +37,15 @@ fn documented(table: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_page_names_every_key_of_a_scenario_and_no_other() {
-    for table in ["", "lines", "coordinators", "terminals", "tasks", "cuts"] {
+    for table in [
+        "",
+        "lines",
+        "coordinators",
+        "terminals",
+        "tasks",
+        "cuts",
+        "orders",
+    ] {
         assert_eq!(documented(table), taken(table), "{table:?}");
     }
 }

@@ -22,7 +22,7 @@ impl Shipped {
 }
 
 /// All of them, from the simplest to the largest.
-pub const ALL: [Shipped; 13] = [
+pub const ALL: [Shipped; 14] = [
     shipped("hello", include_str!("../../scenarios/hello.toml")),
     shipped("office", include_str!("../../scenarios/office.toml")),
     shipped("partition", include_str!("../../scenarios/partition.toml")),
@@ -44,6 +44,10 @@ pub const ALL: [Shipped; 13] = [
     shipped(
         "owing-coordinator",
         include_str!("../../scenarios/owing-coordinator.toml"),
+    ),
+    shipped(
+        "forked-log",
+        include_str!("../../scenarios/forked-log.toml"),
     ),
     shipped(
         "everything",

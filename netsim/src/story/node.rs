@@ -1,8 +1,10 @@
 //! The story of a node: what it does, and what is done to it.
 
-use super::unit::{stop_words, verdict_words};
-use super::{Cast, Telling};
-use crate::happening::{Happening, Mark};
+use tally_protocol::terminal::Standing;
+
+use super::unit::{compared_words, stop_words, verdict_words};
+use super::{Cast, Telling, named};
+use crate::happening::{Happening, Mark, Payment};
 use crate::peer::Peer;
 
 /// Tells of one node. Sentences have no subject: it is the node.
@@ -23,6 +25,9 @@ impl NodeTeller {
             .or_else(|| self.of_unit(what))
             .or_else(|| self.of_verdict(what))
             .or_else(|| self.of_task(what))
+            .or_else(|| self.of_receipt(what))
+            .or_else(|| self.of_money(what))
+            .or_else(|| self.of_log(what))
             .or_else(|| self.of_trouble(what))
     }
 
@@ -172,6 +177,22 @@ impl NodeTeller {
             let rest = format!(", durably at {}", self.name(at));
             return Some(Telling::units("has voted on", vec![unit.unit], rest));
         }
+        if let Happening::Answered {
+            at,
+            by,
+            unit,
+            compared,
+            ..
+        } = what
+            && self.is_me(by)
+        {
+            let rest = format!(
+                ", which {} knew: {}",
+                self.name(at),
+                compared_words(*compared)
+            );
+            return Some(Telling::units("has answered", vec![unit.unit], rest));
+        }
         if let Happening::Judged {
             to, unit, verdict, ..
         } = what
@@ -256,6 +277,113 @@ impl NodeTeller {
         Some(Telling::new(text))
     }
 
+    fn of_receipt(&self, what: &Happening) -> Option<Telling> {
+        if let Happening::Receipted {
+            by,
+            to,
+            task,
+            receipt,
+            units,
+            ..
+        } = what
+        {
+            let (task, receipt) = (task.short(), receipt.short());
+            if self.is_me(to) {
+                let rest = format!(" of {task} by {} (receipt {receipt})", self.name(by));
+                return Some(Telling::units("is paid for", units.clone(), rest));
+            }
+            let text = format!("pays {} of {task} to {}", named(units), self.name(to));
+            return self.is_me(by).then(|| Telling::many(text, "receipts"));
+        }
+        let text = if let Happening::ReceiptKept {
+            by,
+            from,
+            receipt,
+            standing,
+        } = what
+            && self.is_me(by)
+        {
+            let (receipt, standing) = (receipt.short(), standing_words(*standing));
+            format!("keeps receipt {receipt} of {}, {standing}", self.name(from))
+        } else if let Happening::Disputed { by, from, fault } = what
+            && (self.is_me(by) || self.is_me(from))
+        {
+            let (by, from) = (self.name(by), self.name(from));
+            return Some(Telling::many(
+                format!("{by} finds a receipt of {from} wrong: {fault}"),
+                "disputes",
+            ));
+        } else if let Happening::GivenUp { by, from, results } = what
+            && self.is_me(by)
+        {
+            let (results, from) = (counted(*results, "result"), self.name(from));
+            format!("hears from {from} that nobody pays {results}")
+        } else {
+            return None;
+        };
+        Some(Telling::new(text))
+    }
+
+    fn of_money(&self, what: &Happening) -> Option<Telling> {
+        let text = if let Happening::MoneyMoved { by, how, of, money } = what
+            && (self.is_me(by) || of.contains(&self.node))
+        {
+            let of = match of.as_slice() {
+                [] => "the operator".to_owned(),
+                of => self.cast.names(of),
+            };
+            match how {
+                Payment::Deposit => format!("{money} have come in for {of}, durably"),
+                Payment::Payout => format!("{money} are paid out for {of}, durably"),
+                Payment::Refund => format!("{money} are given back to {of}, durably"),
+            }
+        } else if let Happening::ClawedBack { by, of, receipt } = what
+            && (self.is_me(by) || self.is_me(of))
+        {
+            let (of, receipt) = (self.name(of), receipt.short());
+            format!("receipt {receipt} of {of} is taken back, durably")
+        } else if let Happening::PointsTurned { by, expired } = what
+            && self.is_me(by)
+        {
+            let how = if *expired { "expire" } else { "leave escrow" };
+            return Some(Telling::many(format!("points {how}"), "turns of points"));
+        } else if let Happening::Settled { by, task } = what
+            && self.is_me(by)
+        {
+            format!("has settled task {}, durably", task.short())
+        } else {
+            return None;
+        };
+        Some(Telling::new(text))
+    }
+
+    fn of_log(&self, what: &Happening) -> Option<Telling> {
+        if let Happening::HeadTold { by, size, reached } = what
+            && self.is_me(by)
+        {
+            let text = format!("gossips the head of its log, {size} entries, to {reached} nodes");
+            return Some(Telling::many(text, "heads"));
+        }
+        if let Happening::HeadHeard { by, of, size, .. } = what
+            && self.is_me(by)
+        {
+            let text = format!(
+                "hears a head of the log of {}, {size} entries",
+                self.name(of)
+            );
+            return Some(Telling::many(text, "heads"));
+        }
+        if let Happening::ForkFound { by, of } = what
+            && (self.is_me(by) || self.is_me(of))
+        {
+            let (by, of) = (self.name(by), self.name(of));
+            let text =
+                format!("{by} has the evidence that the log of {of} has forked, and leaves it");
+            return Some(Telling::new(text));
+        }
+        None
+    }
+
     fn of_trouble(&self, what: &Happening) -> Option<Telling> {
         if let Happening::Refused { by, from, why } = what {
             if self.is_me(from) {
@@ -301,6 +429,13 @@ impl NodeTeller {
             Mark::CutBegins(_) | Mark::CutEnds(_) | Mark::Calm => true,
         };
         concerns.then(|| Telling::new(mark.to_string()))
+    }
+}
+
+const fn standing_words(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Checked => "which is right",
+        Standing::Unchecked => "which it cannot check",
     }
 }
 

@@ -1,16 +1,17 @@
 //! The story of a unit, from the submission of its task to the end of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use tally_protocol::coordinator::Compared;
 use tally_protocol::entry::Ending;
-use tally_protocol::id::GrantId;
+use tally_protocol::id::{GrantId, ReceiptId};
 use tally_protocol::message::work::ResultVerdict;
 
 use super::{Cast, Telling};
 use crate::happening::{Happening, Mark, Stop, Unit};
 use crate::peer::Peer;
 
-/// Tells of one unit.
+/// Tells of one unit, until its task is settled.
 #[derive(Debug)]
 pub(super) struct UnitTeller {
     unit: Unit,
@@ -18,7 +19,12 @@ pub(super) struct UnitTeller {
     coordinator: Option<Peer>,
     /// Grants in which the unit was leased, and to whom.
     grants: BTreeMap<GrantId, Peer>,
-    is_over: bool,
+    /// Receipts that pay it.
+    receipts: BTreeSet<ReceiptId>,
+    /// Whether its customer knows how the task went, and nothing more is paid.
+    is_satisfied: bool,
+    /// See `is_satisfied`.
+    is_settled: bool,
 }
 
 impl UnitTeller {
@@ -28,18 +34,21 @@ impl UnitTeller {
             cast,
             coordinator: None,
             grants: BTreeMap::new(),
-            is_over: false,
+            receipts: BTreeSet::new(),
+            is_satisfied: false,
+            is_settled: false,
         }
     }
 
     pub(super) fn tell(&mut self, what: &Happening) -> Option<Telling> {
-        if self.is_over {
+        if self.is_satisfied && self.is_settled {
             return None;
         }
         self.follow(what);
         self.of_task(what)
             .or_else(|| self.of_lease(what))
             .or_else(|| self.of_result(what))
+            .or_else(|| self.of_payment(what))
             .or_else(|| self.of_node(what).map(Telling::new))
     }
 
@@ -62,8 +71,22 @@ impl UnitTeller {
         {
             self.grants.insert(*grant, *to);
         }
+        if let Happening::Receipted {
+            task,
+            receipt,
+            units,
+            ..
+        } = what
+            && *task == self.unit.task
+            && units.contains(&self.unit.unit)
+        {
+            self.receipts.insert(*receipt);
+        }
         if let Happening::Satisfied { task, .. } = what {
-            self.is_over |= *task == self.unit.task;
+            self.is_satisfied |= *task == self.unit.task;
+        }
+        if let Happening::Settled { task, .. } = what {
+            self.is_settled |= *task == self.unit.task;
         }
     }
 
@@ -172,6 +195,17 @@ impl UnitTeller {
             && *unit == mine
         {
             format!("{} has the vote of {}, durably: {gave}", name(at), name(by))
+        } else if let Happening::Answered {
+            at,
+            by,
+            unit,
+            compared,
+            ..
+        } = what
+            && *unit == mine
+        {
+            let (at, by, how) = (name(at), name(by), compared_words(*compared));
+            format!("{at} knew the answer: that of {by} is {how}, durably")
         } else if let Happening::Faulted {
             at,
             by,
@@ -212,6 +246,34 @@ impl UnitTeller {
             let (agreed, outvoted) = (self.cast.names(agreed), self.cast.names(outvoted));
             let by = name(by);
             format!("{by} has validated it: {gave}; agreed: {agreed}; outvoted: {outvoted}")
+        } else {
+            return None;
+        };
+        Some(Telling::new(text))
+    }
+
+    fn of_payment(&self, what: &Happening) -> Option<Telling> {
+        let name = |node: &Peer| self.cast.name(*node);
+        let text = if let Happening::Receipted {
+            by, to, receipt, ..
+        } = what
+            && self.receipts.contains(receipt)
+        {
+            let (by, to, receipt) = (name(by), name(to), receipt.short());
+            format!("{by} has paid {to} for it, durably (receipt {receipt})")
+        } else if let Happening::ReceiptKept { by, receipt, .. } = what
+            && self.receipts.contains(receipt)
+        {
+            format!("{} keeps receipt {}", name(by), receipt.short())
+        } else if let Happening::ClawedBack { of, receipt, .. } = what
+            && self.receipts.contains(receipt)
+        {
+            let (of, receipt) = (name(of), receipt.short());
+            format!("receipt {receipt} of {of} is taken back, durably")
+        } else if let Happening::Settled { task, .. } = what
+            && *task == self.unit.task
+        {
+            "the task is settled, durably".to_owned()
         } else {
             return None;
         };
@@ -269,6 +331,13 @@ pub(super) const fn stop_words(how: Stop) -> &'static str {
     match how {
         Stop::Left => "is switched off",
         Stop::Crashed => "is gone without a word",
+    }
+}
+
+pub(super) const fn compared_words(compared: Compared) -> &'static str {
+    match compared {
+        Compared::Same => "right",
+        Compared::Other => "wrong",
     }
 }
 

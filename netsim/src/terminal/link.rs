@@ -7,6 +7,7 @@ use std::time::Duration;
 use tally_protocol::message::announce::{Role, RoleStatement};
 use tally_protocol::signed::Signed;
 use tally_protocol::terminal::Input;
+use tally_protocol::witness;
 
 use super::{Asked, TerminalNode, Within};
 use crate::happening::Happening;
@@ -163,6 +164,7 @@ impl TerminalNode {
         *tie = Tie::Connected;
         stage.connect(self.peer, to);
         self.feed(stage, Input::Found(id));
+        self.watch(stage, witness::Input::Found(id));
         self.plan_look(stage, to, None);
     }
 
@@ -204,6 +206,7 @@ impl TerminalNode {
         self.fail_tie(stage, from);
         let id = stage.directory.id(from);
         self.feed(stage, Input::Lost(id));
+        self.watch(stage, witness::Input::Lost(id));
         for asked in asked {
             self.failed(stage, asked, None);
         }

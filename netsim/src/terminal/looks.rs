@@ -75,19 +75,32 @@ impl TerminalNode {
         }
         look.next = None;
         let device = self.id;
-        self.ask_log(stage, at, LogRequest::Receipts { device, after });
+        self.look_up(stage, at, LogRequest::Receipts { device, after });
     }
 
-    fn ask_log(&mut self, stage: &mut Stage, to: Peer, request: LogRequest) {
+    fn look_up(&mut self, stage: &mut Stage, to: Peer, request: LogRequest) {
+        self.ask_log(stage, to, (request, Asked::Log(to)));
+    }
+
+    /// Asks a coordinator about its log.
+    pub(super) fn ask_log(
+        &mut self,
+        stage: &mut Stage,
+        to: Peer,
+        (request, asked): (LogRequest, Asked),
+    ) {
         let ask = stage.ask(self.peer, to, Body::LogAsked(request));
         if let Some(up) = &mut self.up {
-            up.asks.insert(ask, Asked::Log(to));
+            up.asks.insert(ask, asked);
         }
     }
 
     /// Takes what a log says. None if no look was taken.
     pub(super) fn heard_log(&mut self, stage: &mut Stage, ask: u64, reply: LogReply) {
         let asked = self.up.as_mut().and_then(|up| up.asks.remove(&ask));
+        if let Some(Asked::Witness(_, question)) = asked {
+            return self.told_witness(stage, question, reply);
+        }
         let Some(Asked::Log(from)) = asked else {
             return;
         };
@@ -103,11 +116,11 @@ impl TerminalNode {
             LogReply::Receipts(sequences) => {
                 look.entries = sequences.into();
                 look.entries.front()?;
-                self.ask_log(stage, from, LogRequest::Head);
+                self.look_up(stage, from, LogRequest::Head);
                 return Some(());
             }
             LogReply::Head(head) => {
-                let head = head.verify(&stage.network).ok()?;
+                let head = stage.signatures.verify_head(&head, &stage.network)?;
                 if head.log() != stage.directory.id(from) {
                     return None;
                 }
@@ -121,7 +134,7 @@ impl TerminalNode {
         }
         let look = self.up.as_mut()?.looks.get_mut(&from)?;
         let (sequence, size) = (*look.entries.front()?, look.head?.size);
-        self.ask_log(stage, from, LogRequest::Inclusion { sequence, size });
+        self.look_up(stage, from, LogRequest::Inclusion { sequence, size });
         Some(())
     }
 

@@ -197,6 +197,7 @@ impl TerminalNode {
                     grant,
                     unit,
                     gave,
+                    took: run.took,
                 });
             }
         }

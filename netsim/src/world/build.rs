@@ -7,6 +7,8 @@ use std::time::Duration;
 use ed25519_dalek::SigningKey;
 use tally_protocol::account::Money;
 use tally_protocol::certificate::DeviceCertificate;
+use tally_protocol::coordinator::Movement;
+use tally_protocol::entry::{Fund, Payee};
 use tally_protocol::id::{BlobId, NetworkId, NodeId, RateCardId, TaskId};
 use tally_protocol::rate_card::RateCard;
 use tally_protocol::signed::Verified;
@@ -15,10 +17,10 @@ use tally_protocol::time::Timestamp;
 use tally_protocol::unit::Limits;
 
 use super::presence::Attendance;
-use super::{Fate, World};
+use super::{Crash, Fate, Options, World};
 use crate::chance::Chance;
 use crate::conduct::Kind;
-use crate::coordinator::{self, CoordinatorNode};
+use crate::coordinator::{self, CoordinatorNode, Duty, Errand};
 use crate::customer::{self, CustomerNode};
 use crate::execution::{Execution, FUEL_PER_SECOND, Nature, edited};
 use crate::links::{Cut, Line, Links};
@@ -28,12 +30,12 @@ use crate::oracle::Oracles;
 use crate::overlay::figures::BUCKETS;
 use crate::peer::Peer;
 use crate::reference::{self, Reference, TaskReference};
-use crate::scenario::{CutTable, Scenario, Tasks, Terminals};
+use crate::scenario::{CutTable, OrderTable, Scenario, Tasks, Terminals, Wanted};
 use crate::stage::{Clock, Directory, Event, Stage};
 use crate::statistics::Statistics;
 use crate::terminal::{self, TerminalNode};
 use crate::trace::Trace;
-use crate::wrap::Wrap;
+use crate::wrap::{Plain, TerminalWrap, Wrap};
 
 /// Bootstrap nodes of each world: servers of the look-ups and hubs of the gossip, nothing else.
 pub(super) const BOOTSTRAPS: u32 = 2;
@@ -61,9 +63,11 @@ struct Builder<'a> {
     network: NetworkId,
     /// The rate card of each coordinator.
     cards: Vec<RateCardId>,
+    /// Whose each terminal is.
+    owners: Vec<NodeId>,
 }
 
-pub(super) fn world(scenario: &Scenario, seed: u64, wrap: fn() -> Box<dyn Wrap>) -> World {
+pub(super) fn world(scenario: &Scenario, seed: u64, options: &Options) -> World {
     let mut builder = Builder {
         scenario,
         seed,
@@ -73,8 +77,10 @@ pub(super) fn world(scenario: &Scenario, seed: u64, wrap: fn() -> Box<dyn Wrap>)
         conducts: Vec::new(),
         network: "netsim".parse().expect("a legal name"),
         cards: Vec::new(),
+        owners: Vec::new(),
     };
-    let mut coordinators = builder.coordinators(wrap);
+    let wrap = options.wrap.unwrap_or(|| Box::new(Plain));
+    let mut coordinators = builder.coordinators(wrap, options.crash);
     for number in 0..BOOTSTRAPS {
         let key = key(seed, "bootstrap's key", number);
         builder.node(&key, "server", Kind::Honest);
@@ -82,9 +88,15 @@ pub(super) fn world(scenario: &Scenario, seed: u64, wrap: fn() -> Box<dyn Wrap>)
     let first_customer = count(builder.directory.len());
     let (customers, execution, tasks) = builder.customers(&mut coordinators);
     let first_terminal = count(builder.directory.len());
-    let (terminals, attendances) = builder.terminals();
-    let conducts = (builder.conducts.clone(), Peer(first_terminal));
-    let reference = Reference::new(Arc::clone(&execution), tasks, conducts);
+    let wrap = options.terminal_wrap.unwrap_or(|| Box::new(Plain));
+    let (terminals, attendances) = builder.terminals(wrap);
+    for order in &scenario.orders {
+        let errand = builder.errand(order, (first_customer, first_terminal));
+        coordinators[order.coordinator as usize].expect_errand(errand);
+    }
+    let owners = (Peer(first_terminal), builder.owners.clone());
+    let conducts = builder.conducts.clone();
+    let reference = Reference::new(Arc::clone(&execution), tasks, conducts, owners);
     let cuts = scenario.cuts.iter();
     let cuts = cuts.map(|cut| builder.cut(cut, &terminals)).collect();
     let listened = builder.conducts.iter().any(|kind| kind.listens());
@@ -99,6 +111,7 @@ pub(super) fn world(scenario: &Scenario, seed: u64, wrap: fn() -> Box<dyn Wrap>)
     if listened {
         stage.wire.tap();
     }
+    stage.heads = scenario.heads;
     let groups = scenario.coordinators.iter();
     let crashes = groups.flat_map(|group| {
         std::iter::repeat_n((group.crash_every, group.down), group.count as usize)
@@ -161,7 +174,11 @@ impl Builder<'_> {
         self.directory.add(id(key))
     }
 
-    fn coordinators(&mut self, wrap: fn() -> Box<dyn Wrap>) -> Vec<CoordinatorNode> {
+    fn coordinators(
+        &mut self,
+        wrap: fn() -> Box<dyn Wrap>,
+        crash: Option<Crash>,
+    ) -> Vec<CoordinatorNode> {
         let mut coordinators = Vec::new();
         for group in &self.scenario.coordinators {
             for _ in 0..group.count {
@@ -184,7 +201,8 @@ impl Builder<'_> {
                     commit: group.commit,
                     snapshot_every: group.snapshot_every,
                     rates,
-                    deposits: Vec::new(),
+                    known_per_mille: group.known_per_mille,
+                    crash: crash.filter(|crash| crash.coordinator == peer),
                     bucket: u8::try_from(number % u32::from(BUCKETS)).unwrap_or(0),
                 };
                 let parts = (group.conduct.conduct(), wrap());
@@ -211,8 +229,13 @@ impl Builder<'_> {
                 let peer = self.node(&key, "home", Kind::Honest);
                 let turn = number % count(coordinators.len());
                 let coordinator = Peer(group.coordinator.unwrap_or(turn));
-                let deposit = group.max_price.map(|money| (id(&key), money));
-                coordinators[coordinator.index()].expect_deposit(deposit);
+                if let Some(money) = group.max_price {
+                    let deposit = Movement::Deposit(Fund::Customer(id(&key)));
+                    coordinators[coordinator.index()].expect_errand(Errand {
+                        at: Moment::START,
+                        what: Duty::Move(deposit, money),
+                    });
+                }
                 let at = Moment::START + group.at + group.every * within;
                 let created = Clock::default().read(at);
                 let card = self.cards[coordinator.index()];
@@ -256,7 +279,10 @@ impl Builder<'_> {
         (customers, Arc::new(execution), tasks)
     }
 
-    fn terminals(&mut self) -> (Vec<TerminalNode>, Vec<Attendance>) {
+    fn terminals(
+        &mut self,
+        wrap: fn() -> Box<dyn TerminalWrap>,
+    ) -> (Vec<TerminalNode>, Vec<Attendance>) {
         let (mut terminals, mut attendances) = (Vec::new(), Vec::new());
         for group in &self.scenario.terminals {
             let first = count(terminals.len());
@@ -266,8 +292,12 @@ impl Builder<'_> {
                 let peer = self.node(&key, &group.line, group.conduct);
                 let owner = group.owners.map(|owners| first + within % owners);
                 let setup = self.terminal(group, key, owner);
-                let conduct = group.conduct.conduct();
-                terminals.push(TerminalNode::new(peer, setup, conduct, self.seed));
+                let certificate = setup.certificate.as_ref();
+                let owner = certificate.map_or(self.directory.id(peer), Verified::signer);
+                self.owners.push(owner);
+                self.directory.own(owner, peer);
+                let parts = (group.conduct.conduct(), wrap());
+                terminals.push(TerminalNode::new(peer, setup, parts, self.seed));
                 let chance = Chance::new(self.seed, "attendance", u64::from(number));
                 attendances.push(Attendance::new(group.presence.clone(), chance));
             }
@@ -306,6 +336,29 @@ impl Builder<'_> {
         };
         let owner = key(self.seed, "owner's key", owner);
         Verified::sign(certificate, &self.network, &owner)
+    }
+
+    /// Makes of an order what the operator has to do, where these are the first customer and the first terminal.
+    fn errand(&self, order: &OrderTable, (customers, terminals): (u32, u32)) -> Errand {
+        let node = |first: u32, number: u32| self.directory.id(Peer(first + number));
+        let customer = |task| node(customers, task);
+        let what = match order.what {
+            Wanted::Deposit { task, money } => {
+                Duty::Move(Movement::Deposit(Fund::Customer(customer(task))), money)
+            }
+            Wanted::Withdrawal { task, money } => {
+                Duty::Move(Movement::PayOut(Payee::Customer(customer(task))), money)
+            }
+            Wanted::PayOut { terminal, money } => {
+                let owner = self.owners[terminal as usize];
+                Duty::Move(Movement::PayOut(Payee::Owner(owner)), money)
+            }
+            Wanted::Earnings { money } => Duty::Move(Movement::PayOut(Payee::Operator), money),
+            Wanted::Refund { task, money } => Duty::Move(Movement::Refund(customer(task)), money),
+            Wanted::ClawBack { terminal } => Duty::ClawBack(node(terminals, terminal)),
+        };
+        let at = Moment::START + order.at;
+        Errand { at, what }
     }
 
     fn cut(&mut self, table: &CutTable, terminals: &[TerminalNode]) -> Cut {

@@ -180,6 +180,52 @@ fn the_story_of_a_device_tells_its_coming_its_work_and_its_lies() {
 }
 
 #[test]
+fn stories_tell_of_receipts_of_money_and_of_forks() {
+    let told = |args: &[&str], expected: &[&str]| {
+        let story = done(&[&["explain"], args].concat());
+        let words = story.split_whitespace().collect::<Vec<_>>().join(" ");
+        for what in expected {
+            assert!(words.contains(what), "{what}: {story}");
+        }
+    };
+    told(
+        &["hello", "--unit", "0/3"],
+        &[
+            "coordinator 0 has paid terminal",
+            "keeps receipt",
+            "the task is settled, durably",
+        ],
+    );
+    // Node 0 is the coordinator; two bootstrap nodes and three customers follow, then the terminals.
+    told(
+        &["receipts", "--device", "6"],
+        &[
+            "is paid for unit",
+            "keeps receipt",
+            "which is right",
+            "1.00 EUR are paid out for terminal 6, durably",
+        ],
+    );
+    told(
+        &["receipts", "--device", "7"],
+        &["of terminal 7 is taken back, durably"],
+    );
+    told(
+        &["receipts", "--device", "0"],
+        &[
+            "0.20 EUR are given back to customer 3, durably",
+            "points leave escrow",
+            "gossips the head of its log",
+        ],
+    );
+    let fork = "has the evidence that the log of coordinator 1 has forked, and leaves it";
+    told(
+        &["forked-log", "--device", "7"],
+        &["hears a head of the log of coordinator 1", fork],
+    );
+}
+
+#[test]
 fn bad_values_are_named_and_say_what_to_do() {
     let text = refused(&["run", "helo"]);
     assert!(

@@ -83,6 +83,70 @@ fn a_terminal_is_stopped_whose_grant_is_of_before_a_crash() {
     }
 }
 
+#[test]
+fn a_crash_takes_who_was_to_be_told_that_nothing_is_paid_and_nobody_is_distrusted_for_ever() {
+    // A slow terminal keeps all quorums open when the customer cancels; all are cut off, and the coordinator crashes
+    // before any of them is told. So the others took the results for owed, more than they give on credit, and the next
+    // task of the same coordinator never ended.
+    let scenario = world(
+        r#"
+        about = "a cancelled task, a cut and a crash"
+        until = "2h"
+        calm_after = "5 min"
+        [[coordinators]]
+        crash_every = "30 s"
+        down = "10 s"
+        [[terminals]]
+        count = 5
+        [[terminals]]
+        speed = [0.05, 0.05]
+        [[tasks]]
+        units = 60
+        unit_time = "20 s"
+        agree = 6
+        cancelled_after = "150 s"
+        [[tasks]]
+        at = "6 min"
+        units = 20
+        unit_time = "5 s"
+        agree = 5
+        [[cuts]]
+        at = "140 s"
+        lasts = "2 min"
+        terminals = 1.0
+        "#,
+    );
+    for seed in 0..4 {
+        clean(&scenario, seed);
+    }
+}
+
+#[test]
+fn terminals_that_wait_for_each_other_try_the_coordinator_again() {
+    // Each of those that stay has results that nobody has confirmed yet, more than it gives on credit, because those who
+    // were to confirm them have gone. None of them asked for work any more, so they confirmed nothing to each other,
+    // and the task took until somebody new had done it alone.
+    let scenario = world(
+        r#"
+        about = "all wait for each other"
+        until = "75 min"
+        [[coordinators]]
+        [[terminals]]
+        count = 4
+        [[terminals]]
+        count = 60
+        presence.exponential = { up = "10 s", down = "20 s" }
+        [[tasks]]
+        units = 60
+        unit_time = "60 s"
+        lease = "5 s"
+        "#,
+    );
+    for seed in 0..4 {
+        clean(&scenario, seed);
+    }
+}
+
 fn world(text: &str) -> Scenario {
     Scenario::parse("regression", text).expect("a scenario")
 }

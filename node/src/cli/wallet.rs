@@ -346,6 +346,7 @@ const fn why(reason: UnpaidReason) -> &'static str {
         UnpaidReason::Outvoted => "outvoted",
         UnpaidReason::NoQuorum => "without a quorum",
         UnpaidReason::TaskEnded => "after the end of the task",
+        UnpaidReason::Settled => "settled, without a receipt so far",
     }
 }
 

@@ -4,7 +4,7 @@
 //! long as a vote that it holds may still be paid; the points that are paid or due, with those that units under way may
 //! come to, never cost more than what is held for the task.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -138,6 +138,14 @@ impl Dues {
             .filter(known)
             .map(|(_, due)| due.len())
             .sum()
+    }
+
+    /// Returns the units of which a result of the holder is to be paid.
+    pub(super) fn due_of(&self, holder: Holder) -> BTreeSet<u32> {
+        let of_holder = self.due.range((holder, Validation::Quorum(0))..);
+        let of_holder = of_holder.take_while(|((due, _), _)| *due == holder);
+        let results = of_holder.flat_map(|(_, results)| results);
+        results.map(|result| result.unit).collect()
     }
 
     /// Returns to whom a receipt is owed, the first one.

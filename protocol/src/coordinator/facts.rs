@@ -83,7 +83,7 @@ pub enum Fact {
         /// What it reported.
         vote: Vote,
         /// What that is compared with the known result.
-        standing: Standing,
+        compared: Compared,
     },
     /// A device could not run a unit.
     Faulted {
@@ -170,13 +170,13 @@ pub struct Vote {
 }
 
 /// What an answer to a known unit is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Standing {
+pub enum Compared {
     /// The same as the known one, bit for bit.
-    Right,
+    Same,
     /// Another.
-    Wrong,
+    Other,
 }
 
 /// A vote as it is recorded.
@@ -496,11 +496,11 @@ impl TaskRun {
                 leased_at,
                 at,
                 vote,
-                standing,
+                compared,
                 ..
             } => {
                 let ballot = vote.ballot((*holder, *leased_at), *batch);
-                return self.answered((*batch, signed), (ballot, *standing), (*at, card));
+                return self.answered((*batch, signed), (ballot, *compared), (*at, card));
             }
             Fact::Faulted {
                 device,

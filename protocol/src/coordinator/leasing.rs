@@ -97,7 +97,7 @@ impl Coordinator {
             retry_millis,
             peers,
             receipts: self.devices.receipts(from, &pull.kept),
-            unpaid: self.devices.unpaid(from),
+            unpaid: self.unpaid(from, holder, &pull.owed),
         }))
     }
 
@@ -276,11 +276,13 @@ impl Coordinator {
         if let Some(unit) = known {
             running.known.lease(unit, grant_id);
         }
-        let known = known.map(|unit| leased_unit(table, unit, 0));
-        let leased = chosen.iter().map(|unit| {
-            let attempt = units.lease(*unit, holder, grant_id);
-            leased_unit(table, *unit, attempt)
-        });
+        for unit in &chosen {
+            units.lease(*unit, holder, grant_id);
+        }
+        // The same for a known unit as for the others: it tells nobody how often a unit was leased.
+        let attempt = u32::try_from(self.devices.grants_made()).unwrap_or(u32::MAX);
+        let leased = known.into_iter().chain(chosen);
+        let leased = leased.map(|unit| leased_unit(table, unit, attempt));
         let grant = Grant {
             id: grant_id,
             device,
@@ -291,7 +293,7 @@ impl Coordinator {
             limits: task.limits,
             profile: self.config.profile.clone(),
             input: running.division.packed,
-            units: known.into_iter().chain(leased).collect(),
+            units: leased.collect(),
             rate_card: task.rate_card,
             issued: now,
             deadline: now + lease,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::timers::Timer;
 use super::{Coordinator, Decided, Effect, Fact};
 use crate::account::Holder;
+use crate::certificate;
 use crate::entry::Event;
 use crate::id::{NodeId, TaskId};
 use crate::message::work::Unpaid;
@@ -117,13 +118,13 @@ impl Coordinator {
         }
     }
 
-    /// Notes whose a device is that has reported results, once it has shown it.
+    /// Notes whose a device is that has reported results, so that the log has a certificate that holds now.
     pub(super) fn certify(&mut self, now: Timestamp, device: NodeId, out: &mut Vec<Effect>) {
         let Some(shown) = self.devices.certificate(device) else {
             return;
         };
-        let known = self.certificates.get(&device);
-        if known.is_some_and(|known| known.signer() == shown.signer()) {
+        let known = certificate::holder(device, self.certificates.get(&device), now);
+        if known.is_ok_and(|known| known.owner == shown.signer()) {
             return;
         }
         let (shown, certificate) = (shown.clone(), shown.signed().clone());

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::grants::{Released, State};
 use super::task_run::TaskRun;
 use super::timers::Timer;
-use super::{Coordinator, Effect, Fact, Row, Standing, Vote};
+use super::{Compared, Coordinator, Effect, Fact, Row, Vote};
 use crate::account::Holder;
 use crate::entry::{Event, ValidatedUnit};
 use crate::id::{GrantId, Hash, NodeId, TaskId};
@@ -26,7 +26,7 @@ enum Counts {
     /// A vote on an open unit of the task.
     Vote(TaskId),
     /// An answer to a unit of the task whose result is known.
-    Answer(TaskId, Standing),
+    Answer(TaskId, Compared),
 }
 
 /// A report with the results whose output could not be had.
@@ -54,12 +54,12 @@ impl Coordinator {
     ) -> Vec<ResultVerdict> {
         let Reported { report, missing } = reported;
         let mut votes: BTreeMap<TaskId, (Timestamp, Vec<Vote>)> = BTreeMap::new();
-        let mut answers: Vec<(TaskId, Timestamp, Vote, Standing)> = Vec::new();
+        let mut answers: Vec<(TaskId, Timestamp, Vote, Compared)> = Vec::new();
         let mut counted: BTreeSet<(TaskId, u32)> = BTreeSet::new();
         let mut verdicts = Vec::with_capacity(report.results.len());
         for (leaf, result) in (0..).zip(report.results) {
             let verdict = match self.judge(holder, &result, &report.grants) {
-                Ok(Counts::Answer(task, standing)) => {
+                Ok(Counts::Answer(task, compared)) => {
                     let leased_at = self.leased_at(now, result.grant, &report.grants);
                     self.release(result.grant, result.unit);
                     if let Some((_, running)) =
@@ -67,7 +67,7 @@ impl Coordinator {
                     {
                         running.known.take(result.grant, result.unit);
                     }
-                    answers.push((task, leased_at, Vote::of(leaf, &result), standing));
+                    answers.push((task, leased_at, Vote::of(leaf, &result), compared));
                     ResultVerdict::Counted
                 }
                 Ok(Counts::Vote(_)) if missing.contains(&(result.grant, result.unit)) => {
@@ -107,7 +107,7 @@ impl Coordinator {
             };
             self.vote(now, (task, holder.device, report.batch.root), fact, out);
         }
-        for (task, leased_at, vote, standing) in answers {
+        for (task, leased_at, vote, compared) in answers {
             let fact = Fact::Answered {
                 task,
                 holder,
@@ -116,7 +116,7 @@ impl Coordinator {
                 leased_at,
                 at: now,
                 vote,
-                standing,
+                compared,
             };
             let decided = self.record(fact, out);
             self.after_decision(now, task, &decided);
@@ -172,12 +172,12 @@ impl Coordinator {
         };
         let known = run.running().map(|running| &running.known);
         if let Some(answer) = known.and_then(|known| known.answer(result.grant, result.unit)) {
-            let standing = if Vote::of(0, result).same(answer) {
-                Standing::Right
+            let compared = if Vote::of(0, result).same(answer) {
+                Compared::Same
             } else {
-                Standing::Wrong
+                Compared::Other
             };
-            return Ok(Counts::Answer(task, standing));
+            return Ok(Counts::Answer(task, compared));
         }
         // What a grant held is not known any more once it has ended; it was for settled units only.
         if !(leased || is_over && units.is_settled(result.unit)) {

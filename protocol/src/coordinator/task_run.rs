@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::dues::{DueResult, Dues};
 use super::known::KnownUnits;
 use super::units::{Agreed, Ballot, Settled, Units};
-use super::{Division, Standing, Vote};
+use super::{Compared, Division, Vote};
 use crate::entry::{Ending, ValidatedUnit};
 use crate::id::{Hash, NetworkId, NodeId, TaskId};
 use crate::message::customer::Phase;
@@ -246,21 +246,21 @@ impl TaskRun {
     pub(super) fn answered(
         &mut self,
         (root, batch): (Hash, &Signed<Batch>),
-        (ballot, standing): (Ballot, Standing),
+        (ballot, compared): (Ballot, Compared),
         (at, card): (Timestamp, &RateCard),
     ) -> Decided {
         let device = ballot.holder.device;
         let Some((_, Running { units, .. })) = self.running_mut() else {
             return Decided::default();
         };
-        match standing {
-            Standing::Right => {
+        match compared {
+            Compared::Same => {
                 units.count_agreed(device, ballot.vote.fuel);
                 self.dues.keep(root, batch, 1);
                 self.owe(&ballot, Validation::KnownAnswer, at, card);
                 Decided::default()
             }
-            Standing::Wrong => {
+            Compared::Other => {
                 units.count_outvoted(device, ballot.vote.unit);
                 let unpaid = vec![(ballot, UnpaidReason::Outvoted)];
                 Decided {

@@ -19,7 +19,7 @@ use crate::codec;
 use crate::entry::{Ending, Fund, Payee};
 use crate::id::{Hash, ReceiptId};
 use crate::message::customer::Phase;
-use crate::message::work::{Abandoned, Batch, UnitResult};
+use crate::message::work::{Abandoned, Batch, Owed, UnitResult};
 use crate::receipt::Validation;
 use crate::task::{Edit, Merge, OnFailure, Quorum, Split};
 use crate::unit::{Limits, Outcome, Trap};
@@ -171,6 +171,7 @@ impl Desk {
             certificate: None,
             registration: None,
             kept: say.kept,
+            owed: say.owed,
         };
         self.answer(|question| Input::Pulled {
             question,
@@ -218,6 +219,7 @@ struct Say {
     certificate: Option<Verified<DeviceCertificate>>,
     registration: Option<Verified<Registration>>,
     kept: Vec<ReceiptId>,
+    owed: Vec<Owed>,
 }
 
 const CUSTOMER: u8 = 250;

@@ -127,8 +127,6 @@ struct OpenUnit {
     faults: Vec<NodeId>,
     #[serde(skip)]
     leases: Vec<(Holder, GrantId)>,
-    #[serde(skip)]
-    attempts: u32,
 }
 
 impl OpenUnit {
@@ -176,6 +174,11 @@ impl OpenUnit {
 
     fn end_lease(&mut self, device: NodeId) {
         self.leases.retain(|(holder, _)| holder.device != device);
+    }
+
+    /// Ends the lease of an owner, whichever of its devices has it: it has voted, and has no second vote.
+    fn end_lease_of_owner(&mut self, owner: NodeId) {
+        self.leases.retain(|(holder, _)| holder.owner != owner);
     }
 
     fn has_vote(&self, holder: Holder) -> bool {
@@ -559,13 +562,9 @@ impl Units {
         }
     }
 
-    /// Leases a chosen unit. Returns how often it had been leased before.
-    pub(super) fn lease(&mut self, unit: u32, holder: Holder, grant: GrantId) -> u32 {
-        self.change(unit, |open| {
-            open.leases.push((holder, grant));
-            open.attempts += 1;
-            open.attempts - 1
-        })
+    /// Leases a chosen unit.
+    pub(super) fn lease(&mut self, unit: u32, holder: Holder, grant: GrantId) {
+        self.change(unit, |open| open.leases.push((holder, grant)));
     }
 
     /// Ends the lease of `unit` by `device`, if there is one. Returns whether there was.
@@ -595,7 +594,7 @@ impl Units {
                 continue;
             }
             self.change(unit, |open| {
-                open.end_lease(device);
+                open.end_lease_of_owner(ballot.holder.owner);
                 open.votes.push(ballot);
             });
             *self.unconfirmed.entry(device).or_default() += 1;
@@ -916,6 +915,24 @@ mod tests {
         );
     }
 
+    /// Found by netsim: `every_record.rs`, a crash with the ninth group. The result of the second device never counted,
+    /// and its lease never ended, so that nobody else was given the unit.
+    #[test]
+    fn the_vote_of_an_owner_ends_the_lease_of_its_other_device() {
+        let mut units = units(1, 2);
+        let of_owner = |number| Holder {
+            owner: device(9),
+            device: device(number),
+        };
+        // The first reports by a grant of before a restart; the second was leased the unit meanwhile.
+        units.lease(0, of_owner(2), GrantId::from_bytes([2; 16]));
+        assert_eq!(lease(&mut units, 3, 1), [0]);
+        report(&mut units, of_owner(1), &[vote(0, b"x")]);
+        assert_eq!(units.leased(), 1);
+        assert!(units.end_lease(0, device(3)), "it is gone");
+        assert_eq!(lease(&mut units, 4, 1), [0]);
+    }
+
     #[test]
     fn no_more_untouched_units_are_chosen_than_there_is_money_for() {
         let mut units = units(9, 2);
@@ -968,7 +985,6 @@ mod tests {
         assert!(units.end_lease(1, device(1)));
         assert!(!units.end_lease(1, device(1)));
         assert_eq!(lease(&mut units, 2, 3), [1]);
-        assert_eq!(units.open[&1].attempts, 2);
     }
 
     #[test]

@@ -45,6 +45,10 @@ pub const RECEIPTS_MAX: usize = 64;
 pub const RECEIPTS_BYTES_MAX: usize = 256 << 10;
 /// The most unpaid results in one answer.
 pub const UNPAID_MAX: usize = 1_024;
+/// The most results that a pull asks about: as many as an answer may say are not paid.
+pub const OWED_MAX: usize = UNPAID_MAX;
+/// The most tasks of them: more are hardly under way at one coordinator, and each is looked up.
+pub const OWED_TASKS_MAX: usize = 64;
 
 /// What is asked in this conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +100,18 @@ pub struct Pull {
     pub registration: Option<Signed<Registration>>,
     /// Receipts that it has kept, at most [`RECEIPTS_MAX`]: they are not sent again.
     pub kept: Vec<ReceiptId>,
+    /// Counted results for which it has waited in vain, at most [`OWED_MAX`] of at most [`OWED_TASKS_MAX`] tasks: those
+    /// that nothing will come for are answered as unpaid, whether it was told before or not.
+    pub owed: Vec<Owed>,
+}
+
+/// Counted results of one task for which neither a receipt nor a reason has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owed {
+    /// The task.
+    pub task: TaskId,
+    /// The units.
+    pub units: Vec<u32>,
 }
 
 /// A unit that a terminal gives back.
@@ -298,7 +314,7 @@ impl Statement for Grant {
 pub struct LeasedUnit {
     /// The unit.
     pub unit: u32,
-    /// How often it had been leased before: the fence against results of an older lease.
+    /// Higher than that of any earlier lease of the unit: the fence against results of an older one.
     pub attempt: u32,
     /// Where its input starts in the packed blob.
     pub start: u64,
@@ -352,6 +368,8 @@ pub enum UnpaidReason {
     NoQuorum,
     /// The task ended before a quorum came about.
     TaskEnded,
+    /// Nothing of it is undecided or due any more: if it is paid, its receipt stands in the log.
+    Settled,
 }
 
 /// New leases with what is needed to run them.

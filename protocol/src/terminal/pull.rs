@@ -4,7 +4,7 @@ use crate::certificate::DeviceCertificate;
 use crate::coordinator::Question;
 use crate::id::{GrantId, NetworkId, NodeId, ReceiptId};
 use crate::message::work::{
-    Abandoned, Batch, Grant, Leased, Pull, PullReply, RECEIPTS_MAX, Report, ResultVerdict,
+    Abandoned, Batch, Grant, Leased, Owed, Pull, PullReply, RECEIPTS_MAX, Report, ResultVerdict,
     UnitResult, Unpaid,
 };
 use crate::rate_card::RateCard;
@@ -37,6 +37,8 @@ pub struct PullOut {
     pub certificate: Option<Signed<DeviceCertificate>>,
     /// Receipts that are durable here.
     pub kept: Vec<ReceiptId>,
+    /// See [`Pull::owed`].
+    pub owed: Vec<Owed>,
 }
 
 impl PullOut {
@@ -63,6 +65,7 @@ impl PullOut {
             certificate: self.certificate,
             registration: None,
             kept: self.kept,
+            owed: self.owed,
         }
     }
 }

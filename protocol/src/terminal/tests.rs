@@ -77,6 +77,32 @@ fn units_that_run_for_long_keep_every_slot_busy() {
 }
 
 #[test]
+fn the_report_of_the_last_unit_of_a_job_asks_for_the_next_one() {
+    let mut bench = Bench::new(2);
+    let pull = bench.found(1);
+    let grant = bench.grant(1, 0..2, 600_000);
+    bench.answer(&pull, Some(&grant));
+    bench.pass(9_000);
+    let ran = Ran {
+        outcome: Outcome::Done,
+        fuel: 5,
+        output: BlobRef::of(b"out"),
+        inline: Some(b"out".to_vec()),
+    };
+    let run = Run {
+        unit: 0,
+        result: Ok(ran),
+        took: Duration::from_secs(9),
+    };
+    let (job, runs) = (Job(1), vec![run]);
+    bench.step(Input::Ran { job, runs });
+    let pull = bench.pull().expect("reports at once");
+    assert_eq!((pull.results.len(), pull.want), (1, 1));
+    bench.step(Input::Finished(job));
+    assert!(bench.pull().is_none(), "that was all");
+}
+
+#[test]
 fn fast_units_are_kept_in_store_for_a_second_or_two() {
     let mut bench = Bench::new(1);
     let pull = bench.found(1);

@@ -133,8 +133,10 @@ impl Work {
         let stored = self.stored();
         let room = STORE_UNITS_MAX.saturating_sub(stored);
         let slots = u32::try_from(self.slots).unwrap_or(u32::MAX);
-        // A free slot always takes a unit, however long that may run.
-        let idle = self.slots.saturating_sub(self.jobs.len() + stored) as u128;
+        // A free slot always takes a unit, however long that may run; so does one that is free in a moment.
+        let runs = |running: &&Running| !running.left.is_empty();
+        let busy = self.jobs.values().filter(runs).count();
+        let idle = self.slots.saturating_sub(busy + stored) as u128;
         let last = self.queue.back().map(|id| self.grants[id].grant.task);
         let pace = last.or_else(|| self.running_task());
         let pace = pace.and_then(|task| self.paces.get(&task)).copied();

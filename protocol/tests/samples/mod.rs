@@ -10,7 +10,7 @@ use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::checkpoint::VerifiedCheckpoint;
 use tally_protocol::checkpoint::log_proof::LogProof;
 use tally_protocol::codec;
-use tally_protocol::coordinator::{Division, Fact, Standing, Vote};
+use tally_protocol::coordinator::{Compared, Division, Fact, Vote};
 use tally_protocol::entry::{Ending, Entry, Event, Fund, Payee, ValidatedUnit};
 use tally_protocol::id::{GrantId, Hash, NetworkId, NodeId, TaskId};
 use tally_protocol::merkle::proof::inclusion_spans;
@@ -23,7 +23,7 @@ use tally_protocol::message::customer::{
 };
 use tally_protocol::message::log::{LogReply, LogRequest, LoggedEntry};
 use tally_protocol::message::work::{
-    Abandoned, Batch, Grant, Leased, LeasedUnit, Pull, PullReply, Report, ResultVerdict,
+    Abandoned, Batch, Grant, Leased, LeasedUnit, Owed, Pull, PullReply, Report, ResultVerdict,
     UnitResult, Unpaid, UnpaidReason, WorkReply, WorkRequest,
 };
 use tally_protocol::points::Points;
@@ -493,7 +493,7 @@ fn other_facts() -> Vec<(&'static str, Fact)> {
     ]
 }
 
-fn answered(standing: Standing) -> Fact {
+fn answered(compared: Compared) -> Fact {
     let result = result();
     let batch = batch();
     Fact::Answered {
@@ -510,7 +510,7 @@ fn answered(standing: Standing) -> Fact {
             output: result.output,
             leaf: 3,
         },
-        standing,
+        compared,
     }
 }
 
@@ -533,8 +533,8 @@ fn money_facts() -> Vec<(&'static str, Fact)> {
                 validation: Validation::KnownAnswer,
             },
         ),
-        ("answered_right", answered(Standing::Right)),
-        ("answered_wrong", answered(Standing::Wrong)),
+        ("answered_same", answered(Compared::Same)),
+        ("answered_other", answered(Compared::Other)),
         ("settled", Fact::Settled(task)),
         ("published", Fact::Published(sign(rate_card()))),
         ("certified", Fact::Certified(sign(certificate()))),
@@ -567,6 +567,10 @@ pub(crate) fn work_requests() -> Vec<(&'static str, WorkRequest)> {
         certificate: Some(sign(certificate())),
         registration: None,
         kept: vec![sign(receipt()).id()],
+        owed: vec![Owed {
+            task: task_id(),
+            units: vec![7, 300],
+        }],
     };
     let idle = Pull {
         report: None,
@@ -576,6 +580,7 @@ pub(crate) fn work_requests() -> Vec<(&'static str, WorkRequest)> {
         certificate: None,
         registration: None,
         kept: vec![],
+        owed: vec![],
         ..pull.clone()
     };
     vec![
@@ -610,6 +615,7 @@ pub(crate) fn work_replies() -> Vec<(&'static str, WorkReply)> {
             unpaid(7, UnpaidReason::Outvoted),
             unpaid(8, UnpaidReason::NoQuorum),
             unpaid(9, UnpaidReason::TaskEnded),
+            unpaid(10, UnpaidReason::Settled),
         ],
     };
     let empty = PullReply {

@@ -8,6 +8,7 @@ mod net;
 mod program;
 mod run;
 mod task;
+mod wallet;
 
 use tally_tests::net::Net;
 

@@ -1,9 +1,10 @@
-//! The bugs: each stands between a coordinator's driver and its machine, and gets one thing wrong.
+//! The bugs: each stands between a node's driver and its machine, and gets one thing wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use tally_netsim::happening::Unit;
-use tally_netsim::wrap::Wrap;
+use tally_netsim::wrap::{TerminalWrap, Wrap};
 use tally_protocol::account::Holder;
 use tally_protocol::coordinator::{
     Answer, Coordinator, Effect, Fact, Input, NewLeases, Pulled, Row,
@@ -12,13 +13,40 @@ use tally_protocol::entry::{Ending, Event};
 use tally_protocol::id::{GrantId, NodeId, TaskId};
 use tally_protocol::message::work::{Grant, ResultVerdict, UnitResult};
 use tally_protocol::task::BlobRef;
+use tally_protocol::terminal::{self, Terminal, Totals};
 use tally_protocol::time::Timestamp;
 
-/// Lets the machine take an input and returns what follows.
-fn handled(machine: &mut Coordinator, now: Timestamp, input: Input) -> Vec<Effect> {
-    let mut effects = Vec::new();
-    machine.handle(now, input, &mut effects);
-    effects
+/// A mistake in what the machine is told, or in what follows.
+pub(crate) trait Bug: fmt::Debug {
+    /// Sees an input, and may change it.
+    fn before(&mut self, input: &mut Input) {
+        let _ = input;
+    }
+
+    /// Makes something else of what follows from it.
+    fn after(&mut self, at: (&Coordinator, Timestamp), effects: Vec<Effect>) -> Vec<Effect> {
+        let _ = at;
+        effects
+    }
+}
+
+/// Plants a bug.
+#[derive(Debug)]
+pub(crate) struct Planted<B>(pub(crate) B);
+
+impl<B: Bug> Wrap for Planted<B> {
+    fn handle(
+        &mut self,
+        machine: &mut Coordinator,
+        now: Timestamp,
+        mut input: Input,
+        out: &mut Vec<Effect>,
+    ) {
+        self.0.before(&mut input);
+        let mut effects = Vec::new();
+        machine.handle(now, input, &mut effects);
+        out.extend(self.0.after((machine, now), effects));
+    }
 }
 
 /// Returns what is reported, if the input is a report.
@@ -54,36 +82,35 @@ fn answer_of(effects: &mut [Effect]) -> Option<&mut Pulled> {
 }
 
 /// Credits results twice if they come twice, or to whoever reported before.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Credits {
     /// What was recorded of each result, if it is to be recorded again.
     recorded: Option<BTreeMap<(GrantId, u32), Vec<Effect>>>,
     last: Option<Holder>,
+    /// The results of the report that the machine takes.
+    names: Vec<(GrantId, u32)>,
 }
 
 impl Credits {
     pub(crate) fn twice() -> Self {
         Self {
             recorded: Some(BTreeMap::new()),
-            last: None,
+            ..Self::default()
         }
     }
 
-    pub(crate) const fn to_the_last() -> Self {
-        Self {
-            recorded: None,
-            last: None,
-        }
+    pub(crate) fn to_the_last() -> Self {
+        Self::default()
     }
 
-    fn repeat(&mut self, names: &[(GrantId, u32)], effects: &mut Vec<Effect>) {
+    fn repeat(&mut self, effects: &mut Vec<Effect>) {
         let is_record =
             |effect: &&Effect| matches!(effect, Effect::Record(_) | Effect::Append { .. });
         let records: Vec<Effect> = effects.iter().filter(is_record).cloned().collect();
         let Some(recorded) = &mut self.recorded else {
             return;
         };
-        for name in names {
+        for name in &self.names {
             if let Some(before) = recorded.get(name) {
                 effects.splice(0..0, before.iter().cloned());
             } else if !records.is_empty() {
@@ -93,20 +120,15 @@ impl Credits {
     }
 }
 
-impl Wrap for Credits {
-    fn handle(
-        &mut self,
-        machine: &mut Coordinator,
-        now: Timestamp,
-        mut input: Input,
-        out: &mut Vec<Effect>,
-    ) {
-        let reported = results(&mut input).iter();
-        let names: Vec<(GrantId, u32)> =
-            reported.map(|result| (result.grant, result.unit)).collect();
-        let mut effects = handled(machine, now, input);
+impl Bug for Credits {
+    fn before(&mut self, input: &mut Input) {
+        let reported = results(input).iter();
+        self.names = reported.map(|result| (result.grant, result.unit)).collect();
+    }
+
+    fn after(&mut self, _: (&Coordinator, Timestamp), mut effects: Vec<Effect>) -> Vec<Effect> {
         if self.recorded.is_some() {
-            self.repeat(&names, &mut effects);
+            self.repeat(&mut effects);
         } else {
             for effect in &mut effects {
                 if let Effect::Record(Fact::Reported { holder, .. }) = effect {
@@ -115,7 +137,7 @@ impl Wrap for Credits {
                 }
             }
         }
-        out.extend(effects);
+        effects
     }
 }
 
@@ -127,15 +149,9 @@ pub(crate) struct IgnoresMismatch {
     first: BTreeMap<Unit, UnitResult>,
 }
 
-impl Wrap for IgnoresMismatch {
-    fn handle(
-        &mut self,
-        machine: &mut Coordinator,
-        now: Timestamp,
-        mut input: Input,
-        out: &mut Vec<Effect>,
-    ) {
-        for result in results(&mut input) {
+impl Bug for IgnoresMismatch {
+    fn before(&mut self, input: &mut Input) {
+        for result in results(input) {
             let Some(task) = self.grants.get(&result.grant).copied() else {
                 continue;
             };
@@ -144,11 +160,13 @@ impl Wrap for IgnoresMismatch {
             let first = first.or_insert_with(|| result.clone()).clone();
             *result = UnitResult { grant, ..first };
         }
-        let mut effects = handled(machine, now, input);
+    }
+
+    fn after(&mut self, _: (&Coordinator, Timestamp), mut effects: Vec<Effect>) -> Vec<Effect> {
         if let Some(new) = answer_of(&mut effects).and_then(|pulled| pulled.leased.as_ref()) {
             self.grants.insert(new.grant.id, new.grant.task);
         }
-        out.extend(effects);
+        effects
     }
 }
 
@@ -157,6 +175,7 @@ impl Wrap for IgnoresMismatch {
 pub(crate) struct Leases {
     mistake: Mistake,
     last: Option<NewLeases>,
+    puller: Option<NodeId>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -176,6 +195,7 @@ impl Leases {
         Self {
             mistake,
             last: None,
+            puller: None,
         }
     }
 
@@ -204,17 +224,13 @@ impl Leases {
     }
 }
 
-impl Wrap for Leases {
-    fn handle(
-        &mut self,
-        machine: &mut Coordinator,
-        now: Timestamp,
-        input: Input,
-        out: &mut Vec<Effect>,
-    ) {
-        let from = puller(&input);
-        let mut effects = handled(machine, now, input);
-        if let Some((from, pulled)) = from.zip(answer_of(&mut effects)) {
+impl Bug for Leases {
+    fn before(&mut self, input: &mut Input) {
+        self.puller = puller(input);
+    }
+
+    fn after(&mut self, _: (&Coordinator, Timestamp), mut effects: Vec<Effect>) -> Vec<Effect> {
+        if let Some((from, pulled)) = self.puller.zip(answer_of(&mut effects)) {
             if let Some(new) = &mut pulled.leased {
                 if let Some(before) = self.last.replace(new.clone()) {
                     self.change(&mut new.grant, before.grant);
@@ -224,7 +240,7 @@ impl Wrap for Leases {
                 self.last = None;
             }
         }
-        out.extend(effects);
+        effects
     }
 }
 
@@ -232,19 +248,12 @@ impl Wrap for Leases {
 #[derive(Debug)]
 pub(crate) struct CountsAll;
 
-impl Wrap for CountsAll {
-    fn handle(
-        &mut self,
-        machine: &mut Coordinator,
-        now: Timestamp,
-        input: Input,
-        out: &mut Vec<Effect>,
-    ) {
-        let mut effects = handled(machine, now, input);
+impl Bug for CountsAll {
+    fn after(&mut self, _: (&Coordinator, Timestamp), mut effects: Vec<Effect>) -> Vec<Effect> {
         if let Some(pulled) = answer_of(&mut effects) {
             pulled.verdicts.fill(ResultVerdict::Counted);
         }
-        out.extend(effects);
+        effects
     }
 }
 
@@ -273,15 +282,9 @@ impl Wrap for OldSnapshot {
 #[derive(Debug)]
 pub(crate) struct Twists(pub(crate) fn(Effect) -> Vec<Effect>);
 
-impl Wrap for Twists {
-    fn handle(
-        &mut self,
-        machine: &mut Coordinator,
-        now: Timestamp,
-        input: Input,
-        out: &mut Vec<Effect>,
-    ) {
-        out.extend(handled(machine, now, input).into_iter().flat_map(self.0));
+impl Bug for Twists {
+    fn after(&mut self, _: (&Coordinator, Timestamp), effects: Vec<Effect>) -> Vec<Effect> {
+        effects.into_iter().flat_map(self.0).collect()
     }
 }
 
@@ -366,15 +369,10 @@ pub(crate) fn forget_posting(mut effect: Effect) -> Vec<Effect> {
 #[derive(Debug, Default)]
 pub(crate) struct SettlesEarly(BTreeSet<TaskId>);
 
-impl Wrap for SettlesEarly {
-    fn handle(
-        &mut self,
-        machine: &mut Coordinator,
-        now: Timestamp,
-        input: Input,
-        out: &mut Vec<Effect>,
-    ) {
-        for effect in handled(machine, now, input) {
+impl Bug for SettlesEarly {
+    fn after(&mut self, (_, now): (&Coordinator, Timestamp), effects: Vec<Effect>) -> Vec<Effect> {
+        let mut out = Vec::new();
+        for effect in effects {
             let mut settles = None;
             if let Effect::Append {
                 event: Event::BatchValidated { task, .. },
@@ -389,6 +387,7 @@ impl Wrap for SettlesEarly {
                 out.push(Effect::Append { event, posting });
             }
         }
+        out
     }
 }
 
@@ -399,15 +398,14 @@ pub(crate) struct EndsEarly {
     ended: BTreeSet<TaskId>,
 }
 
-impl Wrap for EndsEarly {
-    fn handle(
+impl Bug for EndsEarly {
+    fn after(
         &mut self,
-        machine: &mut Coordinator,
-        now: Timestamp,
-        input: Input,
-        out: &mut Vec<Effect>,
-    ) {
-        for effect in handled(machine, now, input) {
+        (machine, _): (&Coordinator, Timestamp),
+        effects: Vec<Effect>,
+    ) -> Vec<Effect> {
+        let mut out = Vec::new();
+        for effect in effects {
             let mut ends = None;
             if let Effect::Append {
                 event: Event::BatchValidated { task, units, .. },
@@ -427,6 +425,7 @@ impl Wrap for EndsEarly {
                 out.push(Effect::Append { event, posting });
             }
         }
+        out
     }
 }
 
@@ -434,15 +433,8 @@ impl Wrap for EndsEarly {
 #[derive(Debug, Default)]
 pub(crate) struct ForgetsRow(u32);
 
-impl Wrap for ForgetsRow {
-    fn handle(
-        &mut self,
-        machine: &mut Coordinator,
-        now: Timestamp,
-        input: Input,
-        out: &mut Vec<Effect>,
-    ) {
-        let mut effects = handled(machine, now, input);
+impl Bug for ForgetsRow {
+    fn after(&mut self, _: (&Coordinator, Timestamp), mut effects: Vec<Effect>) -> Vec<Effect> {
         effects.retain(|effect| {
             let is_unit = matches!(
                 effect,
@@ -454,7 +446,7 @@ impl Wrap for ForgetsRow {
             self.0 += u32::from(is_unit);
             !is_unit || self.0 != 10
         });
-        out.extend(effects);
+        effects
     }
 }
 
@@ -502,20 +494,33 @@ impl Wrap for NeverWakes {
 #[derive(Debug, Default)]
 pub(crate) struct ForgetsAnswer(u32);
 
-impl Wrap for ForgetsAnswer {
-    fn handle(
-        &mut self,
-        machine: &mut Coordinator,
-        now: Timestamp,
-        input: Input,
-        out: &mut Vec<Effect>,
-    ) {
-        let mut effects = handled(machine, now, input);
+impl Bug for ForgetsAnswer {
+    fn after(&mut self, _: (&Coordinator, Timestamp), mut effects: Vec<Effect>) -> Vec<Effect> {
         if answer_of(&mut effects).is_some() {
             self.0 += 1;
             let is_forgotten = |effect: &Effect| matches!(effect, Effect::Answer { .. });
             effects.retain(|effect| !self.0.is_multiple_of(100) || !is_forgotten(effect));
         }
-        out.extend(effects);
+        effects
+    }
+}
+
+/// Takes all that a coordinator owes for settled, again and again.
+#[derive(Debug)]
+pub(crate) struct ForgetsDebts;
+
+impl TerminalWrap for ForgetsDebts {
+    fn handle(
+        &mut self,
+        machine: &mut Terminal,
+        now: Timestamp,
+        input: terminal::Input,
+        out: &mut Vec<terminal::Effect>,
+    ) {
+        let known: Vec<NodeId> = machine.credits().map(|(node, _)| node).collect();
+        for coordinator in known {
+            machine.remember(coordinator, Totals::default());
+        }
+        machine.handle(now, input, out);
     }
 }

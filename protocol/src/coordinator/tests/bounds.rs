@@ -125,6 +125,7 @@ fn many_terminals_and_many_units_cost_little_each() {
                 certificate: None,
                 registration: None,
                 kept: vec![],
+                owed: vec![],
             };
             let missing = BTreeSet::new();
             let answer = desk.answer(|question| Input::Pulled {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::account::{Account, Commodity};
 use crate::books::{Balance, PostingFault};
-use crate::message::work::UnpaidReason;
+use crate::message::work::{OWED_MAX, UnpaidReason};
 use crate::points::Points;
 use crate::rate_card::Price;
 use crate::task::split::UnitTable;
@@ -257,6 +257,64 @@ fn an_outvoted_device_is_told_why_it_is_not_paid() {
 }
 
 #[test]
+fn a_device_that_asks_what_it_is_owed_hears_after_a_crash_what_nothing_will_come_for() {
+    let mut desk = desk();
+    desk.deposit(1_000, "bank 1").unwrap();
+    let id = desk.run(priced("owed", 2, 600), 4);
+    for (device, output) in [(1, b"right"), (2, b"wrong"), (3, b"right")] {
+        let grant = desk.lease(device, 1);
+        assert_eq!(units_of(&grant), [0]);
+        desk.report(device, results(&grant, output));
+    }
+    let open = desk.lease(2, 1);
+    assert_eq!(units_of(&open), [1]);
+    desk.report(2, results(&open, b"right"));
+    let owed = |units: &[u32]| Say {
+        owed: vec![Owed {
+            task: id,
+            units: units.to_vec(),
+        }],
+        ..Say::default()
+    };
+    let asked = |desk: &mut Desk, device, units: &[u32]| {
+        let unpaid = desk.pull_with(device, 0, owed(units)).unpaid;
+        let told = unpaid.iter().map(|unpaid| (unpaid.unit, unpaid.reason));
+        told.collect::<Vec<_>>()
+    };
+    assert_eq!(asked(&mut desk, 3, &[0]), [], "its receipt is due");
+    desk.restart();
+    assert_eq!(asked(&mut desk, 3, &[0]), [], "and still is");
+    let settled = |unit| (unit, UnpaidReason::Settled);
+    assert_eq!(
+        asked(&mut desk, 2, &[0, 1]),
+        [settled(0)],
+        "it was outvoted; the other is undecided"
+    );
+    desk.pass(2);
+    assert_eq!(
+        asked(&mut desk, 3, &[0, 3]),
+        [settled(0), settled(3)],
+        "its receipt stands in the log; what it never had is not due"
+    );
+    desk.answer(|question| {
+        let (task, by) = (id, node(CUSTOMER));
+        Input::Cancelled { question, task, by }
+    });
+    desk.restart();
+    assert_eq!(asked(&mut desk, 2, &[1]), [settled(1)]);
+    let other = Owed {
+        task: TaskId::from_bytes([9; 32]),
+        units: (0..2_000).collect(),
+    };
+    let say = Say {
+        owed: vec![other],
+        ..Say::default()
+    };
+    assert_eq!(desk.pull_with(2, 0, say).unpaid.len(), OWED_MAX);
+    desk.audit();
+}
+
+#[test]
 fn no_unit_is_leased_that_could_not_be_paid() {
     let mut desk = desk();
     desk.deposit(1_000, "bank 1").unwrap();
@@ -345,6 +403,46 @@ fn two_devices_of_one_owner_earn_into_one_balance_and_never_for_the_same_unit() 
         Answer::Refused(Refusal::BadCertificate)
     );
     desk.audit();
+}
+
+#[test]
+fn the_log_has_a_certificate_that_holds_whenever_work_is_counted() {
+    let mut desk = desk();
+    desk.deposit(1_000, "bank 1").unwrap();
+    desk.run(priced("owned", 1, 1_000), 3);
+    let minute = Duration::from_secs(60);
+    let certificate = |from: Timestamp| {
+        let certificate = DeviceCertificate {
+            device: node(1),
+            not_before: from,
+            not_after: from + minute * 2,
+            serial: from.as_millis(),
+        };
+        Some(Verified::sign(certificate, &network(), &key(99)))
+    };
+    let mut logged = Vec::new();
+    // The second minute it shows a newer one, though the first still holds; the third only that holds.
+    for (minutes, is_logged) in [(0, true), (1, false), (1, true)] {
+        desk.pass(60 * minutes);
+        let shown = certificate(desk.now);
+        let say = |results| Say {
+            results,
+            certificate: shown.clone(),
+            ..Say::default()
+        };
+        let leased = desk.pull_with(1, 1, say(vec![])).leased.unwrap().grant;
+        desk.pull_with(1, 0, say(results(&leased, b"right")));
+        logged.extend(desk.out.iter().filter_map(|effect| match effect {
+            Effect::Append {
+                event: Event::DeviceCertified { certificate },
+                ..
+            } => Some(certificate.clone()),
+            _ => None,
+        }));
+        let newest = logged.last() == Some(shown.unwrap().signed());
+        assert_eq!(newest, is_logged);
+    }
+    assert_eq!(logged.len(), 2);
 }
 
 #[test]

@@ -232,8 +232,13 @@ fn a_coordinator_that_owes_gets_reports_and_questions_and_no_more_work_until_it_
     for _ in 0..9 {
         let before = bench.now;
         let pull = bench.collect();
-        assert_eq!(pull.want, 0);
         pauses.push(bench.now.since(before).as_secs());
+        let tried = pauses.iter().sum::<u64>() > 60;
+        assert_eq!(
+            pull.want,
+            u32::from(tried),
+            "a unit on trial after a minute"
+        );
         bench.pay(&pull, &[]);
     }
     assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
@@ -251,7 +256,137 @@ fn a_coordinator_that_owes_gets_reports_and_questions_and_no_more_work_until_it_
         Duration::from_millis(31_600),
         "a tenth more"
     );
-    assert!(bench.pull().expect("asks at once").want > 0);
+    let before = bench.now;
+    assert!(bench.collect().want > 0);
+    assert!(bench.now.since(before) < Duration::from_secs(1));
+}
+
+#[test]
+fn a_coordinator_that_owes_gets_a_unit_on_trial_at_once_if_it_pays_and_less_and_less_often_if_not()
+{
+    let mut bench = Bench::new(1);
+    for unit in 0..3 {
+        bench.counted_slow(unit..unit + 1, 16_000);
+    }
+    assert!(bench.credit().owing);
+    let mut pauses = Vec::new();
+    let mut before = bench.now;
+    let mut unit = 3;
+    while pauses.len() < 13 {
+        let pull = bench.trial();
+        pauses.push(bench.now.since(before).as_secs() / 60);
+        before = bench.now;
+        bench.work_off(&pull, unit);
+        unit += 1;
+    }
+    // The questions on which they ride are a minute apart.
+    assert_eq!(pauses[..7], [1, 2, 4, 8, 16, 32, 64]);
+    assert_eq!(pauses[11..], [1_440, 1_440], "at last one a day");
+    let pull = bench.trial();
+    let batch = bench.work_off(&pull, unit);
+    let receipt = bench.receipt(&batch, 0..1);
+    let pull = bench.collect();
+    assert_eq!(pull.want, 0, "the last one is not paid");
+    bench.pay(&pull, &[&receipt]);
+    before = bench.now;
+    assert!(bench.credit().owing, "it owes as much as before");
+    bench.trial();
+    assert_eq!(bench.now.since(before).as_secs(), 1, "from hand to mouth");
+}
+
+#[test]
+fn receipts_come_with_the_answers_to_renewals_while_there_is_work() {
+    let mut bench = Bench::new(1);
+    bench.counted_slow(0..1, 5_000);
+    let pull = bench.collect();
+    assert!(pull.want > 0);
+    let before = bench.now;
+    let grant = bench.grant(1, 1..2, 60_000);
+    bench.answer(&pull, Some(&grant));
+    let renewal = bench.collect();
+    assert_eq!(renewal.renew, [grant.id]);
+    assert_eq!(
+        bench.now.since(before).as_secs(),
+        20,
+        "a third of the lease"
+    );
+}
+
+#[test]
+fn nothing_is_tried_while_a_slot_is_busy_or_the_last_unit_is_not_reported() {
+    let mut bench = Bench::new(1);
+    for unit in 0..3 {
+        bench.counted_slow(unit..unit + 1, 16_000);
+    }
+    let pull = bench.trial();
+    let grant = bench.grant(1, 3..4, 7_200_000);
+    bench.answer(&pull, Some(&grant));
+    for _ in 0..100 {
+        let pull = bench.collect();
+        assert_eq!(pull.want, 0);
+        bench.answer(&pull, None);
+    }
+}
+
+#[test]
+fn results_that_are_owed_for_long_are_asked_about_and_what_is_settled_is_looked_up_in_the_log() {
+    let mut bench = Bench::new(1);
+    let batch = bench.counted(0..3);
+    let asked = |pull: &PullOut| {
+        let all = pull.owed.iter().flat_map(|owed| owed.units.clone());
+        all.collect::<Vec<u32>>()
+    };
+    for _ in 0..3 {
+        let pull = bench.collect();
+        assert_eq!(asked(&pull), [0; 0], "a receipt is on its way");
+        bench.pay(&pull, &[]);
+    }
+    let pull = bench.collect();
+    assert_eq!(asked(&pull), [0, 1, 2]);
+    let task = TaskId::from_bytes([1; 32]);
+    let unpaid = |unit, reason| Unpaid { task, unit, reason };
+    let answer = Answer {
+        unpaid: vec![
+            unpaid(0, UnpaidReason::Settled),
+            unpaid(2, UnpaidReason::Outvoted),
+        ],
+        ..Answer::default()
+    };
+    bench.answer_with(&pull, answer);
+    assert!(bench.out.contains(&Effect::CatchUp(node(1))));
+    assert_eq!(bench.owed(), 1);
+    let receipt = bench.receipt(&batch, 0..1);
+    bench.step(Input::Logged {
+        by: node(1),
+        receipts: vec![receipt],
+    });
+    let totals = bench.credit().totals;
+    assert_eq!((totals.paid.results, totals.unpaid.results), (1, 1));
+}
+
+#[test]
+fn what_is_not_paid_of_results_that_a_restart_forgot_is_owed_no_more() {
+    let totals = Totals {
+        counted: Effort {
+            results: 4,
+            nanos: 64_000_000_000,
+        },
+        ..Totals::default()
+    };
+    let mut bench = Bench::new(1);
+    bench.machine.remember(node(1), totals);
+    bench.step(Input::Found(node(1)));
+    let pull = bench.collect();
+    assert!(pull.owed.is_empty(), "nobody knows which they were");
+    let (task, reason) = (TaskId::from_bytes([1; 32]), UnpaidReason::TaskEnded);
+    let answer = Answer {
+        unpaid: (0..3).map(|unit| Unpaid { task, unit, reason }).collect(),
+        ..Answer::default()
+    };
+    bench.answer_with(&pull, answer);
+    let totals = bench.credit().totals;
+    assert_eq!((totals.owed().results, totals.unpaid.results), (1, 3));
+    assert!(!bench.credit().owing);
 }
 
 #[test]
@@ -532,6 +667,35 @@ impl Bench {
             ..Answer::default()
         };
         self.answer_with(pull, answer);
+    }
+
+    /// Lets time pass, without receipts, until a unit is asked for. The coordinator knows all that it owes.
+    fn trial(&mut self) -> PullOut {
+        loop {
+            let pull = self.collect();
+            if pull.want > 0 {
+                assert_eq!(pull.want, 1);
+                return pull;
+            }
+            self.pay(&pull, &[]);
+        }
+    }
+
+    /// Leases a unit, has it run and counted.
+    fn work_off(&mut self, pull: &PullOut, unit: u32) -> Made {
+        let (grant, leased_at) = (self.grant(1, unit..unit + 1, 7_200_000), self.now);
+        self.answer(pull, Some(&grant));
+        let (job, _) = self.first_job().expect("it is run");
+        let runs = vec![run_of(unit, 10_000)];
+        self.step(Input::Ran { job, runs });
+        self.step(Input::Finished(job));
+        let pull = self.collect();
+        let answer = Answer {
+            verdicts: vec![ResultVerdict::Counted],
+            ..Answer::default()
+        };
+        self.answer_with(&pull, answer);
+        (pull.batch.expect("a report").root, leased_at, unit)
     }
 
     /// Lets time pass until the coordinator is asked next.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Account, Leaf, LeafState, Standing, Wallet};
+use super::account::{Account, Leaf, LeafState};
+use super::{Standing, Wallet};
 use crate::id::{Hash, NodeId};
 use crate::points::Points;
 use crate::receipt::Receipt;
