@@ -119,6 +119,23 @@ define_id!(
 );
 
 define_id!(
+    /// An order at an application server, which draws it at random.
+    OrderId, 16, "an order id (32 hex digits)", hex, parse_hex
+);
+define_id!(
+    /// A license: derived from the order that it was issued for.
+    LicenseId, 16, "a license id (32 hex digits)", hex, parse_hex
+);
+define_id!(
+    /// A voucher: derived from the order that it was issued for.
+    VoucherId, 16, "a voucher id (32 hex digits)", hex, parse_hex
+);
+define_id!(
+    /// A redemption of points: the first half of SHA-256 of the signed request.
+    RedemptionId, 16, "a redemption id (32 hex digits)", hex, parse_hex
+);
+
+define_id!(
     /// A SHA-256 hash in a Merkle tree.
     Hash, 32, "a hash (64 hex digits)", hex, parse_hex
 );
@@ -157,7 +174,17 @@ macro_rules! short_hex {
     )*};
 }
 short_hex!(
-    TaskId, BlobId, GrantId, RateCardId, ReceiptId, PostingId, Hash
+    TaskId,
+    BlobId,
+    GrantId,
+    RateCardId,
+    ReceiptId,
+    PostingId,
+    OrderId,
+    LicenseId,
+    VoucherId,
+    RedemptionId,
+    Hash
 );
 
 impl BlobId {

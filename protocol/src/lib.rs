@@ -7,13 +7,15 @@
 //! 3. [`message`]: what nodes say to each other. [`entry`], [`merkle`] and [`checkpoint`]: what stays for ever.
 //! 4. [`rate_card`], [`receipt`], [`certificate`]: what work is worth, and to whom. [`account`], [`books`], [`posting`]:
 //!    what that does to the books.
-//! 5. [`coordinator`], [`terminal`], [`customer`]: the roles, and the [`witness`] of what others sign, as state machines.
+//! 5. [`product`], [`issuer`], [`license`], [`voucher`]: what is given for points, as [text](armour) that anybody can check.
+//! 6. [`coordinator`], [`terminal`], [`customer`]: the roles, and the [`witness`] of what others sign, as state machines.
 //!    Each takes one input at a time with the time of day and answers with effects; a shell (the node, or the simulator)
 //!    carries them out.
 #![forbid(unsafe_code)]
 
 pub mod account;
 mod allowance;
+pub mod armour;
 pub mod books;
 pub mod certificate;
 pub mod checkpoint;
@@ -23,11 +25,14 @@ pub mod customer;
 pub mod entry;
 pub mod head_gate;
 pub mod id;
+pub mod issuer;
+pub mod license;
 pub mod merkle;
 pub mod message;
 pub mod offer_gate;
 pub mod points;
 pub mod posting;
+pub mod product;
 pub mod rate_card;
 pub mod receipt;
 pub mod signed;
@@ -35,4 +40,5 @@ pub mod task;
 pub mod terminal;
 pub mod time;
 pub mod unit;
+pub mod voucher;
 pub mod witness;
