@@ -168,7 +168,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_last_word_about_a_license_counts(said in prop::collection::vec((0_u32..200, 0..3), 0..300)) {
+        fn the_last_word_about_a_license_counts(said in prop::collection::vec((0_u32..200, 0_usize..3), 0..300)) {
             let all = [Status::Valid, Status::Suspended, Status::Revoked];
             let (mut bits, mut last) = (Vec::new(), BTreeMap::new());
             for (index, which) in said {
@@ -176,7 +176,7 @@ mod tests {
                 last.insert(index, all[which]);
             }
             let list = list(bits);
-            for index in 0..list.bits.len() as u32 * 4 {
+            for index in (0..).take(list.bits.len() * 4) {
                 let expected = last.get(&index).copied().unwrap_or(Status::Valid);
                 prop_assert_eq!(list.status(index), Some(expected));
             }
