@@ -114,15 +114,6 @@ define_id!(
     ReceiptId, 32, "a receipt id (64 hex digits)", hex, parse_hex
 );
 define_id!(
-    /// A posting of the books, and the hold that it may make: derived from what it is posted for.
-    PostingId, 16, "a posting id (32 hex digits)", hex, parse_hex
-);
-
-define_id!(
-    /// An order at an application server, which draws it at random.
-    OrderId, 16, "an order id (32 hex digits)", hex, parse_hex
-);
-define_id!(
     /// A license: derived from the order that it was issued for.
     LicenseId, 16, "a license id (32 hex digits)", hex, parse_hex
 );
@@ -131,12 +122,21 @@ define_id!(
     VoucherId, 16, "a voucher id (32 hex digits)", hex, parse_hex
 );
 define_id!(
-    /// A redemption of points: the first half of SHA-256 of the signed request.
+    /// A posting of the books, and the hold that it may make: derived from what it is posted for.
+    PostingId, 16, "a posting id (32 hex digits)", hex, parse_hex
+);
+
+define_id!(
+    /// An order at an app server. Drawn at random by it.
+    OrderId, 16, "an order id (32 hex digits)", hex, parse_hex
+);
+define_id!(
+    /// A redemption: the first bytes of SHA-256 of the signed order for it.
     RedemptionId, 16, "a redemption id (32 hex digits)", hex, parse_hex
 );
 
 define_id!(
-    /// A SHA-256 hash in a Merkle tree.
+    /// A SHA-256 hash: in a Merkle tree, or of a statement that another one names.
     Hash, 32, "a hash (64 hex digits)", hex, parse_hex
 );
 
@@ -181,11 +181,10 @@ short_hex!(
     ReceiptId,
     PostingId,
     OrderId,
-    LicenseId,
-    VoucherId,
     RedemptionId,
     Hash
 );
+short_hex!(LicenseId, VoucherId);
 
 impl BlobId {
     /// Returns the id of `content`.

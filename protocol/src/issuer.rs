@@ -1,7 +1,7 @@
 //! Who may issue licenses: a key that the vendor's root key has certified.
 //!
 //! A vendor keeps its **root key** offline and pins the public half in its applications. The root key signs an
-//! [`IssuerCertificate`] for the **issuer key** of an application server; the issuer key signs licenses, vouchers and
+//! [`IssuerCertificate`] for the **issuer key** of an app server; the issuer key signs licenses, vouchers and
 //! status lists, each with the certificate inside, so that whoever has the pinned root needs nothing else to check them.
 //! Neither key is a peer id, and neither is ever taken from what is to be checked.
 //!
@@ -22,12 +22,12 @@ use crate::time::Timestamp;
 /// The longest name of a vendor, in bytes: one line for people.
 pub const VENDOR_BYTES_MAX: usize = 100;
 
-/// Says, signed by a vendor's root key, that an application server may issue for the vendor.
+/// Says, signed by a vendor's root key, that an app server may issue for the vendor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IssuerCertificate {
     /// The key that signs licenses.
     pub issuer: NodeId,
-    /// The application server that holds it.
+    /// The app server that holds it.
     pub app_server: NodeId,
     /// The vendor's name, for people: 1 to [`VENDOR_BYTES_MAX`] bytes.
     pub vendor: String,

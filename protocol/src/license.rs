@@ -11,7 +11,7 @@
 //! noticed when the license is renewed.
 //!
 //! Invariants: a license is a function of the order, the terms of the product and the issuer, so that issuing it again
-//! after a crash gives the same bytes; its id is a function of the application server and the order alone. Lists in it
+//! after a crash gives the same bytes; its id is a function of the app server and the order alone. Lists in it
 //! are sorted and name nothing twice.
 
 mod status;
@@ -256,14 +256,14 @@ pub struct LicenseOrder {
 }
 
 impl LicenseId {
-    /// Returns the id of the license for an order at an application server.
+    /// Returns the id of the license for an order at an app server.
     #[must_use]
     pub fn of(app_server: NodeId, order: OrderId) -> Self {
         Self::from_bytes(issued_id("license", app_server, order))
     }
 }
 
-/// Returns an id for what is issued for an order: the first half of SHA-256 over kind, a zero, application server and order.
+/// Returns an id for what is issued for an order: the first half of SHA-256 over kind, a zero, app server and order.
 pub(crate) fn issued_id(kind: &str, app_server: NodeId, order: OrderId) -> [u8; 16] {
     let hash: [u8; 32] = Sha256::new()
         .chain_update(kind)

@@ -1,4 +1,4 @@
-//! What an application server sells a license for: a user application, by the short name that the vendor pins in it.
+//! What an app server sells a license for: a user application, by the short name that the vendor pins in it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::id::ParseIdError;
 
 /// The longest name of a product, in bytes: it stands in addresses, file names and every registration.
-pub const PRODUCT_BYTES_MAX: usize = 64;
+pub const PRODUCT_BYTES_MAX: usize = 40;
 
-/// Names a product of one vendor: 1 to 64 characters of `a-z`, `0-9` and `-`, the first no dash. Lower case only, since
+/// Names a product of one vendor: 1 to 40 characters of `a-z`, `0-9` and `-`, the first no dash. Lower case only, since
 /// the name is part of file names and addresses, where some systems don't tell the cases apart.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -35,7 +35,7 @@ impl FromStr for ProductId {
         } else {
             Err(ParseIdError::new(
                 text,
-                "a product name (1 to 64 of a-z, 0-9, -, the first no dash)",
+                "a product name (1 to 40 of a-z, 0-9, -, the first no dash)",
             ))
         }
     }
@@ -73,11 +73,11 @@ mod tests {
 
     #[test]
     fn names_are_short_and_plain() {
-        for name in ["a", "photo-editor-2", "7", &"x".repeat(64)] {
+        for name in ["a", "photo-editor-2", "7", &"x".repeat(40)] {
             let product: ProductId = name.parse().unwrap();
             assert_eq!(product.to_string(), name);
         }
-        let long = "x".repeat(65);
+        let long = "x".repeat(41);
         for name in ["", "-a", "Photo", "a b", "a/b", "\u{e4}", "a\n", &long] {
             assert!(name.parse::<ProductId>().is_err(), "{name:?}");
         }

@@ -1,12 +1,12 @@
 //! Vouchers: a discount that points have paid for already.
 //!
-//! When an order for a voucher is fulfilled its points are spent, and the coordinators owe the application server their
+//! When an order for a voucher is fulfilled its points are spent, and the coordinators owe the app server their
 //! value. The voucher says so, signed by the issuer, as a text that its owner hands to the shop. The shop takes the
 //! discount off a fee: the user pays the rest.
 //!
 //! Invariants: a voucher never takes off more than its value, so the shop is never left with a part that nobody owes; what
 //! the user pays and what is taken off add up to the fee exactly. That a voucher counts **once** is nothing that its text
-//! could say: only the application server that issued it knows, so it is used there. Whoever has the text may use it.
+//! could say: only the app server that issued it knows, so it is used there. Whoever has the text may use it.
 //! Issuing the same order again gives the same bytes.
 
 #![warn(clippy::arithmetic_side_effects, clippy::float_arithmetic)]
@@ -131,7 +131,7 @@ pub struct VoucherOrder {
 }
 
 impl VoucherId {
-    /// Returns the id of the voucher for an order at an application server.
+    /// Returns the id of the voucher for an order at an app server.
     #[must_use]
     pub fn of(app_server: NodeId, order: OrderId) -> Self {
         Self::from_bytes(issued_id("voucher", app_server, order))
@@ -211,7 +211,7 @@ pub enum VoucherError {
 }
 
 /// Checks a voucher in the form of its text: that a pinned root has certified its issuer, and that it may still be used.
-/// Whether it was used before knows its application server alone.
+/// Whether it was used before knows its app server alone.
 ///
 /// # Errors
 /// [`VoucherError`], the first thing found wrong.

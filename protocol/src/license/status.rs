@@ -23,7 +23,7 @@ const LICENSES_PER_BYTE: u32 = 4;
 pub struct StatusList {
     /// When.
     pub issued: Timestamp,
-    /// Counts the lists of this application server, from 1.
+    /// Counts the lists of this app server, from 1.
     pub sequence: u64,
     /// Two bits a license.
     #[serde(with = "serde_bytes")]

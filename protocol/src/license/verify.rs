@@ -22,7 +22,7 @@
 //! So the order is: is it a license, is it for this application, for this computer, does it still count, is it time.
 //!
 //! Invariants: content of a license is only ever shown when its chain to a pinned root holds. A status list counts only
-//! if a pinned root has certified its issuer for the same application server; another one is as if there were none, which
+//! if a pinned root has certified its issuer for the same app server; another one is as if there were none, which
 //! after a bounded time means `status_stale`, so that withholding lists gains nothing for long.
 
 use std::fmt;
@@ -267,7 +267,7 @@ fn judge(certified: Certified<License>, pins: &Pins, known: &Known<'_>) -> Verdi
     }
 }
 
-/// Returns the status list if it is by an issuer for the application server that issued the license.
+/// Returns the status list if it is by an issuer for the app server that issued the license.
 fn status_list(
     license: &Certified<License>,
     pins: &Pins,

@@ -4,15 +4,19 @@
 
 mod cases;
 mod issuing;
+mod statements;
 
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
-use tally_protocol::license::{Challenge, Code, Verdict, verify};
-use tally_protocol::signed::Signed;
+use data_encoding::HEXLOWER;
+use tally_protocol::license::{Challenge, Code, License, Verdict, verify};
+use tally_protocol::signed::{Signed, Statement};
+use tally_protocol::voucher::Voucher;
 
+use crate::samples;
 use cases::{Case, DAY, HOUR, T, Table};
 
 #[test]
@@ -155,30 +159,93 @@ fn no_status_list_or_proof_with_a_flipped_bit_counts() {
     }
 }
 
-/// Without the Python package cwt in the folder that `TALLY_COSE` names it says that it does nothing.
+/// Without the Python package cwt in the folder that `TALLY_COSE` names the tests below say that they do nothing.
 #[test]
 fn the_example_for_vendors_agrees_on_every_case() {
+    let table = Table::new();
+    let Some(ran) = python("licenses.py", &[], &table.to_json()) else {
+        return;
+    };
+    let said = String::from_utf8_lossy(&ran.stdout);
+    let complaint = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{said}{complaint}");
+    assert_eq!(said, format!("{} cases agree\n", table.cases.len()));
+}
+
+#[test]
+fn a_stock_cose_library_verifies_licenses_vouchers_and_the_issuers_certificate() {
+    let (license, voucher) = (samples::license(), samples::voucher());
+    let (license_id, voucher_id) = (license.id.to_string(), voucher.id.to_string());
+    let texts = [
+        (samples::sign(license).to_text(), License::TYPE, license_id),
+        (samples::sign(voucher).to_text(), Voucher::TYPE, voucher_id),
+    ];
+    let root = HEXLOWER.encode(samples::root().verifying_key().as_bytes());
+    let other = HEXLOWER.encode(samples::key().verifying_key().as_bytes());
+    for (text, kind, id) in &texts {
+        let ask = |text: &str, args: [&str; 3]| {
+            let [key, kind, network] = args;
+            python("verify.py", &["/dev/stdin", key, kind, network], text)
+        };
+        let Some(ran) = ask(text, [&root, kind, "example"]) else {
+            return;
+        };
+        assert!(
+            ran.status.success(),
+            "{}",
+            String::from_utf8_lossy(&ran.stderr)
+        );
+        let said: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();
+        assert_eq!(said["id"], id.as_str());
+        assert_eq!(said["issuer"]["vendor"], "Example Ltd");
+        let middle = text.len() / 2;
+        let letter = if text.as_bytes()[middle] == b'A' {
+            "B"
+        } else {
+            "A"
+        };
+        let mut changed = text.clone();
+        changed.replace_range(middle..=middle, letter);
+        let refused = [
+            (text, [other.as_str(), kind, "example"]),
+            (text, [&root, "application/tally-task+cbor", "example"]),
+            (text, [&root, kind, "elsewhere"]),
+            (&changed, [&root, kind, "example"]),
+        ];
+        for (text, args) in refused {
+            let ran = ask(text, args).unwrap();
+            let said = String::from_utf8_lossy(&ran.stderr);
+            assert!(said.starts_with("not believed"), "{args:?}: {said}");
+        }
+    }
+}
+
+/// Runs a program of `tests/cose` with an input; none if there is no COSE library to run it with.
+#[expect(
+    clippy::print_stderr,
+    reason = "whoever runs the tests should know what was left out"
+)]
+fn python(program: &str, args: &[&str], input: &str) -> Option<Output> {
     let Some(packages) = std::env::var_os("TALLY_COSE") else {
         eprintln!(
             "not run: TALLY_COSE does not name a folder with the Python package cwt; tests/all makes one"
         );
-        return;
+        return None;
     };
-    let table = Table::new();
-    let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/cose/licenses.py");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/cose");
     let mut python = Command::new("python3")
-        .arg(program)
+        .arg(folder.join(program))
+        .args(args)
         .env("PYTHONPATH", packages)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut stdin = python.stdin.take().unwrap();
-    stdin.write_all(table.to_json().as_bytes()).unwrap();
+    // A program that ends before it has read everything says why on its standard error.
+    drop(stdin.write_all(input.as_bytes()));
     drop(stdin);
-    let ran = python.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&ran.stdout);
-    assert!(ran.status.success(), "{said}");
-    assert_eq!(said, format!("{} cases agree\n", table.cases.len()));
+    Some(python.wait_with_output().unwrap())
 }

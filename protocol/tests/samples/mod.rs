@@ -882,10 +882,14 @@ pub(crate) fn issuer_certificate() -> IssuerCertificate {
     }
 }
 
-/// Issues with the key of all samples; the root key is 32 bytes of 3.
+/// The vendor's root key: 32 bytes of 3.
+pub(crate) fn root() -> SigningKey {
+    SigningKey::from_bytes(&[3; 32])
+}
+
+/// Issues with the key of all samples.
 fn issuer() -> Issuer {
-    let root = SigningKey::from_bytes(&[3; 32]);
-    let certificate = Verified::sign(issuer_certificate(), &network(), &root);
+    let certificate = Verified::sign(issuer_certificate(), &network(), &root());
     Issuer::new(key(), certificate, network()).unwrap()
 }
 
