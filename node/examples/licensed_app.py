@@ -185,7 +185,7 @@ def on_its_device(license: dict, pins: Pins, known: Known) -> bool:
 
 # The application. Its pins are those of the truth table in protocol/tests/golden/licenses.json.
 PINS = Pins(
-    roots=[bytes.fromhex("332ebe8d27cb7323b3a401c1c13b5dd64bccc0e10ecda1c2b5d11a03779a85e5")],
+    roots=[bytes.fromhex("677a74d964e4a84ffa5025a8b5537b5c4a37ad6d146e854783ac734684a207c4")],
     network="example",
     product="photo-editor",
 )
