@@ -114,6 +114,14 @@ define_id!(
     ReceiptId, 32, "a receipt id (64 hex digits)", hex, parse_hex
 );
 define_id!(
+    /// A license: derived from the order that it was issued for.
+    LicenseId, 16, "a license id (32 hex digits)", hex, parse_hex
+);
+define_id!(
+    /// A voucher: derived from the order that it was issued for.
+    VoucherId, 16, "a voucher id (32 hex digits)", hex, parse_hex
+);
+define_id!(
     /// A posting of the books, and the hold that it may make: derived from what it is posted for.
     PostingId, 16, "a posting id (32 hex digits)", hex, parse_hex
 );
@@ -176,6 +184,7 @@ short_hex!(
     RedemptionId,
     Hash
 );
+short_hex!(LicenseId, VoucherId);
 
 impl BlobId {
     /// Returns the id of `content`.

@@ -9,7 +9,8 @@
 //!    what that does to the books.
 //! 5. [`agreement`], [`registration`], [`redemption`]: what points are worth at an app server, for whom, and how they are
 //!    taken. [`countersignature`]: what two sides sign.
-//! 6. [`coordinator`], [`terminal`], [`customer`]: the roles, and the [`witness`] of what others sign, as state machines.
+//! 6. [`product`], [`issuer`], [`license`], [`voucher`]: what is given for points, as [text](armour) that anybody can check.
+//! 7. [`coordinator`], [`terminal`], [`customer`]: the roles, and the [`witness`] of what others sign, as state machines.
 //!    Each takes one input at a time with the time of day and answers with effects; a shell (the node, or the simulator)
 //!    carries them out.
 #![forbid(unsafe_code)]
@@ -17,6 +18,7 @@
 pub mod account;
 pub mod agreement;
 mod allowance;
+pub mod armour;
 pub mod books;
 pub mod certificate;
 pub mod checkpoint;
@@ -27,11 +29,14 @@ pub mod customer;
 pub mod entry;
 pub mod head_gate;
 pub mod id;
+pub mod issuer;
+pub mod license;
 pub mod merkle;
 pub mod message;
 pub mod offer_gate;
 pub mod points;
 pub mod posting;
+pub mod product;
 pub mod rate_card;
 pub mod receipt;
 pub mod redemption;
@@ -41,4 +46,5 @@ pub mod task;
 pub mod terminal;
 pub mod time;
 pub mod unit;
+pub mod voucher;
 pub mod witness;

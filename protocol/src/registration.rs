@@ -5,73 +5,18 @@
 //! nobody needs a list of all terminals. A [`Revocation`] ends it. Coordinators tell the app server with
 //! [`PointStatement`]s what its devices have earned.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
 use crate::account::Holder;
 use crate::certificate::{self, DeviceCertificate};
-use crate::id::{Hash, NetworkId, NodeId, ParseIdError};
+use crate::id::{Hash, NetworkId, NodeId};
 use crate::points::Points;
+use crate::product::ProductId;
 use crate::signed::{Signed, Statement, Verified, VerifyError};
 use crate::time::Timestamp;
 
 /// The longest reason of a revocation, in bytes.
 pub const REASON_BYTES_MAX: usize = 140;
-
-/// A product of an app server: 1 to 40 characters of `a-z`, `0-9` and `-`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct ProductId(String);
-
-impl ProductId {
-    /// Returns the name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for ProductId {
-    type Err = ParseIdError;
-
-    fn from_str(text: &str) -> Result<Self, ParseIdError> {
-        let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if (1..=40).contains(&text.len()) && text.chars().all(legal) {
-            Ok(Self(text.to_owned()))
-        } else {
-            let kind = "the name of a product (1 to 40 of a-z, 0-9, -)";
-            Err(ParseIdError::new(text, kind))
-        }
-    }
-}
-
-impl TryFrom<String> for ProductId {
-    type Error = ParseIdError;
-
-    fn try_from(text: String) -> Result<Self, ParseIdError> {
-        text.parse()
-    }
-}
-
-impl From<ProductId> for String {
-    fn from(product: ProductId) -> Self {
-        product.0
-    }
-}
-
-impl fmt::Display for ProductId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-impl fmt::Debug for ProductId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// "This computer shall work for this product": signed by the device, when its owner has agreed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -278,13 +223,5 @@ mod tests {
             "of another owner"
         );
         assert_eq!(checked((1, 3), None), Err(RegistrationFault::OtherOwner));
-    }
-
-    #[test]
-    fn a_product_has_a_short_plain_name() {
-        for text in ["", "Photo", "a b", &"a".repeat(41)] {
-            assert!(text.parse::<ProductId>().is_err(), "{text}");
-        }
-        assert_eq!("photo-2".parse::<ProductId>().unwrap().as_str(), "photo-2");
     }
 }

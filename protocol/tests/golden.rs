@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod licenses;
 mod samples;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::codec;
 use tally_protocol::coordinator::Fact;
 use tally_protocol::entry::{ENTRY_BYTES_MAX, Entry};
+use tally_protocol::issuer::IssuerCertificate;
+use tally_protocol::license::{DeviceProof, License, StatusList};
 use tally_protocol::message::announce::{Offer, RoleStatement};
 use tally_protocol::message::blob::{BlobGrant, BlobReply, BlobRequest, HEADER_BYTES_MAX};
 use tally_protocol::message::customer::{CUSTOMER_BYTES_MAX, CustomerReply, CustomerRequest};
@@ -27,6 +30,7 @@ use tally_protocol::rate_card::RateCard;
 use tally_protocol::receipt::Receipt;
 use tally_protocol::signed::{Signed, Statement};
 use tally_protocol::task::Task;
+use tally_protocol::voucher::Voucher;
 use tally_protocol::witness::Witness;
 
 /// What has golden bytes: a name, the bytes that are written today, and a reader.
@@ -80,6 +84,12 @@ fn checkpoints_and_log_proofs_are_written_as_ever() {
     let entry = codec::to_bytes(&samples::entries()[1].1);
     let checked = proof.verify(&entry, &samples::network());
     assert_eq!(checked, Ok(checkpoint));
+}
+
+#[test]
+fn licenses_and_vouchers_are_written_as_ever() {
+    compare_text("license.txt", &samples::sign(samples::license()).to_text());
+    compare_text("voucher.txt", &samples::sign(samples::voucher()).to_text());
 }
 
 #[test]
@@ -238,6 +248,11 @@ fn statements() -> Vec<Sample> {
         one::<RateCard>("rate_card", &samples::rate_card()),
         one::<Receipt>("receipt", &samples::receipt()),
         one::<DeviceCertificate>("device_certificate", &samples::certificate()),
+        one::<IssuerCertificate>("issuer_certificate", &samples::issuer_certificate()),
+        one::<License>("license", &samples::license()),
+        one::<StatusList>("status_list", &samples::status_list()),
+        one::<DeviceProof>("device_proof", &samples::device_proof()),
+        one::<Voucher>("voucher", &samples::voucher()),
     ]
 }
 

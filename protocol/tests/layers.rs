@@ -44,6 +44,13 @@ fn only_the_sandbox_links_wasmtime() {
     }
 }
 
+/// A vendor's application that checks its license gets this crate and what it stands on, which has to stay little.
+#[test]
+fn an_application_that_checks_its_license_links_little() {
+    let linked = linked("tally-protocol", &[]);
+    assert!(linked.len() <= 50, "{} libraries: {linked:?}", linked.len());
+}
+
 /// Returns the names of the libraries that end up in a package.
 fn linked(package: &str, more: &[&str]) -> BTreeSet<String> {
     let tree = Command::new(env!("CARGO"))

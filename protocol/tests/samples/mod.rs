@@ -12,7 +12,11 @@ use tally_protocol::checkpoint::log_proof::LogProof;
 use tally_protocol::codec;
 use tally_protocol::coordinator::{Compared, Division, Fact, Vote};
 use tally_protocol::entry::{Ending, Entry, Event, Fund, Payee, ValidatedUnit};
-use tally_protocol::id::{GrantId, Hash, NetworkId, NodeId, TaskId};
+use tally_protocol::id::{GrantId, Hash, NetworkId, NodeId, OrderId, RedemptionId, TaskId};
+use tally_protocol::issuer::{Issuer, IssuerCertificate};
+use tally_protocol::license::{
+    Basis, DeviceProof, License, LicenseOrder, LicenseTerms, Renewal, Status, StatusList,
+};
 use tally_protocol::merkle::proof::inclusion_spans;
 use tally_protocol::merkle::{self, TreeHead, leaf_hash};
 use tally_protocol::message::Refusal;
@@ -38,6 +42,7 @@ use tally_protocol::task::{
 };
 use tally_protocol::time::Timestamp;
 use tally_protocol::unit::{Fault, Limits, Outcome, Trap};
+use tally_protocol::voucher::{Discount, Voucher, VoucherOrder, VoucherTerms};
 use tally_protocol::witness::{self, Witness};
 
 /// The key of all samples: 32 bytes of 1.
@@ -903,4 +908,91 @@ pub(crate) fn witness() -> Witness {
     let met = NodeId::from_bytes(key().verifying_key().to_bytes());
     witness.handle(at(5), witness::Input::Found(met), &mut Vec::new());
     witness
+}
+
+/// Certifies the key of all samples as that of an issuer.
+pub(crate) fn issuer_certificate() -> IssuerCertificate {
+    IssuerCertificate {
+        issuer: node(),
+        app_server: NodeId::from_bytes([7; 32]),
+        vendor: "Example Ltd".to_owned(),
+        not_before: at(0),
+        not_after: at(31_536_000),
+        serial: 1,
+    }
+}
+
+/// The vendor's root key: 32 bytes of 3.
+pub(crate) fn root() -> SigningKey {
+    SigningKey::from_bytes(&[3; 32])
+}
+
+/// Issues with the key of all samples.
+fn issuer() -> Issuer {
+    let certificate = Verified::sign(issuer_certificate(), &network(), &root());
+    Issuer::new(key(), certificate, network()).unwrap()
+}
+
+fn basis() -> Basis {
+    let redemptions = [6, 5].map(|byte| RedemptionId::from_bytes([byte; 16]));
+    Basis::of(redemptions.to_vec(), vec![sign(receipt()).id()])
+}
+
+pub(crate) fn license() -> License {
+    let order = LicenseOrder {
+        order: OrderId::from_bytes([4; 16]),
+        holder: holder().owner,
+        devices: vec![holder().device],
+        issued: at(10),
+        not_before: at(20),
+        status_index: 5,
+        basis: basis(),
+    };
+    let terms = LicenseTerms {
+        product: "photo-editor".parse().unwrap(),
+        entitlements: vec!["filters".to_owned(), "export".to_owned()],
+        life_seconds: 30 * 86_400,
+        grace_seconds: 7 * 86_400,
+        status_max_age_seconds: 3 * 86_400,
+        renewal: Some(Renewal {
+            points: Points::from_micro(5_000_000),
+            period_seconds: 30 * 86_400,
+        }),
+    };
+    let license = License::issue(order, terms, &issuer()).unwrap();
+    license.value().clone()
+}
+
+pub(crate) fn status_list() -> StatusList {
+    let mut bits = Vec::new();
+    Status::Suspended.set(&mut bits, 4).unwrap();
+    Status::Revoked.set(&mut bits, 6).unwrap();
+    let list = StatusList::issue(at(30), 2, bits, &issuer()).unwrap();
+    list.value().clone()
+}
+
+pub(crate) fn device_proof() -> DeviceProof {
+    DeviceProof {
+        license: license().id,
+        nonce: [8; 32],
+        at: at(40),
+    }
+}
+
+pub(crate) fn voucher() -> Voucher {
+    let order = VoucherOrder {
+        order: OrderId::from_bytes([4; 16]),
+        holder: holder().owner,
+        value: "7.50 EUR".parse().unwrap(),
+        issued: at(10),
+        basis: basis(),
+    };
+    let terms = VoucherTerms {
+        product: Some("photo-editor".parse().unwrap()),
+        discount: Discount::Percent(20),
+        fee_min: 1_000,
+        life_seconds: 90 * 86_400,
+    };
+    let voucher = Voucher::issue(order, terms, &issuer()).unwrap();
+    voucher.value().clone()
 }

@@ -78,7 +78,7 @@ fn registration(
     (serial, expires): (u64, Timestamp),
 ) -> Verified<Registration> {
     let at = Timestamp::from_millis(1_000_000);
-    let product: crate::registration::ProductId = "photo".parse().unwrap();
+    let product: crate::product::ProductId = "photo".parse().unwrap();
     let enrolment = Enrolment {
         app_server: node(shop),
         product: product.clone(),
