@@ -27,7 +27,7 @@ pub struct Agreement {
     pub app_server: NodeId,
     /// Whose points they are.
     pub coordinator: NodeId,
-    /// Of the agreements between the two that hold, the one with the highest number is in force.
+    /// Above that of the agreement before, from 1 on. Of those that hold, the one with the highest number is in force.
     pub number: u32,
     /// The currency of all amounts.
     pub currency: Currency,

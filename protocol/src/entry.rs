@@ -144,6 +144,8 @@ pub enum Event {
         redeem: Signed<Redeem>,
         /// What allows the device that signed; none if the owner did.
         certificate: Option<Signed<DeviceCertificate>>,
+        /// When, by the coordinator's clock: the agreement that is in force then says what they are worth.
+        at: Timestamp,
         /// Until when.
         until: Timestamp,
     },

@@ -5,6 +5,8 @@
 //! [`Redemption`], signed by the coordinator, and is never undone but by a [`Reversal`] of the app server, which gives
 //! the points back.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -14,6 +16,11 @@ use crate::id::{Hash, NodeId, OrderId, RedemptionId};
 use crate::points::Points;
 use crate::signed::{Signed, Statement};
 use crate::time::Timestamp;
+
+/// How long points are set aside at most while nothing is decided.
+pub const RESERVED_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// The time over which the redemptions of a device in its owner's name are counted.
+pub const DEVICE_PERIOD: Duration = Duration::from_secs(24 * 3_600);
 
 /// "Take these points of mine for this order."
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

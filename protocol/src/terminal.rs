@@ -16,6 +16,7 @@
 mod gauges;
 mod link;
 mod pull;
+mod registered;
 #[cfg(test)]
 #[expect(
     clippy::wildcard_enum_match_arm,
@@ -28,6 +29,7 @@ mod work;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::account::Holder;
 use crate::certificate::{self, DeviceCertificate};
 use crate::coordinator::Question;
 use crate::id::{BlobId, GrantId, Hash, NodeId, ReceiptId, TaskId};
@@ -37,6 +39,7 @@ use crate::message::announce::Offer;
 use crate::message::work::{Abandoned, Batch, Grant, RENEWALS_MAX, UnitResult};
 use crate::rate_card::RateCard;
 use crate::receipt::Receipt;
+use crate::registration::Registration;
 use crate::signed::{Signed, Verified};
 use crate::task::BlobRef;
 use crate::time::Timestamp;
@@ -44,11 +47,13 @@ use crate::unit::{Fault, Outcome, ProfileId};
 
 pub use gauges::Gauges;
 pub use pull::{Answer, Beside, PullOut};
+pub use registered::REGISTRATIONS_MAX;
 pub use wallet::{
     Credit, Dispute, Effort, KeptReceipt, LEAVES_MAX, ReceiptFault, Standing, Totals, UnpaidLeaf,
 };
 
 use link::{Asking, Link, Pause, Settled};
+use registered::Registrations;
 use wallet::{Claims, Collected, Reported, Told, Wallet};
 use work::Work;
 
@@ -78,6 +83,8 @@ pub struct TerminalConfig {
     pub slots: usize,
     /// Whose it is; its own if there is none.
     pub certificate: Option<Verified<DeviceCertificate>>,
+    /// Where it is registered; of more than [`REGISTRATIONS_MAX`], those that hold longest.
+    pub registrations: Vec<Verified<Registration>>,
 }
 
 /// Names a piece of work that the shell was told to run.
@@ -129,6 +136,8 @@ pub enum Input {
     },
     /// All units of a job were run, or it was stopped: a slot is free.
     Finished(Job),
+    /// An app server has registered this terminal.
+    Registered(Box<Verified<Registration>>),
     /// Where other terminals may reach this one has changed.
     Shared(Vec<String>),
     /// Receipts came from the log of a coordinator; those that are in the wallet are not told.
@@ -235,6 +244,8 @@ struct Asked {
     root: Option<Hash>,
     /// The receipts that it acknowledges.
     kept: Vec<ReceiptId>,
+    /// The app server of the registration that it shows.
+    registration: Option<NodeId>,
 }
 
 /// The state of a terminal.
@@ -248,6 +259,7 @@ pub struct Terminal {
     work: Work,
     distrusted: BTreeSet<NodeId>,
     wallet: Wallet,
+    registrations: Registrations,
     share: Vec<String>,
     draining: bool,
     tally: Tally,
@@ -256,9 +268,13 @@ pub struct Terminal {
 impl Terminal {
     /// Starts without work. `seed` spreads pauses and names questions.
     #[must_use]
-    pub fn new(config: TerminalConfig, seed: [u8; 32]) -> Self {
+    pub fn new(mut config: TerminalConfig, seed: [u8; 32]) -> Self {
         let work = Work::new(config.slots);
         let wallet = Wallet::new(config.me, config.profile.clone(), config.slots);
+        let mut registrations = Registrations::default();
+        for registration in std::mem::take(&mut config.registrations) {
+            registrations.add(registration);
+        }
         Self {
             config,
             seed,
@@ -268,6 +284,7 @@ impl Terminal {
             work,
             distrusted: BTreeSet::new(),
             wallet,
+            registrations,
             share: Vec::new(),
             draining: false,
             tally: Tally::default(),
@@ -300,6 +317,7 @@ impl Terminal {
             Input::Failed { question, refusal } => self.failed(now, question, refusal, out),
             Input::Ran { job, runs } => self.ran(now, job, runs, out),
             Input::Finished(job) => self.finished(now, job, out),
+            Input::Registered(registration) => self.registered(now, *registration),
             Input::Shared(addresses) => self.share = addresses,
             Input::Logged { by, receipts } => {
                 let told = Told {
@@ -395,6 +413,16 @@ impl Terminal {
             .entry(node)
             .or_insert_with(|| Link::new(now))
             .connect(now);
+    }
+
+    /// Keeps a registration, and lets all coordinators be shown it.
+    fn registered(&mut self, now: Timestamp, registration: Verified<Registration>) {
+        let app_server = registration.signer();
+        if self.registrations.add(registration) {
+            for link in self.links.values_mut() {
+                link.register(now, app_server);
+            }
+        }
     }
 
     /// Drops what is for coordinators that are gone for so long that they have leased it to others.
@@ -508,11 +536,16 @@ impl Terminal {
         } else {
             self.wants(to)
         };
+        let (owner, device) = (self.owner(now), self.config.me);
+        let link = self.links.get_mut(&to)?;
+        let holder = Holder { owner, device };
+        let shown = link.showing.take(&self.registrations, (holder, now));
+        let (registered_at, registration) = shown.unzip();
         let Asking {
             results,
             abandoned,
             show,
-        } = self.links.get_mut(&to)?.ask(now);
+        } = link.ask(now);
         let shown = show.iter().filter_map(|grant| self.work.grant(grant));
         let grants: Vec<Signed<Grant>> = shown.map(|grant| grant.signed().clone()).collect();
         let terms = |(result, took): &(UnitResult, Duration)| {
@@ -525,7 +558,6 @@ impl Terminal {
         let batch = reports.then(|| Batch::of(&results, to, now));
         let root = batch.as_ref().map(|batch| batch.root);
         let certificate = self.shown(now).map(|shown| shown.signed().clone());
-        let owner = self.owner(now);
         let remembered = (root.unwrap_or_else(|| merkle::root([])), owner);
         let Claims { kept, owed } = self
             .wallet
@@ -537,6 +569,7 @@ impl Terminal {
             want,
             root,
             kept: kept.clone(),
+            registration: registered_at,
         };
         self.questions.insert(question, asked);
         Some(PullOut {
@@ -550,6 +583,7 @@ impl Terminal {
             grants,
             share: self.share.clone(),
             certificate,
+            registration,
             kept,
             owed,
         })
@@ -642,6 +676,9 @@ impl Terminal {
         };
         let jitter = |pause| spread(&self.seed, question, pause);
         let settled = link.failed(now, refusal.as_ref(), jitter);
+        if let (None | Some(Refusal::Busy), Some(app_server)) = (&refusal, asked.registration) {
+            link.showing.show_again(app_server);
+        }
         self.settle(settled, out);
     }
 

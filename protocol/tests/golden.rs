@@ -13,11 +13,14 @@ use std::sync::LazyLock;
 
 use data_encoding::HEXLOWER;
 use proptest::prelude::*;
+use samples::partners;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tally_protocol::agreement::Agreement;
 use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::codec;
 use tally_protocol::coordinator::Fact;
+use tally_protocol::countersignature::Countersignature;
 use tally_protocol::entry::{ENTRY_BYTES_MAX, Entry};
 use tally_protocol::issuer::IssuerCertificate;
 use tally_protocol::license::{DeviceProof, License, StatusList};
@@ -25,9 +28,13 @@ use tally_protocol::message::announce::{Offer, RoleStatement};
 use tally_protocol::message::blob::{BlobGrant, BlobReply, BlobRequest, HEADER_BYTES_MAX};
 use tally_protocol::message::customer::{CUSTOMER_BYTES_MAX, CustomerReply, CustomerRequest};
 use tally_protocol::message::log::{LOG_BYTES_MAX, LogReply, LogRequest};
+use tally_protocol::message::redeem::{REDEEM_BYTES_MAX, RedeemReply, RedeemRequest};
+use tally_protocol::message::registry::{REGISTRY_BYTES_MAX, RegistryReply, RegistryRequest};
 use tally_protocol::message::work::{Batch, Grant, WORK_BYTES_MAX, WorkReply, WorkRequest};
 use tally_protocol::rate_card::RateCard;
 use tally_protocol::receipt::Receipt;
+use tally_protocol::redemption::{Redeem, Redemption, Reversal};
+use tally_protocol::registration::{Enrolment, PointStatement, Registration, Revocation};
 use tally_protocol::signed::{Signed, Statement};
 use tally_protocol::task::Task;
 use tally_protocol::voucher::Voucher;
@@ -253,6 +260,15 @@ fn statements() -> Vec<Sample> {
         one::<StatusList>("status_list", &samples::status_list()),
         one::<DeviceProof>("device_proof", &samples::device_proof()),
         one::<Voucher>("voucher", &samples::voucher()),
+        one::<Agreement>("agreement", &partners::agreement()),
+        one::<Countersignature>("countersignature", &partners::countersignature()),
+        one::<Enrolment>("enrolment", &partners::enrolment()),
+        one::<Registration>("registration", &partners::registration()),
+        one::<Revocation>("revocation", &partners::revocation()),
+        one::<PointStatement>("point_statement", &partners::point_statement()),
+        one::<Redeem>("redeem", &partners::redeem()),
+        one::<Redemption>("redemption", &partners::redemption()),
+        one::<Reversal>("reversal", &partners::reversal()),
     ]
 }
 
@@ -308,6 +324,26 @@ fn messages() -> Vec<Sample> {
         "log_reply",
         samples::log_replies(),
         read::<LogReply, LOG_BYTES_MAX>,
+    ));
+    all.extend(of(
+        "registry_request",
+        partners::registry_requests(),
+        read::<RegistryRequest, REGISTRY_BYTES_MAX>,
+    ));
+    all.extend(of(
+        "registry_reply",
+        partners::registry_replies(),
+        read::<RegistryReply, REGISTRY_BYTES_MAX>,
+    ));
+    all.extend(of(
+        "redeem_request",
+        partners::redeem_requests(),
+        read::<RedeemRequest, REDEEM_BYTES_MAX>,
+    ));
+    all.extend(of(
+        "redeem_reply",
+        partners::redeem_replies(),
+        read::<RedeemReply, REDEEM_BYTES_MAX>,
     ));
     all
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Coordinator, Effect, Fact};
-use crate::agreement::Agreement;
+use crate::agreement::{Agreement, AgreementFault};
 use crate::countersignature::{VerifiedPair, hash_of};
 use crate::entry::Event;
 use crate::id::{Hash, NodeId};
@@ -42,7 +42,7 @@ pub enum DecisionFault {
     },
     /// It cannot be an agreement any more: the rate card is another one by now.
     #[error(transparent)]
-    Faulty(#[from] crate::agreement::AgreementFault),
+    Faulty(#[from] AgreementFault),
 }
 
 /// Proposals and agreements, by app server.
@@ -94,6 +94,13 @@ impl Agreements {
         let made = self.made.get(&app_server)?.iter();
         let holds = made.filter(|pair| pair.value().holds(now));
         holds.max_by_key(|pair| pair.value().number)
+    }
+
+    /// Returns the number of the last agreement with an app server, 0 if there is none: numbers rise.
+    fn newest(&self, app_server: NodeId) -> u32 {
+        let made = self.made.get(&app_server);
+        made.and_then(|made| made.last())
+            .map_or(0, |pair| pair.value().number)
     }
 
     /// Returns whether an agreement with anybody is in force.
@@ -166,6 +173,14 @@ impl Coordinator {
             } else {
                 Proposal::Waiting
             });
+        }
+        let newest = self.agreements.newest(from);
+        if agreement.number <= newest {
+            return RegistryReply::Agreement(Proposal::Faulty(AgreementFault::Bounds {
+                name: "number".to_owned(),
+                value: agreement.number.to_string(),
+                bounds: format!("above {newest}"),
+            }));
         }
         if !self.agreements.has_room(from) {
             return RegistryReply::Refused(Refusal::Busy);

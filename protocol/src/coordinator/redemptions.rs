@@ -8,7 +8,6 @@
 //! itself gives it back; no agreement's cap or credit is passed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,16 +23,12 @@ use crate::message::redeem::{RedeemFault, RedeemReply, Reserved};
 use crate::points::Points;
 use crate::posting;
 use crate::rate_card::Rates;
-use crate::redemption::{Redeem, Redemption, Reversal};
+use crate::redemption::{DEVICE_PERIOD, RESERVED_MAX, Redeem, Redemption, Reversal};
 use crate::signed::{Signed, Verified};
 use crate::time::Timestamp;
 
-/// How long points are set aside at most while nothing is decided.
-const RESERVED_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// The most redemptions that are known. Of too many the oldest that are decided are forgotten: they stand in the log.
 const REDEMPTIONS_MAX: usize = 100_000;
-/// The time over which the redemptions of a device are counted.
-const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// A request of an app server about points, whose statements hold.
 #[derive(Debug, Clone)]
@@ -79,6 +74,8 @@ struct Known {
     redeem: Redeem,
     /// Who signed for it.
     signer: NodeId,
+    /// The period of its agreement in which it was set aside; none if that agreement is forgotten.
+    period: Option<u64>,
     state: State,
 }
 
@@ -116,8 +113,8 @@ impl Redemptions {
         agreement: Option<&Agreement>,
     ) {
         let id = RedemptionId::of(redeem.signed());
-        if let Some(agreement) = agreement {
-            let period = agreement.period(reservation.at);
+        let period = agreement.map(|agreement| agreement.period(reservation.at));
+        if let Some(period) = period {
             let used = self.used.entry(redeem.app_server).or_default();
             if used.0 != period {
                 *used = (period, 0);
@@ -132,6 +129,7 @@ impl Redemptions {
             reservation,
             redeem: *redeem.value(),
             signer: redeem.signer(),
+            period,
             state: State::Reserved,
         };
         self.known.insert(id, known);
@@ -156,7 +154,8 @@ impl Redemptions {
     pub(super) fn end(&mut self, id: RedemptionId) {
         // What is not taken does not count to the cap, if its period still lasts.
         if let Some(known) = self.known.get(&id)
-            && let Some((_, used)) = self.used.get_mut(&known.redeem.app_server)
+            && let Some((period, used)) = self.used.get_mut(&known.redeem.app_server)
+            && known.period == Some(*period)
         {
             *used = used.saturating_sub(known.reservation.value.minor);
         }
@@ -211,7 +210,11 @@ impl Redemptions {
 
     /// Returns what a device has redeemed in its owner's name within a day.
     fn redeemed_by(&self, device: NodeId, now: Timestamp) -> u64 {
-        let first = (device, now - DAY, RedemptionId::from_bytes([0; 16]));
+        let first = (
+            device,
+            now - DEVICE_PERIOD,
+            RedemptionId::from_bytes([0; 16]),
+        );
         let recent = self.by_device.range(first..);
         let recent = recent.take_while(|(signer, ..)| *signer == device);
         let recent = recent.filter_map(|(.., id)| self.known.get(id));
@@ -288,9 +291,10 @@ impl Coordinator {
         let posting = posting::reservation(id, &lots);
         let posting = posting.ok_or(RedeemFault::Worthless)?;
         let until = redeem.expires.min(now + RESERVED_MAX);
+        let by_device = certificate.filter(|_| redeem.signer() != redeem.owner);
         let reservation = Reservation {
             redeem: redeem.signed().clone(),
-            certificate: certificate.map(|shown| shown.signed().clone()),
+            certificate: by_device.map(|shown| shown.signed().clone()),
             agreement: pair.hash(),
             lots,
             value,
@@ -302,6 +306,7 @@ impl Coordinator {
         let event = Event::PointsReserved {
             redeem: reservation.redeem.clone(),
             certificate: reservation.certificate.clone(),
+            at: now,
             until,
         };
         self.redemptions

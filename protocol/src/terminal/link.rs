@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::id::{BlobId, GrantId};
+use super::registered::Showing;
+use crate::id::{BlobId, GrantId, NodeId};
 use crate::message::Refusal;
 use crate::message::work::{
     Abandoned, GRANT_UNITS_MAX, INLINE_BYTES_MAX, RENEWALS_MAX, ResultVerdict, SHOWN_MAX,
@@ -45,6 +46,10 @@ pub(super) struct Link {
     unknown: BTreeSet<GrantId>,
     /// Those of them that were shown over this connection: never twice, whatever it says.
     shown: BTreeSet<GrantId>,
+    /// Which registration it is shown.
+    pub(super) showing: Showing,
+    /// Whether it said last that this terminal is not registered.
+    is_unregistered: bool,
 }
 
 #[derive(Debug)]
@@ -106,6 +111,8 @@ impl Link {
             show: BTreeSet::new(),
             unknown: BTreeSet::new(),
             shown: BTreeSet::new(),
+            showing: Showing::new(),
+            is_unregistered: false,
         }
     }
 
@@ -156,6 +163,16 @@ impl Link {
             0
         };
         self.given_back.len() + asked
+    }
+
+    /// Lets it be shown a registration that is new: at once, if it waits for one.
+    pub(super) fn register(&mut self, now: Timestamp, app_server: NodeId) {
+        self.showing.show(app_server);
+        if let State::Paused(_) = self.state
+            && self.is_unregistered
+        {
+            self.state = State::Ready(now);
+        }
     }
 
     /// Lets the coordinator be asked from `at` on, if it would have been later.
@@ -296,6 +313,7 @@ impl Link {
             }
         });
         (self.failures, self.heard) = (0, now);
+        self.is_unregistered = false;
         for (place, mut kept) in results.into_iter().enumerate() {
             match verdicts.get(place) {
                 Some(ResultVerdict::Counted) => settled.add(&kept.result, true),
@@ -340,6 +358,10 @@ impl Link {
         };
         self.failures += 1;
         self.shown.clear();
+        self.is_unregistered = refusal == Some(&Refusal::NotRegistered);
+        if self.is_unregistered {
+            self.showing.show_next();
+        }
         let paused = State::Paused(now + jitter(pause));
         if let State::Asked {
             results,

@@ -9,6 +9,7 @@ use crate::message::work::{
 };
 use crate::rate_card::RateCard;
 use crate::receipt::Receipt;
+use crate::registration::Registration;
 use crate::signed::{SignatureClaim, Signed, Verified};
 use crate::unit::ProfileId;
 
@@ -35,6 +36,8 @@ pub struct PullOut {
     pub share: Vec<String>,
     /// Whose the terminal is.
     pub certificate: Option<Signed<DeviceCertificate>>,
+    /// Where it is registered, if the coordinator is to be shown it.
+    pub registration: Option<Signed<Registration>>,
     /// Receipts that are durable here.
     pub kept: Vec<ReceiptId>,
     /// See [`Pull::owed`].
@@ -63,7 +66,7 @@ impl PullOut {
             report,
             share: self.share,
             certificate: self.certificate,
-            registration: None,
+            registration: self.registration,
             kept: self.kept,
             owed: self.owed,
         }

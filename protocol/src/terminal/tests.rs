@@ -8,6 +8,7 @@ use crate::message::work::{LeasedUnit, ResultVerdict, SHOWN_MAX, Unpaid};
 use crate::rate_card::Rates;
 use crate::unit::Limits;
 
+mod registered;
 mod wallet;
 
 #[test]
@@ -553,6 +554,7 @@ impl Bench {
             memory_bytes: 1 << 30,
             slots,
             certificate: None,
+            registrations: Vec::new(),
         };
         Self {
             machine: Terminal::new(config, [3; 32]),

@@ -1,5 +1,7 @@
 //! One value of each kind that is signed, stored or sent, with fixed keys.
 
+pub(crate) mod partners;
+
 use std::collections::BTreeMap;
 
 use ed25519_dalek::SigningKey;
@@ -143,7 +145,7 @@ pub(crate) fn certificate() -> DeviceCertificate {
         not_before: at(0),
         not_after: at(31_536_000),
         serial: 1,
-        redeem_points: Points::ZERO,
+        redeem_points: Points::from_micro(500_000),
     }
 }
 
@@ -188,6 +190,7 @@ fn posting() -> Posting {
         step,
     };
     let (points, held) = (Commodity::Points, Account::Held(task));
+    let reserved = Account::Reserved(RedemptionId::from_bytes([5; 16]));
     let of_customer = |step| transfer(Account::Customer(customer), held, euro, step);
     let moved = |from, to, commodity| transfer(from, to, commodity, Step::Move);
     Posting {
@@ -213,6 +216,8 @@ fn posting() -> Posting {
             moved(held, Account::Reserve, euro),
             moved(Account::Subsidy, Account::Credit(customer), euro),
             moved(Account::Credit(customer), Account::Outside, euro),
+            moved(Account::Spendable(lot), reserved, points),
+            moved(Account::Reserve, Account::Payable(customer), euro),
         ],
     }
 }
@@ -236,7 +241,7 @@ pub(crate) fn offer() -> Offer {
 
 pub(crate) fn role() -> RoleStatement {
     RoleStatement {
-        protocol: 2,
+        protocol: 3,
         roles: vec![Role::Coordinator, Role::Terminal, Role::Bootstrap],
         expires: at(3_600),
     }
@@ -345,6 +350,7 @@ pub(crate) fn entries() -> Vec<(&'static str, Entry)> {
     ];
     events.extend(endings().map(|(name, ending)| (name, Event::TaskEnded { task, ending })));
     events.extend(money_events());
+    events.extend(partners::events());
     let posting = |name| (name == "receipted").then(posting);
     let entry = |(name, event)| {
         (
@@ -461,6 +467,7 @@ pub(crate) fn facts() -> Vec<(&'static str, Fact)> {
         ("forgotten", Fact::Forgotten(task)),
     ];
     facts.extend(money_facts());
+    facts.extend(partners::facts());
     facts.extend(other_facts());
     facts.extend(endings().map(|(name, ending)| {
         (
@@ -570,7 +577,7 @@ pub(crate) fn work_requests() -> Vec<(&'static str, WorkRequest)> {
         report: Some(report),
         share: vec!["/ip4/192.0.2.2/tcp/4700".to_owned()],
         certificate: Some(sign(certificate())),
-        registration: None,
+        registration: Some(sign(partners::registration())),
         kept: vec![sign(receipt()).id()],
         owed: vec![Owed {
             task: task_id(),
@@ -765,6 +772,10 @@ pub(crate) fn words() -> Vec<(String, Vec<u8>)> {
         Refusal::InvalidTask("why".to_owned()),
         Refusal::Busy,
         Refusal::UnknownEntry,
+        Refusal::BadCertificate,
+        Refusal::OtherRateCard,
+        Refusal::NotRegistered,
+        Refusal::NoAgreement,
     ];
     let phases = [
         Phase::Uploading,

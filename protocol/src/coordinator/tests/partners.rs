@@ -232,6 +232,12 @@ fn an_agreement_is_made_by_the_operator_and_only_as_far_as_the_rate_card_goes() 
         pair.verify(&network()).unwrap().signers(),
         (node(SHOP), me())
     );
+    let mut again = agreement(SHOP, 2);
+    again.cap = 5;
+    let Proposal::Faulty(fault) = desk.propose(again) else {
+        panic!("numbers rise");
+    };
+    assert_eq!(fault.to_string(), "number is 2, it must be above 2");
     let stolen = Verified::sign(agreement(SHOP, 3), &network(), &key(OTHER_SHOP));
     assert_eq!(
         desk.registry(OTHER_SHOP, Registering::Agree(stolen)),
