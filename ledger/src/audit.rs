@@ -13,12 +13,17 @@
 //!   those that agreed and is paid to an owner once; fuel, bytes, pixels and points are the sums over its units; of one
 //!   holder and task the receipts are dense from 0; no leaf of a batch is cited twice; a certificate that held while the
 //!   work was done stands before a receipt of another's device;
+//! - an agreement is signed by both sides, its number rises and its points are worth no more than stands behind them; a
+//!   registration and its revocation are signed by an app server with an agreement, the device and its owner;
+//! - points are set aside as their owner, or a device that may, has signed, the oldest first; what is taken is signed by
+//!   the coordinator and worth what the agreement says that was in force; what is given back, the app server has signed;
 //! - then, of the whole, each [`Rule`]: what it compares stands in the report.
 //!
 //! It holds one entry at a time, and of the past: the books; about 100 bytes a task and 160 bytes for each 1,024 units of
 //! a task of which one was validated; about 200 bytes for each unit that was validated and is not paid to all who agreed,
 //! until its task is settled; 16 bytes for each order of the operator, release and expiry; about 150 bytes for each batch
-//! that a receipt cites, and for each certificate.
+//! that a receipt cites, and for each certificate; about 200 bytes for each registration and each redemption, and 100 for
+//! each lot that was drawn for it.
 //!
 //! Whoever can write the file can also write another log that is whole. That shows only against a root that somebody
 //! else remembers: [`Report::root`] is what to compare.

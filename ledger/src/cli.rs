@@ -55,8 +55,9 @@ pub use text::COLUMNS;
 pub(crate) use text::{Text, grouped};
 pub(crate) use view::Parties;
 pub use view::{
-    Certified, Checking, EntryDetail, EntryRow, EventDetail, EventRow, ReceiptSummary, Says,
-    Statement, TaskSummary,
+    AgreementSummary, Certified, Checking, EntryDetail, EntryRow, EventDetail, EventRow,
+    ReceiptSummary, RedeemSummary, RedemptionDetail, RedemptionSummary, RegistrationDetail,
+    RegistrationSummary, Says, Statement, TaskSummary,
 };
 
 /// The most entries of one answer.

@@ -202,6 +202,13 @@ const fn kind(event: &Event) -> &'static str {
         Event::PaidOut { .. } => "paid_out",
         Event::Refunded { .. } => "refunded",
         Event::ClawedBack { .. } => "clawed_back",
+        Event::AgreementMade { .. } => "agreement_made",
+        Event::DeviceRegistered { .. } => "device_registered",
+        Event::RegistrationRevoked { .. } => "registration_revoked",
+        Event::PointsReserved { .. } => "points_reserved",
+        Event::ReservationEnded { .. } => "reservation_ended",
+        Event::PointsRedeemed { .. } => "points_redeemed",
+        Event::RedemptionReversed { .. } => "redemption_reversed",
         Event::Released { .. } => "released",
         Event::Expired { .. } => "expired",
     }
@@ -221,6 +228,13 @@ fn reference(event: &Event) -> Option<&str> {
         | Event::RateCardPublished { .. }
         | Event::DeviceCertified { .. }
         | Event::Receipted { .. }
+        | Event::AgreementMade { .. }
+        | Event::DeviceRegistered { .. }
+        | Event::RegistrationRevoked { .. }
+        | Event::PointsReserved { .. }
+        | Event::ReservationEnded { .. }
+        | Event::PointsRedeemed { .. }
+        | Event::RedemptionReversed { .. }
         | Event::Released { .. }
         | Event::Expired { .. } => None,
     }

@@ -15,7 +15,7 @@ use crate::product::ProductId;
 use crate::signed::{Signed, Statement, Verified, VerifyError};
 use crate::time::Timestamp;
 
-/// The longest reason of a revocation, in bytes.
+/// The longest reason of a revocation or a reversal, in bytes.
 pub const REASON_BYTES_MAX: usize = 140;
 
 /// "This computer shall work for this product": signed by the device, when its owner has agreed.
@@ -120,6 +120,12 @@ pub struct Revocation {
 impl Statement for Revocation {
     const TYPE: &'static str = "application/tally-revocation+cbor";
     const BYTES_MAX: usize = 512;
+}
+
+/// Returns whether a text may be the reason of a revocation or a reversal.
+#[must_use]
+pub fn is_reason(text: &str) -> bool {
+    text.len() <= REASON_BYTES_MAX && !text.chars().any(char::is_control)
 }
 
 /// "So many points has this computer with me": signed by the coordinator, for one app server.

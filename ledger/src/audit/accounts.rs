@@ -3,6 +3,8 @@
 //! For each entry the posting is computed again from the event and from what came before, and compared with the one
 //! that stands there; then it is made on books of its own.
 
+mod partners;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tally_protocol::account::{Account, Commodity, Holder, Lot};
@@ -24,6 +26,7 @@ use tally_protocol::time::Timestamp;
 use super::finding::{Problem, ReceiptProblem};
 use super::units::{Counted, Leaves, OpenUnits};
 use crate::store::Identity;
+use partners::Partners;
 
 /// Finds the entry with a receipt that came earlier.
 pub(super) type Issued<'a> = &'a mut dyn FnMut(ReceiptId) -> Option<Entry>;
@@ -42,6 +45,7 @@ pub(super) struct Accounts {
     tasks: HashMap<TaskId, OpenTask>,
     /// Postings that nothing but their id tells apart: orders of the operator, releases and expiries.
     acts: HashSet<PostingId>,
+    partners: Partners,
     books: Books,
     totals: Totals,
 }
@@ -80,6 +84,7 @@ impl Accounts {
             cited: HashMap::new(),
             tasks: HashMap::new(),
             acts: HashSet::new(),
+            partners: Partners::default(),
             books: Books::default(),
             totals: Totals::default(),
         }
@@ -123,7 +128,14 @@ impl Accounts {
             | Event::TaskSettled { .. }
             | Event::RateCardPublished { .. }
             | Event::DeviceCertified { .. }
-            | Event::Receipted { .. } => None,
+            | Event::Receipted { .. }
+            | Event::AgreementMade { .. }
+            | Event::DeviceRegistered { .. }
+            | Event::RegistrationRevoked { .. }
+            | Event::PointsReserved { .. }
+            | Event::ReservationEnded { .. }
+            | Event::PointsRedeemed { .. }
+            | Event::RedemptionReversed { .. } => None,
             Event::Deposited { .. }
             | Event::PaidOut { .. }
             | Event::Refunded { .. }
@@ -197,6 +209,18 @@ impl Accounts {
                 check_text(reason)?;
                 self.clawed_back(*receipt, issued)
             }
+            Event::AgreementMade { agreement } => self.agreed(agreement),
+            Event::DeviceRegistered { registration } => self.registered(entry.at, registration),
+            Event::RegistrationRevoked { revocation } => self.revoked(revocation),
+            Event::PointsReserved {
+                redeem,
+                certificate,
+                at,
+                until,
+            } => self.set_aside(entry.at, (redeem, certificate.as_ref()), (*at, *until)),
+            Event::ReservationEnded { redemption } => self.let_go(*redemption),
+            Event::PointsRedeemed { redemption } => self.redeemed(entry.at, redemption),
+            Event::RedemptionReversed { reversal } => self.reversed(reversal),
             Event::Released { at } => self.released(entry, *at),
             Event::Expired { card, at } => self.expired(entry, *card, *at),
         }

@@ -159,6 +159,24 @@ pub enum Problem {
         /// What is wrong with it.
         fault: ReceiptProblem,
     },
+    /// The agreement is none, or may not stand here.
+    #[error("its agreement: {reason}")]
+    Agreement {
+        /// Why not.
+        reason: String,
+    },
+    /// The registration, or its revocation, is none, or may not stand here.
+    #[error("its registration: {reason}")]
+    Registration {
+        /// Why not.
+        reason: String,
+    },
+    /// The points may not be set aside, taken or given back.
+    #[error("its redemption: {reason}")]
+    Redemption {
+        /// Why not.
+        reason: String,
+    },
     /// The receipt was never issued.
     #[error("there is no receipt {receipt} before it")]
     NoSuchReceipt {

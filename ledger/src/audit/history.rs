@@ -81,6 +81,13 @@ impl History {
             | Event::PaidOut { .. }
             | Event::Refunded { .. }
             | Event::ClawedBack { .. }
+            | Event::AgreementMade { .. }
+            | Event::DeviceRegistered { .. }
+            | Event::RegistrationRevoked { .. }
+            | Event::PointsReserved { .. }
+            | Event::ReservationEnded { .. }
+            | Event::PointsRedeemed { .. }
+            | Event::RedemptionReversed { .. }
             | Event::Released { .. }
             | Event::Expired { .. } => {}
         }

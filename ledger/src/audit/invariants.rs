@@ -16,7 +16,7 @@ use crate::rebuild::Differences;
 pub enum Rule {
     /// Of each commodity, all accounts together come to zero.
     ZeroSum,
-    /// Points issued, less those redeemed and expired, are what the owners have.
+    /// Points issued, less those redeemed and expired, are what the owners have, those set aside too.
     OwnersBalance,
     /// The reserve is worth at least the points that the owners have, those of each card at its reserve.
     Reserve,
@@ -127,9 +127,9 @@ fn zero_sum(accounts: &Accounts) -> Invariant {
     }
 }
 
-/// Returns the points that owners have, by the version of the card.
+/// Returns the points that owners have, those that are set aside too, by the version of the card.
 fn outstanding(accounts: &Accounts) -> BTreeMap<u32, u128> {
-    let mut by_card: BTreeMap<u32, u128> = BTreeMap::new();
+    let mut by_card = accounts.reserved();
     for ((account, _), balance) in accounts.books().balances() {
         if let Account::Escrow(lot) | Account::Spendable(lot) = account {
             let there = u128::try_from(balance.posted()).unwrap_or(0);
@@ -141,26 +141,28 @@ fn outstanding(accounts: &Accounts) -> BTreeMap<u32, u128> {
 }
 
 fn owners_balance(accounts: &Accounts) -> Invariant {
-    let of = |account| {
-        accounts
-            .books()
-            .balance(account, Commodity::Points)
-            .posted()
+    let of = |is_it: fn(&Account) -> bool| {
+        let lines = accounts.books().balances();
+        let lines = lines.filter(|((account, _), _)| is_it(account));
+        lines.fold(0_i128, |sum, (_, balance)| {
+            sum.saturating_add(balance.posted())
+        })
     };
-    let issued = 0_i128.saturating_sub(of(Account::Issued));
-    let (redeemed, expired) = (of(Account::Redeemed), of(Account::Expired));
-    let owners = outstanding(accounts)
-        .values()
-        .fold(0_u128, |sum, points| sum.saturating_add(*points));
-    let owners = i128::try_from(owners).unwrap_or(i128::MAX);
+    let issued = 0_i128.saturating_sub(of(|account| *account == Account::Issued));
+    let redeemed = of(|account| matches!(account, Account::Redeemed(_)));
+    let expired = of(|account| matches!(account, Account::Expired(_)));
+    let reserved = of(|account| matches!(account, Account::Reserved(_)));
+    let owners = of(|account| account.holder().is_some());
     let figure = |name, amount| Figure::amount(name, Commodity::Points, amount);
     Invariant {
         rule: Rule::OwnersBalance,
-        holds: issued.saturating_sub(redeemed).saturating_sub(expired) == owners,
+        holds: issued.saturating_sub(redeemed).saturating_sub(expired)
+            == owners.saturating_add(reserved),
         figures: vec![
             figure("issued", issued),
             figure("redeemed", redeemed),
             figure("expired", expired),
+            figure("set aside", reserved),
             figure("owners", owners),
         ],
     }

@@ -292,6 +292,13 @@ fn recorded(
         | Event::Receipted { .. }
         | Event::Refunded { .. }
         | Event::ClawedBack { .. }
+        | Event::AgreementMade { .. }
+        | Event::DeviceRegistered { .. }
+        | Event::RegistrationRevoked { .. }
+        | Event::PointsReserved { .. }
+        | Event::ReservationEnded { .. }
+        | Event::PointsRedeemed { .. }
+        | Event::RedemptionReversed { .. }
         | Event::Released { .. }
         | Event::Expired { .. } => return Ok(None),
     };

@@ -1,10 +1,13 @@
 //! One entry whole, as text for people.
 
-use tally_protocol::account::{Account, Lot};
+mod partners;
+
+use tally_protocol::account::{Account, Currency, Holder, Lot, Money};
 use tally_protocol::books::{Posting, Step, Transfer};
 use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::entry::{Ending, Fund, Payee, ValidatedUnit};
 use tally_protocol::message::work::Batch;
+use tally_protocol::points::Points;
 use tally_protocol::rate_card::{Price, RateCard, Rates};
 use tally_protocol::receipt::{Receipt, Validation};
 use tally_protocol::task::Task;
@@ -83,6 +86,13 @@ fn event(text: &mut Text, event: &EventDetail) {
             text.field("receipt", &id.to_string());
             text.field("reason", reason);
         }
+        EventDetail::AgreementMade { .. }
+        | EventDetail::DeviceRegistered { .. }
+        | EventDetail::RegistrationRevoked { .. }
+        | EventDetail::PointsReserved { .. }
+        | EventDetail::ReservationEnded { .. }
+        | EventDetail::PointsRedeemed { .. }
+        | EventDetail::RedemptionReversed { .. } => partners::event(text, event),
         EventDetail::Released { at } => text.field("due", &at.to_string()),
         EventDetail::Expired { card, at } => {
             text.field("due", &at.to_string());
@@ -104,6 +114,13 @@ const fn what(event: &EventDetail) -> &'static str {
         EventDetail::PaidOut { .. } => "money went out",
         EventDetail::Refunded { .. } => "refund",
         EventDetail::ClawedBack { .. } => "receipt taken back",
+        EventDetail::AgreementMade { .. } => "agreement made",
+        EventDetail::DeviceRegistered { .. } => "device registered",
+        EventDetail::RegistrationRevoked { .. } => "registration revoked",
+        EventDetail::PointsReserved { .. } => "points set aside",
+        EventDetail::ReservationEnded { .. } => "points free again",
+        EventDetail::PointsRedeemed { .. } => "points redeemed",
+        EventDetail::RedemptionReversed { .. } => "points given back",
         EventDetail::Released { .. } => "points left escrow",
         EventDetail::Expired { .. } => "points expired",
     }
@@ -160,6 +177,13 @@ fn payment(text: &mut Text, event: &EventDetail) {
         | EventDetail::DeviceCertified { .. }
         | EventDetail::Receipted { .. }
         | EventDetail::ClawedBack { .. }
+        | EventDetail::AgreementMade { .. }
+        | EventDetail::DeviceRegistered { .. }
+        | EventDetail::RegistrationRevoked { .. }
+        | EventDetail::PointsReserved { .. }
+        | EventDetail::ReservationEnded { .. }
+        | EventDetail::PointsRedeemed { .. }
+        | EventDetail::RedemptionReversed { .. }
         | EventDetail::Released { .. }
         | EventDetail::Expired { .. } => return,
     };
@@ -245,17 +269,19 @@ fn rate_card(text: &mut Text, card: &RateCard) {
         seconds => format!("points expire after {} seconds", grouped(*seconds)),
     };
     text.field("life", &life);
-    let amount = |price: &Price| {
-        let points = tally_protocol::points::Points::from_micro(price.micro_points);
-        let money = card.rates.money(price.minor);
-        format!("{money} for {points} points")
-    };
     if card.rates.is_free() {
         text.field("price", &format!("free (in {currency})"));
     } else {
-        text.field("price", &amount(price));
-        text.field("reserve", &amount(reserve));
+        text.field("price", &amount(*currency, price));
+        text.field("reserve", &amount(*currency, reserve));
     }
+}
+
+/// Returns what points are worth.
+fn amount(currency: Currency, price: &Price) -> String {
+    let minor = price.minor;
+    let points = Points::from_micro(price.micro_points);
+    format!("{} for {points} points", Money { currency, minor })
 }
 
 fn certificate(text: &mut Text, certificate: &DeviceCertificate) {
@@ -263,6 +289,10 @@ fn certificate(text: &mut Text, certificate: &DeviceCertificate) {
     text.field("from", &certificate.not_before.to_string());
     text.field("until", &certificate.not_after.to_string());
     text.field("serial", &certificate.serial.to_string());
+    let may = certificate.redeem_points;
+    if may > Points::ZERO {
+        text.field("redeems", &format!("up to {may} points in 24 hours"));
+    }
 }
 
 /// The fields of a receipt.
@@ -360,19 +390,22 @@ pub(super) fn short(account: Account) -> String {
         let (owner, device) = (lot.holder.owner.short(), lot.holder.device.short());
         format!("{state} {owner}/{device} {} card {}", day(lot), lot.card)
     };
+    let gone = |how: &str, of: Holder| format!("{how} {}/{}", of.owner.short(), of.device.short());
     match account {
         Account::Escrow(of) => lot("escrow", of),
         Account::Spendable(of) => lot("spendable", of),
+        Account::Redeemed(of) => gone("redeemed", of),
+        Account::Expired(of) => gone("expired", of),
         Account::Issued
-        | Account::Redeemed
-        | Account::Expired
         | Account::Outside
         | Account::Customer(_)
         | Account::Held(_)
         | Account::Subsidy
         | Account::Revenue
         | Account::Reserve
-        | Account::Credit(_) => path(account).join(" "),
+        | Account::Credit(_)
+        | Account::Reserved(_)
+        | Account::Payable(_) => path(account).join(" "),
     }
 }
 
@@ -390,13 +423,20 @@ pub(super) fn path(account: Account) -> Vec<String> {
             format!("{state} {} card {}", day(lot), lot.card),
         ]
     };
+    let gone = |how: &str, of: Holder| {
+        vec![
+            format!("owner {}", of.owner.short()),
+            format!("device {}", of.device.short()),
+            how.to_owned(),
+        ]
+    };
     let one = |name: &str| vec![name.to_owned()];
     match account {
         Account::Issued => one("issued"),
         Account::Escrow(of) => lot("escrow", of),
         Account::Spendable(of) => lot("spendable", of),
-        Account::Redeemed => one("redeemed"),
-        Account::Expired => one("expired"),
+        Account::Redeemed(of) => gone("redeemed", of),
+        Account::Expired(of) => gone("expired", of),
         Account::Outside => one("outside"),
         Account::Customer(customer) => vec![format!("customer {}", customer.short())],
         Account::Held(task) => vec![format!("held for task {}", task.short())],
@@ -404,5 +444,7 @@ pub(super) fn path(account: Account) -> Vec<String> {
         Account::Revenue => one("revenue"),
         Account::Reserve => one("reserve"),
         Account::Credit(owner) => vec![format!("credit of {}", owner.short())],
+        Account::Reserved(redemption) => vec![format!("set aside for {}", redemption.short())],
+        Account::Payable(app_server) => vec![format!("owed to {}", app_server.short())],
     }
 }

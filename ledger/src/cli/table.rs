@@ -4,7 +4,9 @@ use tally_protocol::account::Commodity;
 use tally_protocol::entry::{Ending, Fund, Payee};
 
 use super::text::{TIME_CHARS, Text, blob, grouped, time};
-use super::view::{EntryRow, EventRow};
+use super::view::{
+    AgreementSummary, EntryRow, EventRow, RedeemSummary, RedemptionSummary, RegistrationSummary,
+};
 use super::{EntriesPage, LedgerAnswer, LogHead, balance, checks, prove, receipt, show};
 
 /// Returns the answer as lines of text.
@@ -65,6 +67,13 @@ impl EventRow {
             Self::PaidOut { .. } => "payout",
             Self::Refunded { .. } => "refund",
             Self::ClawedBack { .. } => "clawback",
+            Self::AgreementMade { .. } => "agreement",
+            Self::DeviceRegistered { .. } => "enrolled",
+            Self::RegistrationRevoked { .. } => "revoked",
+            Self::PointsReserved { .. } => "set aside",
+            Self::ReservationEnded { .. } => "let go",
+            Self::PointsRedeemed { .. } => "redeemed",
+            Self::RedemptionReversed { .. } => "reversed",
             Self::Released { .. } => "released",
             Self::Expired { .. } => "expired",
             Self::Unreadable { .. } => "unreadable",
@@ -135,10 +144,64 @@ impl EventRow {
                 reference,
             } => format!("{money} to {}: {reference}", customer.short()),
             Self::ClawedBack { receipt, reason } => format!("{}: {reason}", receipt.short()),
+            Self::AgreementMade { .. }
+            | Self::DeviceRegistered { .. }
+            | Self::RegistrationRevoked { .. }
+            | Self::PointsReserved { .. }
+            | Self::ReservationEnded { .. }
+            | Self::PointsRedeemed { .. }
+            | Self::RedemptionReversed { .. } => self.about_partner().unwrap_or(NOT_SIGNED.into()),
             Self::Released { points } => format!("{points} points from escrow"),
             Self::Expired { card, points } => format!("{points} points of card {card}"),
             Self::Unreadable { reason } => reason.clone(),
         }
+    }
+}
+
+impl EventRow {
+    /// Returns in a few words what there is between the coordinator and an app server; none if its statement does not
+    /// verify, or it is something else.
+    fn about_partner(&self) -> Option<String> {
+        Some(match self {
+            Self::AgreementMade { summary } => {
+                let AgreementSummary { app_server, number } = (*summary)?;
+                format!("number {number} with {}", app_server.short())
+            }
+            Self::DeviceRegistered { summary } | Self::RegistrationRevoked { summary } => {
+                let RegistrationSummary { app_server, device } = (*summary)?;
+                format!("{} at {}", device.short(), app_server.short())
+            }
+            Self::PointsReserved {
+                points, summary, ..
+            } => {
+                let RedeemSummary { app_server, .. } = (*summary)?;
+                format!("{points} points for {}", app_server.short())
+            }
+            Self::ReservationEnded { points, .. } => format!("{points} points"),
+            Self::PointsRedeemed { summary, .. } => {
+                let RedemptionSummary {
+                    app_server, value, ..
+                } = (*summary)?;
+                format!("{value} owed to {}", app_server.short())
+            }
+            Self::RedemptionReversed { points, summary } => {
+                format!("{points} points: {}", summary.as_ref()?.reason)
+            }
+            Self::TaskAccepted { .. }
+            | Self::BatchValidated { .. }
+            | Self::TaskEnded { .. }
+            | Self::TaskSettled { .. }
+            | Self::RateCardPublished { .. }
+            | Self::DeviceCertified { .. }
+            | Self::Receipted { .. }
+            | Self::Deposited { .. }
+            | Self::PaidOut { .. }
+            | Self::Refunded { .. }
+            | Self::ClawedBack { .. }
+            | Self::Released { .. }
+            | Self::Expired { .. }
+            | Self::Unreadable { .. } => return None,
+        })
     }
 }
 

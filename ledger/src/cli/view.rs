@@ -2,8 +2,13 @@
 
 mod detail;
 mod parties;
+mod partners;
 mod row;
 
 pub use detail::{Checking, EntryDetail, EventDetail, Says, Statement};
 pub(crate) use parties::Parties;
+pub use partners::{
+    AgreementSummary, RedeemSummary, RedemptionDetail, RedemptionSummary, RegistrationDetail,
+    RegistrationSummary,
+};
 pub use row::{Certified, EntryRow, EventRow, ReceiptSummary, TaskSummary};

@@ -181,16 +181,19 @@ impl EntryWriter for Writer {
 const fn kind_of(account: Account) -> &'static str {
     match account {
         Account::Outside => "  ; type:C",
-        Account::Customer(_) | Account::Held(_) | Account::Reserve | Account::Credit(_) => {
-            "  ; type:L"
-        }
+        Account::Customer(_)
+        | Account::Held(_)
+        | Account::Reserve
+        | Account::Credit(_)
+        | Account::Payable(_) => "  ; type:L",
         Account::Subsidy => "  ; type:E",
         Account::Revenue => "  ; type:R",
         Account::Issued
         | Account::Escrow(_)
         | Account::Spendable(_)
-        | Account::Redeemed
-        | Account::Expired => "",
+        | Account::Redeemed(_)
+        | Account::Expired(_)
+        | Account::Reserved(_) => "",
     }
 }
 

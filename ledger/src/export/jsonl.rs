@@ -21,7 +21,7 @@ use crate::cli::{Checking, EntryDetail, LogHead};
 use crate::store::StoredEntry;
 
 /// The version of the format. A change of the readable form is a new one too.
-pub const EXPORT_FORMAT: u32 = 1;
+pub const EXPORT_FORMAT: u32 = 2;
 /// The longest line in bytes: the readable form has the names of fields, and ids in hex, many times the bytes.
 pub const LINE_BYTES_MAX: usize = 16 * ENTRY_BYTES_MAX;
 

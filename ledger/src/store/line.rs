@@ -5,7 +5,7 @@
 
 use tally_protocol::account::{Account, Commodity, Currency, Holder, Lot};
 use tally_protocol::books::Line;
-use tally_protocol::id::{NodeId, TaskId};
+use tally_protocol::id::{NodeId, RedemptionId, TaskId};
 use tally_protocol::time::Timestamp;
 
 const ISSUED: u8 = 0;
@@ -20,6 +20,8 @@ const SUBSIDY: u8 = 8;
 const REVENUE: u8 = 9;
 const RESERVE: u8 = 10;
 const CREDIT: u8 = 11;
+const RESERVED: u8 = 12;
+const PAYABLE: u8 = 13;
 
 /// Before nothing: points.
 const POINTS: u8 = 0;
@@ -39,8 +41,8 @@ pub(super) fn key_of(line: &Line) -> Vec<u8> {
         Account::Issued => key.push(ISSUED),
         Account::Escrow(of) => lot(&mut key, ESCROW, of),
         Account::Spendable(of) => lot(&mut key, SPENDABLE, of),
-        Account::Redeemed => key.push(REDEEMED),
-        Account::Expired => key.push(EXPIRED),
+        Account::Redeemed(holder) => key.extend_from_slice(&of_holder(REDEEMED, *holder)),
+        Account::Expired(holder) => key.extend_from_slice(&of_holder(EXPIRED, *holder)),
         Account::Outside => key.push(OUTSIDE),
         Account::Customer(customer) => key.extend_from_slice(&of_node(CUSTOMER, *customer)),
         Account::Held(task) => {
@@ -51,6 +53,11 @@ pub(super) fn key_of(line: &Line) -> Vec<u8> {
         Account::Revenue => key.push(REVENUE),
         Account::Reserve => key.push(RESERVE),
         Account::Credit(owner) => key.extend_from_slice(&of_node(CREDIT, *owner)),
+        Account::Reserved(redemption) => {
+            key.push(RESERVED);
+            key.extend_from_slice(redemption.as_bytes());
+        }
+        Account::Payable(app_server) => key.extend_from_slice(&of_node(PAYABLE, *app_server)),
     }
     match commodity {
         Commodity::Points => key.push(POINTS),
@@ -70,8 +77,8 @@ pub(super) fn line_of(mut key: &[u8]) -> Option<Line> {
         ISSUED => Account::Issued,
         ESCROW => Account::Escrow(lot(rest)?),
         SPENDABLE => Account::Spendable(lot(rest)?),
-        REDEEMED => Account::Redeemed,
-        EXPIRED => Account::Expired,
+        REDEEMED => Account::Redeemed(holder(rest)?),
+        EXPIRED => Account::Expired(holder(rest)?),
         OUTSIDE => Account::Outside,
         CUSTOMER => Account::Customer(node(rest)?),
         HELD => Account::Held(TaskId::from_bytes(take(rest)?)),
@@ -79,6 +86,8 @@ pub(super) fn line_of(mut key: &[u8]) -> Option<Line> {
         REVENUE => Account::Revenue,
         RESERVE => Account::Reserve,
         CREDIT => Account::Credit(node(rest)?),
+        RESERVED => Account::Reserved(RedemptionId::from_bytes(take(rest)?)),
+        PAYABLE => Account::Payable(node(rest)?),
         _ => return None,
     };
     let commodity = match take(rest)? {
@@ -126,10 +135,14 @@ fn node(rest: &mut &[u8]) -> Option<NodeId> {
     take(rest).map(NodeId::from_bytes)
 }
 
-fn lot(rest: &mut &[u8]) -> Option<Lot> {
+fn holder(rest: &mut &[u8]) -> Option<Holder> {
     let (owner, device) = (node(rest)?, node(rest)?);
+    Some(Holder { owner, device })
+}
+
+fn lot(rest: &mut &[u8]) -> Option<Lot> {
     Some(Lot {
-        holder: Holder { owner, device },
+        holder: holder(rest)?,
         since: Timestamp::from_millis(u64::from_be_bytes(take(rest)?)),
         card: u32::from_be_bytes(take(rest)?),
     })
@@ -146,16 +159,15 @@ mod tests {
         let node = || (0..3_u8).prop_map(|byte| NodeId::from_bytes([byte.wrapping_mul(255); 32]));
         let card = prop_oneof![Just(1), Just(256), Just(u32::MAX)];
         let since = prop_oneof![Just(0), Just(255), Just(256), Just(u64::MAX)];
-        let lot = (node(), node(), since, card).prop_map(|(owner, device, since, card)| Lot {
-            holder: Holder { owner, device },
+        let holder = (node(), node()).prop_map(|(owner, device)| Holder { owner, device });
+        let lot = (holder.clone(), since, card).prop_map(|(holder, since, card)| Lot {
+            holder,
             since: Timestamp::from_millis(since),
             card,
         });
         let account = prop_oneof![
             prop::sample::select(vec![
                 Account::Issued,
-                Account::Redeemed,
-                Account::Expired,
                 Account::Outside,
                 Account::Subsidy,
                 Account::Revenue,
@@ -164,7 +176,11 @@ mod tests {
             lot.clone().prop_map(Account::Escrow),
             lot.prop_map(Account::Spendable),
             node().prop_map(Account::Customer),
+            holder.clone().prop_map(Account::Redeemed),
+            holder.prop_map(Account::Expired),
             node().prop_map(Account::Credit),
+            node().prop_map(Account::Payable),
+            (0..3_u8).prop_map(|byte| Account::Reserved(RedemptionId::from_bytes([byte; 16]))),
             node().prop_map(|node| Account::Held(TaskId::from_bytes(*node.as_bytes()))),
         ];
         let commodity = prop::sample::select(vec!["upt", "EUR", "EUS", "USD"])
@@ -199,7 +215,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_are_the_keys_of_two_lines(bytes in prop::collection::vec(0..12_u8, 0..90)) {
+        fn no_bytes_are_the_keys_of_two_lines(bytes in prop::collection::vec(0..14_u8, 0..90)) {
             if let Some(line) = line_of(&bytes) {
                 prop_assert_eq!(key_of(&line), bytes);
             }

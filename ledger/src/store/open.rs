@@ -24,7 +24,7 @@ use super::{
 use crate::tree::Tree;
 
 /// The version of the tables that this program reads and writes.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 /// Memory for pages of the file, in bytes. redb's own default is 1 GiB.
 pub const CACHE_BYTES: usize = 64 << 20;
 /// The most bytes of the format row.

@@ -116,7 +116,7 @@ fn the_generator_reaches_every_event() {
             kinds.extend(json.as_object().and_then(|map| map.keys().next().cloned()));
         }
     }
-    assert_eq!(kinds.len(), 13, "{kinds:?}");
+    assert_eq!(kinds.len(), 20, "{kinds:?}");
 }
 
 fn euro(minor: u64) -> Money {

@@ -1,5 +1,7 @@
 //! A plausible coordinator: it takes orders, accepts tasks, and does by the rules what a coordinator does, at random.
 
+mod partners;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -24,9 +26,10 @@ use tally_protocol::time::Timestamp;
 use tally_protocol::unit::Outcome;
 
 use crate::support::{self, CREATED, customer_key};
+use partners::Partners;
 
 /// What a step may be, as often as it stands here.
-const STEPS: [fn(&mut Coordinator); 19] = [
+const STEPS: [fn(&mut Coordinator); 28] = [
     Coordinator::publish,
     Coordinator::certify,
     Coordinator::deposit,
@@ -46,6 +49,15 @@ const STEPS: [fn(&mut Coordinator); 19] = [
     Coordinator::refund,
     Coordinator::claw_back,
     Coordinator::clock_back,
+    Coordinator::agree_with_shop,
+    Coordinator::register,
+    Coordinator::revoke,
+    Coordinator::set_aside,
+    Coordinator::set_aside,
+    Coordinator::let_go,
+    Coordinator::redeem,
+    Coordinator::redeem,
+    Coordinator::reverse,
 ];
 
 /// A coordinator with two owners of two computers each, and a computer of nobody.
@@ -63,6 +75,7 @@ pub(crate) struct Coordinator {
     tasks: Vec<OpenTask>,
     issued: Vec<(Verified<Receipt>, Posting)>,
     orders: u64,
+    partners: Partners,
 }
 
 #[derive(Debug)]
@@ -140,6 +153,7 @@ impl Coordinator {
             tasks: Vec::new(),
             issued: Vec::new(),
             orders: 0,
+            partners: Partners::default(),
         };
         coordinator.publish();
         coordinator
@@ -214,6 +228,7 @@ impl Coordinator {
             not_before: self.now,
             not_after: self.now + Duration::from_secs(1_000_000),
             serial: self.chance.below(10),
+            redeem_points: Points::ZERO,
         };
         let certificate = sign(certificate, &owner_of(number));
         self.certified

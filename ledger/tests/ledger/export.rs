@@ -137,9 +137,9 @@ fn lines_that_are_missing_swapped_or_too_many_are_found() {
     let found = finding((text.clone() + lines[1] + "\n").as_bytes());
     assert_eq!(found.problem, ExportProblem::BeyondTheEnd);
     assert_eq!(finding(text.trim_end().as_bytes()).sequence, Some(19));
-    let newer = text.replacen("\"tally_ledger_export\":1", "\"tally_ledger_export\":2", 1);
+    let newer = text.replacen("\"tally_ledger_export\":2", "\"tally_ledger_export\":3", 1);
     let problem = finding(newer.as_bytes()).problem;
-    assert_eq!(problem, ExportProblem::Format { found: 2 });
+    assert_eq!(problem, ExportProblem::Format { found: 3 });
     assert_eq!(finding(b"").sequence, None);
 }
 

@@ -29,6 +29,8 @@ mod model;
 #[cfg(test)]
 mod open;
 #[cfg(test)]
+mod partners;
+#[cfg(test)]
 mod proofs;
 #[cfg(test)]
 mod support;

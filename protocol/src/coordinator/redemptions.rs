@@ -24,10 +24,12 @@ use crate::points::Points;
 use crate::posting;
 use crate::rate_card::Rates;
 use crate::redemption::{DEVICE_PERIOD, RESERVED_MAX, Redeem, Redemption, Reversal};
+use crate::registration::is_reason;
 use crate::signed::{Signed, Verified};
 use crate::time::Timestamp;
 
-/// The most redemptions that are known. Of too many the oldest that are decided are forgotten: they stand in the log.
+/// The most redemptions that are known, some 2 KB each. Of too many those are forgotten that are decided and cannot be
+/// ordered again: they stand in the log.
 const REDEMPTIONS_MAX: usize = 100_000;
 
 /// A request of an app server about points, whose statements hold.
@@ -79,6 +81,14 @@ struct Known {
     state: State,
 }
 
+impl Known {
+    /// Returns when it may be forgotten once it is decided: nobody can order it again, and no limit counts it.
+    fn over(&self) -> Timestamp {
+        let counted = self.reservation.at + DEVICE_PERIOD;
+        self.redeem.expires.max(counted)
+    }
+}
+
 /// How far it is.
 #[derive(Debug, Clone)]
 enum State {
@@ -96,7 +106,7 @@ pub(super) struct Redemptions {
     known: BTreeMap<RedemptionId, Known>,
     /// Those that are not decided, by when they are over.
     open: BTreeSet<(Timestamp, RedemptionId)>,
-    /// Those that are decided, the oldest first.
+    /// Those that are decided, by when they may be forgotten.
     decided: BTreeSet<(Timestamp, RedemptionId)>,
     /// What was set aside or taken in the last period of each app server's agreement, in minor units.
     used: BTreeMap<NodeId, (u64, u64)>,
@@ -112,6 +122,7 @@ impl Redemptions {
         reservation: Reservation,
         agreement: Option<&Agreement>,
     ) {
+        self.forget(reservation.at);
         let id = RedemptionId::of(redeem.signed());
         let period = agreement.map(|agreement| agreement.period(reservation.at));
         if let Some(period) = period {
@@ -133,11 +144,26 @@ impl Redemptions {
             state: State::Reserved,
         };
         self.known.insert(id, known);
-        while self.known.len() > REDEMPTIONS_MAX
-            && let Some((at, oldest)) = self.decided.pop_first()
+    }
+
+    /// Returns whether one more can be known, or this one is.
+    fn has_room(&self, now: Timestamp, redeem: &Signed<Redeem>) -> bool {
+        let oldest = self.decided.first();
+        self.known.len() < REDEMPTIONS_MAX
+            || oldest.is_some_and(|(over, _)| *over < now)
+            || self.known.contains_key(&RedemptionId::of(redeem))
+    }
+
+    /// Forgets what is not needed any more, if there are too many.
+    fn forget(&mut self, now: Timestamp) {
+        while self.known.len() >= REDEMPTIONS_MAX
+            && let Some((over, oldest)) = self.decided.first().copied()
+            && over < now
         {
+            self.decided.pop_first();
             if let Some(known) = self.known.remove(&oldest) {
-                self.by_device.remove(&(known.signer, at, oldest));
+                let of_device = (known.signer, known.reservation.at, oldest);
+                self.by_device.remove(&of_device);
             }
         }
     }
@@ -146,7 +172,7 @@ impl Redemptions {
     fn decide(&mut self, id: RedemptionId, state: State) {
         if let Some(known) = self.known.get_mut(&id) {
             self.open.remove(&(known.reservation.until, id));
-            self.decided.insert((known.reservation.at, id));
+            self.decided.insert((known.over(), id));
             known.state = state;
         }
     }
@@ -238,7 +264,7 @@ impl Coordinator {
                 redeem,
                 certificate,
             } => {
-                if self.redemptions.open.len() >= REDEMPTIONS_MAX {
+                if !self.redemptions.has_room(now, redeem.signed()) {
                     return RedeemReply::Refused(Refusal::Busy);
                 }
                 let reserved = self.reserve(now, from, (&redeem, certificate.as_ref()), out);
@@ -248,6 +274,9 @@ impl Coordinator {
             Redeeming::Void(id) => {
                 let voided = self.void(now, (from, id), out);
                 voided.map(|()| RedeemReply::Voided)
+            }
+            Redeeming::Reverse(reversal) if !is_reason(&reversal.reason) => {
+                return RedeemReply::Refused(Refusal::Malformed);
             }
             Redeeming::Reverse(reversal) => {
                 let reversed = self.reverse(now, from, &reversal, out);

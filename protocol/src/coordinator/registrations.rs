@@ -15,7 +15,7 @@ use crate::id::NodeId;
 use crate::message::Refusal;
 use crate::message::registry::RegistryReply;
 use crate::points::Points;
-use crate::registration::{Registration, Revocation};
+use crate::registration::{Registration, Revocation, is_reason};
 use crate::signed::Verified;
 use crate::time::Timestamp;
 
@@ -195,7 +195,7 @@ impl Coordinator {
     ) -> RegistryReply {
         let mut kept = 0;
         for revocation in told {
-            if revocation.signer() != from {
+            if revocation.signer() != from || !is_reason(&revocation.reason) {
                 break;
             }
             kept += 1;

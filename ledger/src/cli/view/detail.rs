@@ -4,19 +4,24 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
 use tally_protocol::account::Money;
+use tally_protocol::agreement::Agreement;
 use tally_protocol::books::Posting;
 use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::codec::DecodeError;
+use tally_protocol::countersignature::Countersignature;
 use tally_protocol::entry::{Ending, Entry, Event, Fund, Payee, ValidatedUnit};
-use tally_protocol::id::{Hash, NetworkId, NodeId, RateCardId, ReceiptId, TaskId};
+use tally_protocol::id::{Hash, NetworkId, NodeId, RateCardId, ReceiptId, RedemptionId, TaskId};
 use tally_protocol::message::work::Batch;
 use tally_protocol::rate_card::RateCard;
 use tally_protocol::receipt::Receipt;
+use tally_protocol::redemption::{Redeem, Reversal};
+use tally_protocol::registration::Revocation;
 use tally_protocol::signed::{self, Signed, Verified};
 use tally_protocol::task::Task;
 use tally_protocol::time::Timestamp;
 
 use super::parties::unchecked;
+use super::partners::{RedemptionDetail, RegistrationDetail};
 use crate::store::StoredEntry;
 
 /// An entry with all that it says.
@@ -127,6 +132,51 @@ pub enum EventDetail {
         /// Why.
         reason: String,
     },
+    /// An agreement with an app server was made.
+    AgreementMade {
+        /// What the app server signed.
+        statement: Statement<Agreement>,
+        /// What the coordinator signed.
+        agreed: Statement<Countersignature>,
+    },
+    /// A device is registered at an app server.
+    DeviceRegistered {
+        /// What the app server signed.
+        statement: Statement<RegistrationDetail>,
+    },
+    /// A device is not registered any more.
+    RegistrationRevoked {
+        /// What the app server signed.
+        statement: Statement<Revocation>,
+    },
+    /// Points were set aside for a redemption.
+    PointsReserved {
+        /// Its name.
+        redemption: RedemptionId,
+        /// What the owner, or its device, signed.
+        statement: Statement<Redeem>,
+        /// What allows the device that signed; none if the owner did.
+        certificate: Option<Statement<DeviceCertificate>>,
+        /// When, by the coordinator's clock.
+        at: Timestamp,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// Points that were set aside are free again.
+    ReservationEnded {
+        /// The redemption.
+        redemption: RedemptionId,
+    },
+    /// Points were redeemed.
+    PointsRedeemed {
+        /// What the coordinator signed.
+        statement: Statement<RedemptionDetail>,
+    },
+    /// Redeemed points were given back.
+    RedemptionReversed {
+        /// What the app server signed.
+        statement: Statement<Reversal>,
+    },
     /// Points left escrow.
     Released {
         /// When, by the coordinator's clock.
@@ -201,6 +251,7 @@ impl EntryDetail {
 }
 
 impl EventDetail {
+    #[expect(clippy::too_many_lines, reason = "an arm for each event")]
     fn of(event: Event, network: &NetworkId, checking: Checking) -> Self {
         match event {
             Event::TaskAccepted { task, signed } => Self::TaskAccepted {
@@ -263,6 +314,35 @@ impl EventDetail {
                 reference,
             },
             Event::ClawedBack { receipt, reason } => Self::ClawedBack { receipt, reason },
+            Event::AgreementMade { agreement } => Self::AgreementMade {
+                statement: Statement::of(agreement.statement, network, checking),
+                agreed: Statement::of(agreement.agreed, network, checking),
+            },
+            Event::DeviceRegistered { registration } => Self::DeviceRegistered {
+                statement: RegistrationDetail::of(registration, network, checking),
+            },
+            Event::RegistrationRevoked { revocation } => Self::RegistrationRevoked {
+                statement: Statement::of(revocation, network, checking),
+            },
+            Event::PointsReserved {
+                redeem,
+                certificate,
+                at,
+                until,
+            } => Self::PointsReserved {
+                redemption: RedemptionId::of(&redeem),
+                statement: Statement::of(redeem, network, checking),
+                certificate: certificate.map(|shown| Statement::of(shown, network, checking)),
+                at,
+                until,
+            },
+            Event::ReservationEnded { redemption } => Self::ReservationEnded { redemption },
+            Event::PointsRedeemed { redemption } => Self::PointsRedeemed {
+                statement: RedemptionDetail::of(redemption, network, checking),
+            },
+            Event::RedemptionReversed { reversal } => Self::RedemptionReversed {
+                statement: Statement::of(reversal, network, checking),
+            },
             Event::Released { at } => Self::Released { at },
             Event::Expired { card, at } => Self::Expired { card, at },
         }
@@ -285,12 +365,28 @@ impl<T: signed::Statement + Clone> Statement<T> {
             },
         }
     }
+}
 
+impl<T> Statement<T> {
     /// Returns what the statement says if its signature holds.
     pub(in crate::cli) fn verified(&self) -> Option<&Says<T>> {
         match self {
             Self::Verified(says) => Some(says),
             Self::Unchecked(_) | Self::Refused(_) => None,
+        }
+    }
+
+    /// Tells what the statement says in another way.
+    pub(super) fn map<U>(self, tell: impl FnOnce(T) -> U) -> Statement<U> {
+        let map = |says: Says<T>| Says {
+            signer: says.signer,
+            signed: says.signed,
+            content: tell(says.content),
+        };
+        match self {
+            Self::Verified(says) => Statement::Verified(Box::new(map(*says))),
+            Self::Unchecked(says) => Statement::Unchecked(Box::new(map(*says))),
+            Self::Refused(reason) => Statement::Refused(reason),
         }
     }
 }

@@ -35,16 +35,20 @@ impl Parties {
             match account {
                 Account::Credit(owner) => parties.owners.push(owner),
                 Account::Held(task) => parties.task = Some(task),
+                Account::Redeemed(holder) | Account::Expired(holder) => {
+                    parties.owners.push(holder.owner);
+                    parties.devices.push(holder.device);
+                }
                 Account::Issued
                 | Account::Escrow(_)
                 | Account::Spendable(_)
-                | Account::Redeemed
-                | Account::Expired
                 | Account::Outside
                 | Account::Customer(_)
                 | Account::Subsidy
                 | Account::Revenue
-                | Account::Reserve => {}
+                | Account::Reserve
+                | Account::Reserved(_)
+                | Account::Payable(_) => {}
             }
         }
         parties
@@ -88,7 +92,22 @@ impl Parties {
                 ..
             } => self.owners.push(*owner),
             Event::ClawedBack { receipt, .. } => self.receipt = Some(*receipt),
+            Event::DeviceRegistered { registration } => {
+                if let Some(registration) = unchecked(registration.clone(), network) {
+                    self.owners.push(registration.holder.owner);
+                    self.devices.push(registration.holder.device);
+                }
+            }
+            Event::RegistrationRevoked { revocation } => {
+                let revocation = unchecked(revocation.clone(), network);
+                self.devices.extend(revocation.map(|of| of.device));
+            }
             Event::RateCardPublished { .. }
+            | Event::AgreementMade { .. }
+            | Event::PointsReserved { .. }
+            | Event::ReservationEnded { .. }
+            | Event::PointsRedeemed { .. }
+            | Event::RedemptionReversed { .. }
             | Event::Deposited { .. }
             | Event::PaidOut { .. }
             | Event::Refunded { .. }

@@ -6,13 +6,17 @@ use tally_protocol::account::{Commodity, Money};
 use tally_protocol::books::Posting;
 use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::entry::{Ending, Entry, Event, Fund, Payee, ValidatedUnit};
-use tally_protocol::id::{Hash, NetworkId, NodeId, RateCardId, ReceiptId, TaskId};
+use tally_protocol::id::{Hash, NetworkId, NodeId, RateCardId, ReceiptId, RedemptionId, TaskId};
 use tally_protocol::points::Points;
 use tally_protocol::receipt::Receipt;
+use tally_protocol::redemption::Reversal;
 use tally_protocol::signed::Verified;
 use tally_protocol::task::Task;
 use tally_protocol::time::Timestamp;
 
+use super::partners::{
+    AgreementSummary, RedeemSummary, RedemptionSummary, RegistrationSummary, registered, revoked,
+};
 use crate::store::StoredEntry;
 
 /// An entry in a list.
@@ -121,6 +125,51 @@ pub enum EventRow {
         /// Why.
         reason: String,
     },
+    /// An agreement with an app server was made.
+    AgreementMade {
+        /// Which, if both signatures hold.
+        summary: Option<AgreementSummary>,
+    },
+    /// A device is registered at an app server.
+    DeviceRegistered {
+        /// Which, if the statement verifies.
+        summary: Option<RegistrationSummary>,
+    },
+    /// A device is not registered any more.
+    RegistrationRevoked {
+        /// Which, if the statement verifies.
+        summary: Option<RegistrationSummary>,
+    },
+    /// Points were set aside for a redemption.
+    PointsReserved {
+        /// The redemption.
+        redemption: RedemptionId,
+        /// How many.
+        points: Points,
+        /// Whose and for whom, if the statement verifies.
+        summary: Option<RedeemSummary>,
+    },
+    /// Points that were set aside are free again.
+    ReservationEnded {
+        /// The redemption.
+        redemption: RedemptionId,
+        /// How many.
+        points: Points,
+    },
+    /// Points were redeemed.
+    PointsRedeemed {
+        /// How many.
+        points: Points,
+        /// Which, if the statement verifies.
+        summary: Option<RedemptionSummary>,
+    },
+    /// Redeemed points were given back.
+    RedemptionReversed {
+        /// How many.
+        points: Points,
+        /// Which and why, if the statement verifies.
+        summary: Option<Reversal>,
+    },
     /// Points left escrow.
     Released {
         /// How many.
@@ -209,6 +258,13 @@ impl EntryRow {
             | EventRow::PaidOut { .. }
             | EventRow::Refunded { .. }
             | EventRow::ClawedBack { .. }
+            | EventRow::AgreementMade { .. }
+            | EventRow::DeviceRegistered { .. }
+            | EventRow::RegistrationRevoked { .. }
+            | EventRow::PointsReserved { .. }
+            | EventRow::ReservationEnded { .. }
+            | EventRow::PointsRedeemed { .. }
+            | EventRow::RedemptionReversed { .. }
             | EventRow::Released { .. }
             | EventRow::Expired { .. }
             | EventRow::Unreadable { .. } => None,
@@ -219,6 +275,7 @@ impl EntryRow {
 impl EventRow {
     /// Tells an event in short.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "an arm for each event")]
     pub fn of(entry: &Entry, network: &NetworkId) -> Self {
         let posting = entry.posting.as_ref();
         match entry.event.clone() {
@@ -276,6 +333,32 @@ impl EventRow {
                 reference,
             },
             Event::ClawedBack { receipt, reason } => Self::ClawedBack { receipt, reason },
+            Event::AgreementMade { agreement } => Self::AgreementMade {
+                summary: AgreementSummary::of(agreement, network),
+            },
+            Event::DeviceRegistered { registration } => Self::DeviceRegistered {
+                summary: registered(registration, network),
+            },
+            Event::RegistrationRevoked { revocation } => Self::RegistrationRevoked {
+                summary: revoked(revocation, network),
+            },
+            Event::PointsReserved { redeem, .. } => Self::PointsReserved {
+                redemption: RedemptionId::of(&redeem),
+                points: points(posting),
+                summary: RedeemSummary::of(redeem, network),
+            },
+            Event::ReservationEnded { redemption } => Self::ReservationEnded {
+                redemption,
+                points: points(posting),
+            },
+            Event::PointsRedeemed { redemption } => Self::PointsRedeemed {
+                points: points(posting),
+                summary: RedemptionSummary::of(redemption, network),
+            },
+            Event::RedemptionReversed { reversal } => Self::RedemptionReversed {
+                points: points(posting),
+                summary: reversal.verify(network).ok().map(|of| of.value().clone()),
+            },
             Event::Released { .. } => Self::Released {
                 points: points(posting),
             },
@@ -341,11 +424,11 @@ fn freed(posting: Option<&Posting>) -> Option<Money> {
     }
 }
 
-/// Returns how many points a posting moves from lots.
+/// Returns how many points a posting moves.
 fn points(posting: Option<&Posting>) -> Points {
     let transfers = posting.into_iter().flat_map(|posting| &posting.transfers);
     let moved = transfers
-        .filter(|transfer| transfer.from.holder().is_some())
+        .filter(|transfer| transfer.commodity == Commodity::Points)
         .fold(0, |sum: u64, transfer| sum.saturating_add(transfer.amount));
     Points::from_micro(moved)
 }
