@@ -19,7 +19,7 @@ use tally_protocol::account::Holder;
 use tally_protocol::certificate::{self, DeviceCertificate};
 use tally_protocol::codec;
 use tally_protocol::coordinator::{
-    Coordinator, CoordinatorConfig, Customers, Effect, Input, Question,
+    Admission, Coordinator, CoordinatorConfig, Customers, Effect, Input, Papers, Question,
 };
 use tally_protocol::id::{GrantId, NodeId, TaskId};
 use tally_protocol::message::Refusal;
@@ -310,6 +310,7 @@ impl CoordinatorNode {
             program_bytes_max: 1 << 30,
             retention: RETENTION,
             known_per_mille: self.setup.known_per_mille,
+            admission: Admission::ByAgreement,
         }
     }
 
@@ -549,7 +550,11 @@ impl CoordinatorNode {
             question,
             from: stage.directory.id(peer),
             pull,
-            certificate,
+            papers: Papers {
+                certificate,
+                // There are no app servers here.
+                registration: None,
+            },
             report,
             missing: missing.unwrap_or_default(),
         };
@@ -686,6 +691,7 @@ impl CoordinatorNode {
                 Effect::Forget(task) => change.removals.push(task.as_bytes().to_vec()),
                 Effect::Answer { .. }
                 | Effect::Nudge { .. }
+                | Effect::Tell { .. }
                 | Effect::Announce(_)
                 | Effect::Fetch(_)
                 | Effect::Divide(_)

@@ -197,6 +197,7 @@ impl TerminalNode {
             memory_bytes: MEMORY_BYTES,
             slots: usize::from(self.setup.slots),
             certificate: self.setup.certificate.clone(),
+            registrations: Vec::new(),
         };
         let mut machine = Terminal::new(config, self.chance.bytes());
         for (coordinator, totals) in self.wallet.totals() {

@@ -310,13 +310,15 @@ impl World {
                     }
                     Account::Reserve => sums.reserve += there,
                     Account::Issued
-                    | Account::Redeemed
-                    | Account::Expired
+                    | Account::Redeemed(_)
+                    | Account::Expired(_)
                     | Account::Outside
                     | Account::Held(_)
                     | Account::Subsidy
                     | Account::Revenue
-                    | Account::Credit(_) => {}
+                    | Account::Credit(_)
+                    | Account::Reserved(_)
+                    | Account::Payable(_) => {}
                 }
             }
         }

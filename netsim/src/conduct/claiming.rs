@@ -5,6 +5,7 @@ use std::time::Duration;
 use tally_protocol::certificate::{DeviceCertificate, LIFE_MAX};
 use tally_protocol::id::NodeId;
 use tally_protocol::message::work::{Pull, WorkRequest};
+use tally_protocol::points::Points;
 use tally_protocol::signed::{Signed, Verified};
 use tally_protocol::time::Timestamp;
 
@@ -109,6 +110,7 @@ fn self_signed(me: &Me<'_>, (not_before, not_after): (Timestamp, Timestamp)) -> 
         not_before,
         not_after,
         serial: 1,
+        redeem_points: Points::ZERO,
     };
     Verified::sign(certificate, me.network, me.key)
         .signed()

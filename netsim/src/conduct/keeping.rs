@@ -89,6 +89,7 @@ pub(super) fn empty_pull(me: &Me<'_>) -> Pull {
         report: None,
         share: Vec::new(),
         certificate: None,
+        registration: None,
         kept: Vec::new(),
         owed: Vec::new(),
     }

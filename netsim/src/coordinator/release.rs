@@ -50,6 +50,7 @@ impl CoordinatorNode {
                         });
                     }
                 }
+                Effect::Tell { .. } => unreachable!("there are no app servers"),
                 Effect::Announce(offer) => self.announce(stage, offer),
                 Effect::Fetch(task) => self.fetch(stage, task),
                 Effect::Divide(task) => self.divide(stage, task),
@@ -70,7 +71,10 @@ impl CoordinatorNode {
             Answer::Status(status) => self.tell(stage, to, *status),
             Answer::Pulled(pulled) => self.answer_pull(stage, asker, *pulled),
             Answer::Refused(refusal) => self.refuse(stage, &asker, refusal),
-            Answer::Ordered(_) => unreachable!("no peer gives orders"),
+            Answer::Ordered(_) | Answer::Decided(_) => unreachable!("no peer gives orders"),
+            Answer::Registry(_) | Answer::Points(_) | Answer::Redeem(_) => {
+                unreachable!("there are no app servers")
+            }
         }
     }
 
@@ -159,6 +163,7 @@ impl CoordinatorNode {
                 | Effect::Forget(_)
                 | Effect::Answer { .. }
                 | Effect::Nudge { .. }
+                | Effect::Tell { .. }
                 | Effect::Announce(_)
                 | Effect::Fetch(_)
                 | Effect::Divide(_)
@@ -238,7 +243,16 @@ impl CoordinatorNode {
             | Fact::Settled(_)
             | Fact::Published(_)
             | Fact::Certified(_)
-            | Fact::Ordered(_) => {}
+            | Fact::Ordered(_)
+            | Fact::Proposed(_)
+            | Fact::Declined(_)
+            | Fact::Agreed(_)
+            | Fact::Registered(_)
+            | Fact::Revoked(_)
+            | Fact::Reserved(_)
+            | Fact::ReservationEnded(_)
+            | Fact::Redeemed(_)
+            | Fact::Reversed(_) => {}
         }
     }
 
@@ -298,7 +312,15 @@ impl CoordinatorNode {
             | Event::ClawedBack { .. }
             | Event::Released { .. }
             | Event::Expired { .. } => self.note_money(stage, event),
-            Event::RateCardPublished { .. } | Event::DeviceCertified { .. } => {}
+            Event::RateCardPublished { .. }
+            | Event::DeviceCertified { .. }
+            | Event::AgreementMade { .. }
+            | Event::DeviceRegistered { .. }
+            | Event::RegistrationRevoked { .. }
+            | Event::PointsReserved { .. }
+            | Event::ReservationEnded { .. }
+            | Event::PointsRedeemed { .. }
+            | Event::RedemptionReversed { .. } => {}
         }
     }
 
@@ -339,7 +361,14 @@ impl CoordinatorNode {
             | Event::BatchValidated { .. }
             | Event::TaskEnded { .. }
             | Event::TaskSettled { .. }
-            | Event::Receipted { .. } => return,
+            | Event::Receipted { .. }
+            | Event::AgreementMade { .. }
+            | Event::DeviceRegistered { .. }
+            | Event::RegistrationRevoked { .. }
+            | Event::PointsReserved { .. }
+            | Event::ReservationEnded { .. }
+            | Event::PointsRedeemed { .. }
+            | Event::RedemptionReversed { .. } => return,
         };
         stage.note(&what);
     }

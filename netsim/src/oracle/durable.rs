@@ -181,7 +181,16 @@ impl Book {
             | Fact::Settled(_)
             | Fact::Published(_)
             | Fact::Certified(_)
-            | Fact::Ordered(_) => {}
+            | Fact::Ordered(_)
+            | Fact::Proposed(_)
+            | Fact::Declined(_)
+            | Fact::Agreed(_)
+            | Fact::Registered(_)
+            | Fact::Revoked(_)
+            | Fact::Reserved(_)
+            | Fact::ReservationEnded(_)
+            | Fact::Redeemed(_)
+            | Fact::Reversed(_) => {}
         }
     }
 
@@ -212,6 +221,13 @@ impl Book {
             | Event::PaidOut { .. }
             | Event::Refunded { .. }
             | Event::ClawedBack { .. }
+            | Event::AgreementMade { .. }
+            | Event::DeviceRegistered { .. }
+            | Event::RegistrationRevoked { .. }
+            | Event::PointsReserved { .. }
+            | Event::ReservationEnded { .. }
+            | Event::PointsRedeemed { .. }
+            | Event::RedemptionReversed { .. }
             | Event::Released { .. }
             | Event::Expired { .. } => {}
         }

@@ -171,6 +171,13 @@ impl Clerk {
             | Event::PaidOut { .. }
             | Event::Refunded { .. }
             | Event::ClawedBack { .. }
+            | Event::AgreementMade { .. }
+            | Event::DeviceRegistered { .. }
+            | Event::RegistrationRevoked { .. }
+            | Event::PointsReserved { .. }
+            | Event::ReservationEnded { .. }
+            | Event::PointsRedeemed { .. }
+            | Event::RedemptionReversed { .. }
             | Event::Released { .. }
             | Event::Expired { .. } => {}
         }

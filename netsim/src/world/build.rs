@@ -10,6 +10,7 @@ use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::coordinator::Movement;
 use tally_protocol::entry::{Fund, Payee};
 use tally_protocol::id::{BlobId, NetworkId, NodeId, RateCardId, TaskId};
+use tally_protocol::points::Points;
 use tally_protocol::rate_card::RateCard;
 use tally_protocol::signed::Verified;
 use tally_protocol::task::{BlobRef, Edit, Merge, OnFailure, Quorum, Split, Task};
@@ -333,6 +334,7 @@ impl Builder<'_> {
             not_before: Timestamp::from_millis(begins),
             not_after: Timestamp::from_millis(begins + CERTIFICATE_MILLIS),
             serial: 1,
+            redeem_points: Points::ZERO,
         };
         let owner = key(self.seed, "owner's key", owner);
         Verified::sign(certificate, &self.network, &owner)

@@ -16,7 +16,7 @@ use tally_ledger::store::Store;
 use tally_netsim::peer::Peer;
 use tally_netsim::scenario::Scenario;
 use tally_netsim::world::{Crash, Loss, Options, World};
-use tally_protocol::account::{Account, Commodity};
+use tally_protocol::account::{Account, Commodity, Holder};
 use tally_protocol::books::Balance;
 use tally_protocol::entry::Event;
 use tally_protocol::id::{NodeId, TaskId};
@@ -206,13 +206,17 @@ fn ended(world: &World) -> Ended {
     let (_, machine, store) = world.coordinators().next().expect("it is up");
     let audited = audit::audit(store, &mut |_| {}).expect("the disk can be read");
     assert!(audited.report.is_sound(), "{:?}", audited.report);
-    let mut books = BTreeMap::new();
+    let mut books: BTreeMap<(Account, Commodity), Balance> = BTreeMap::new();
     for ((account, commodity), balance) in machine.books().balances() {
         assert!(
             !account.is_transient(),
             "{account} is left with {balance:?}"
         );
-        books.insert((*account, *commodity), *balance);
+        let sum = books.entry((of_owner(*account), *commodity)).or_default();
+        sum.debits += balance.debits;
+        sum.credits += balance.credits;
+        sum.pending_debits += balance.pending_debits;
+        sum.pending_credits += balance.pending_credits;
     }
     let mut ended = Ended {
         books,
@@ -233,6 +237,18 @@ fn ended(world: &World) -> Ended {
         *ended.entries.entry(kind(&event)).or_default() += 1;
     }
     ended
+}
+
+/// Returns the account as if the owner had one computer.
+fn of_owner(account: Account) -> Account {
+    let alone = |holder: Holder| Holder::alone(holder.owner);
+    if let Account::Redeemed(holder) = account {
+        Account::Redeemed(alone(holder))
+    } else if let Account::Expired(holder) = account {
+        Account::Expired(alone(holder))
+    } else {
+        account
+    }
 }
 
 fn events(store: &Store) -> Vec<Event> {
@@ -259,6 +275,13 @@ const fn kind(event: &Event) -> &'static str {
         Event::PaidOut { .. } => "paid out",
         Event::Refunded { .. } => "refunded",
         Event::ClawedBack { .. } => "clawed back",
+        Event::AgreementMade { .. } => "agreement made",
+        Event::DeviceRegistered { .. } => "device registered",
+        Event::RegistrationRevoked { .. } => "registration revoked",
+        Event::PointsReserved { .. } => "points reserved",
+        Event::ReservationEnded { .. } => "reservation ended",
+        Event::PointsRedeemed { .. } => "points redeemed",
+        Event::RedemptionReversed { .. } => "redemption reversed",
         Event::Released { .. } => "released",
         Event::Expired { .. } => "expired",
     }
