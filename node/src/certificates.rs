@@ -11,6 +11,7 @@ use data_encoding::BASE64;
 use ed25519_dalek::SigningKey;
 use tally_protocol::certificate::{CertificateFault, DeviceCertificate, holder};
 use tally_protocol::id::{NetworkId, NodeId};
+use tally_protocol::points::Points;
 use tally_protocol::signed::{Signed, Verified, VerifyError};
 use tally_protocol::time::Timestamp;
 
@@ -72,6 +73,7 @@ pub fn certify(
         not_after: now + life,
         // Whoever certifies again later makes the newer one.
         serial: now.as_millis(),
+        redeem_points: Points::ZERO,
     };
     Verified::sign(certificate, network, owner)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 use serde::{Deserialize, Deserializer, de};
 use tally_protocol::account::{Currency, Money};
-use tally_protocol::coordinator::Customers;
+use tally_protocol::coordinator::{Admission, Customers};
 use tally_protocol::id::{BlobId, NetworkId, NodeId};
 use tally_protocol::message::announce::Role;
 use tally_protocol::rate_card::{PixelWeight, Price, Rates};
@@ -41,6 +41,8 @@ pub struct Config {
 pub struct CoordinatorTable {
     /// `"any"`, or a list of customers' ids.
     pub customers: CustomerList,
+    /// Whose results it takes: `"registered"` or `"open"`; by default registered as soon as there is an agreement.
+    pub admission: WrittenAdmission,
     /// The most tasks at a time.
     pub tasks_max: usize,
     /// The largest input.
@@ -214,6 +216,25 @@ impl TryFrom<u16> for PerMille {
     }
 }
 
+/// Whose results a coordinator takes, as it is written.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+pub struct WrittenAdmission(pub Admission);
+
+impl TryFrom<String> for WrittenAdmission {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "registered" => Ok(Self(Admission::Registered)),
+            "open" => Ok(Self(Admission::Open)),
+            _ => Err(format!(
+                "admission is {text:?}, it must be \"registered\" or \"open\""
+            )),
+        }
+    }
+}
+
 /// Whose tasks a coordinator takes.
 #[derive(Debug, Clone)]
 pub struct CustomerList(pub Customers);
@@ -275,6 +296,7 @@ impl Default for CoordinatorTable {
     fn default() -> Self {
         Self {
             customers: CustomerList(Customers::Listed(BTreeSet::new())),
+            admission: WrittenAdmission(Admission::ByAgreement),
             tasks_max: 1_000,
             input_max: gib(1),
             program_max: Size(ByteSize(32 << 20)),
@@ -399,6 +421,20 @@ mod tests {
             Customers::Listed(BTreeSet::new())
         );
         assert!(toml::from_str::<Config>("[coordinator]\ncustomers = [\"nobody\"]").is_err());
+    }
+
+    #[test]
+    fn admission_is_registered_or_open_and_by_agreement_if_nothing_is_said() {
+        let read = |word: &str| {
+            let text = format!("[coordinator]\nadmission = \"{word}\"\n");
+            toml::from_str::<Config>(&text).map(|config| config.coordinator.admission.0)
+        };
+        assert_eq!(read("registered").unwrap(), Admission::Registered);
+        assert_eq!(read("open").unwrap(), Admission::Open);
+        let default = Config::default().coordinator.admission.0;
+        assert_eq!(default, Admission::ByAgreement);
+        let error = read("closed").unwrap_err().to_string();
+        assert!(error.contains("admission is \"closed\""), "{error}");
     }
 
     #[test]

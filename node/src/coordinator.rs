@@ -25,11 +25,10 @@ use tally_ledger::store::{
     Change, CommitError, Committed, Draft, ReadError, Row as StoredRow, Store,
 };
 use tally_protocol::account::Money;
-use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::codec;
 use tally_protocol::coordinator::{
     Answer as RoleAnswer, Coordinator, CoordinatorConfig, Effect, Fact, Input, Movement, Order,
-    OrderFault, Question, RestoreError, Row,
+    OrderFault, Papers, Question, RestoreError, Row,
 };
 use tally_protocol::entry::{Ending, Event};
 use tally_protocol::id::{BlobId, GrantId, NodeId, PostingId, ReceiptId, TaskId};
@@ -110,7 +109,7 @@ impl Message {
 pub struct CheckedPull {
     from: NodeId,
     pull: Pull,
-    certificate: Option<Verified<DeviceCertificate>>,
+    papers: Papers,
     report: Option<VerifiedReport>,
     answer: Answer<WorkReply>,
 }
@@ -406,6 +405,9 @@ impl Shell {
             | Input::Pulled { .. }
             | Input::Cancelled { .. }
             | Input::Ordered { .. }
+            | Input::Decided { .. }
+            | Input::Registry { .. }
+            | Input::Redeem { .. }
             | Input::Gone(_)
             | Input::DeadlineReached => {}
         }
@@ -531,6 +533,7 @@ impl Shell {
                 }
                 Effect::Answer { .. }
                 | Effect::Nudge { .. }
+                | Effect::Tell { .. }
                 | Effect::Announce(_)
                 | Effect::Fetch(_)
                 | Effect::Divide(_)
@@ -550,6 +553,8 @@ impl Shell {
             Effect::Forget(_) => self.remove_forgotten(),
             Effect::Answer { question, answer } => self.answer(question, answer),
             Effect::Nudge { to, task } => self.nudge(to, task),
+            // Nothing here makes agreements with app servers, so there is none to be told.
+            Effect::Tell { .. } => {}
             Effect::Announce(offer) => self.announce(offer),
             Effect::Fetch(task) => self.fetch(task),
             Effect::Divide(task) => self.divide(task),
@@ -590,9 +595,12 @@ impl Shell {
             match answer {
                 RoleAnswer::Status(status) => reply.send(CustomerReply::Status(status)),
                 RoleAnswer::Refused(refusal) => reply.send(CustomerReply::Refused(refusal)),
-                RoleAnswer::Pulled(_) | RoleAnswer::Ordered(_) => {
-                    reply.send(CustomerReply::Refused(Refusal::Malformed))
-                }
+                RoleAnswer::Pulled(_)
+                | RoleAnswer::Ordered(_)
+                | RoleAnswer::Decided(_)
+                | RoleAnswer::Registry(_)
+                | RoleAnswer::Points(_)
+                | RoleAnswer::Redeem(_) => reply.send(CustomerReply::Refused(Refusal::Malformed)),
             }
         } else if let Some(reply) = self.operators.remove(&question) {
             let status = if let RoleAnswer::Status(status) = answer {

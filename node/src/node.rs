@@ -247,6 +247,7 @@ fn start_coordinator(
         program_bytes_max: table.program_max.bytes(),
         retention: config.retention(),
         known_per_mille: table.known_per_mille.get(),
+        admission: table.admission.0,
     };
     let shell = coordinator::Shell::start(coordinator::Setup {
         config: role,

@@ -196,6 +196,7 @@ impl Shell {
             memory_bytes: setup.memory_bytes,
             slots: setup.slots,
             certificate: setup.certificate.clone(),
+            registrations: Vec::new(),
         };
         let mut machine = Terminal::new(config, rand::random());
         let accounts = setup.wallet.accounts();

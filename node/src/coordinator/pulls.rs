@@ -6,12 +6,13 @@
 use std::collections::BTreeSet;
 
 use tally_protocol::certificate;
-use tally_protocol::coordinator::{Answer as RoleAnswer, Effect, Input, NewLeases};
-use tally_protocol::id::{GrantId, NodeId, TaskId};
+use tally_protocol::coordinator::{Answer as RoleAnswer, Effect, Input, NewLeases, Papers};
+use tally_protocol::id::{GrantId, NetworkId, NodeId, TaskId};
 use tally_protocol::message::Refusal;
 use tally_protocol::message::blob::BlobRange;
 use tally_protocol::message::work::{Grant, Leased, Pull, WorkReply};
-use tally_protocol::signed::Verified;
+use tally_protocol::registration::{self, Registration};
+use tally_protocol::signed::{Signed, Verified};
 use tally_protocol::task::BlobRef;
 use tally_protocol::time::Timestamp;
 use tokio::task::spawn_blocking;
@@ -26,27 +27,34 @@ impl Shell {
     /// Checks the signatures of a pull's report elsewhere; what has none goes on at once.
     pub(super) fn check_pull(&self, from: NodeId, mut pull: Pull, answer: Answer<WorkReply>) {
         let parts = self.parts.clone();
-        let (report, certificate) = (pull.report.take(), pull.certificate.take());
+        let report = pull.report.take();
+        let (certificate, registration) = (pull.certificate.take(), pull.registration.take());
         tokio::spawn(async move {
-            let verified = if report.is_none() && certificate.is_none() {
-                Ok((None, None))
+            let is_plain = report.is_none() && certificate.is_none() && registration.is_none();
+            let verified = if is_plain {
+                Ok((Papers::default(), None))
             } else {
                 let (network, me) = (parts.network.network().clone(), parts.me);
                 let check = move || {
                     let certificate = certificate.map(|shown| shown.verify(&network)).transpose();
                     let certificate = certificate.map_err(|_| Refusal::BadCertificate)?;
+                    let registration = registration.map(|shown| registered(shown, &network));
+                    let papers = Papers {
+                        certificate,
+                        registration: registration.transpose()?,
+                    };
                     let report = report.map(|report| report.verify(&network, me, from));
-                    Ok((certificate, report.transpose()?))
+                    Ok((papers, report.transpose()?))
                 };
                 super::joined(spawn_blocking(check).await)
             };
             match verified {
-                Ok((certificate, report)) => {
+                Ok((papers, report)) => {
                     fault::pass(Point::ReportVerified);
                     let pull = Box::new(CheckedPull {
                         from,
                         pull,
-                        certificate,
+                        papers,
                         report,
                         answer,
                     });
@@ -92,7 +100,7 @@ impl Shell {
         now: Timestamp,
         pull: &CheckedPull,
     ) -> Vec<(TaskId, (GrantId, u32), BlobRef)> {
-        let holder = certificate::holder(pull.from, pull.certificate.as_ref(), now);
+        let holder = certificate::holder(pull.from, pull.papers.certificate.as_ref(), now);
         let (Some(report), Ok(holder)) = (&pull.report, holder) else {
             return Vec::new();
         };
@@ -113,7 +121,7 @@ impl Shell {
         let CheckedPull {
             from,
             pull,
-            certificate,
+            papers,
             report,
             answer,
         } = pull;
@@ -123,7 +131,7 @@ impl Shell {
             question,
             from,
             pull,
-            certificate,
+            papers,
             report,
             missing,
         };
@@ -135,7 +143,12 @@ impl Shell {
         let pulled = match answer {
             RoleAnswer::Pulled(pulled) => *pulled,
             RoleAnswer::Refused(refusal) => return reply.send(WorkReply::Refused(refusal)),
-            RoleAnswer::Status(_) | RoleAnswer::Ordered(_) => {
+            RoleAnswer::Status(_)
+            | RoleAnswer::Ordered(_)
+            | RoleAnswer::Decided(_)
+            | RoleAnswer::Registry(_)
+            | RoleAnswer::Points(_)
+            | RoleAnswer::Redeem(_) => {
                 return reply.send(WorkReply::Refused(Refusal::Malformed));
             }
         };
@@ -153,6 +166,17 @@ impl Shell {
             fault::pass(Point::PullAnswered);
         });
     }
+}
+
+/// Checks a registration that a terminal shows, down to the signatures of the device and its owner.
+fn registered(
+    shown: Signed<Registration>,
+    network: &NetworkId,
+) -> Result<Verified<Registration>, Refusal> {
+    let shown = shown.verify(network).map_err(|_| Refusal::Unverified)?;
+    let checked = registration::check(&shown, network);
+    checked.map_err(|_| Refusal::Unverified)?;
+    Ok(shown)
 }
 
 async fn bring(parts: &Parts, from: NodeId, output: BlobRef) -> Result<(), String> {
