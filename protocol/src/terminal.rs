@@ -271,10 +271,7 @@ impl Terminal {
     pub fn new(mut config: TerminalConfig, seed: [u8; 32]) -> Self {
         let work = Work::new(config.slots);
         let wallet = Wallet::new(config.me, config.profile.clone(), config.slots);
-        let mut registrations = Registrations::default();
-        for registration in std::mem::take(&mut config.registrations) {
-            registrations.add(registration);
-        }
+        let registrations = Registrations::of(std::mem::take(&mut config.registrations));
         Self {
             config,
             seed,
@@ -413,16 +410,6 @@ impl Terminal {
             .entry(node)
             .or_insert_with(|| Link::new(now))
             .connect(now);
-    }
-
-    /// Keeps a registration, and lets all coordinators be shown it.
-    fn registered(&mut self, now: Timestamp, registration: Verified<Registration>) {
-        let app_server = registration.signer();
-        if self.registrations.add(registration) {
-            for link in self.links.values_mut() {
-                link.register(now, app_server);
-            }
-        }
     }
 
     /// Drops what is for coordinators that are gone for so long that they have leased it to others.

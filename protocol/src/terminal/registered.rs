@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::Terminal;
 use crate::account::Holder;
 use crate::id::NodeId;
 use crate::registration::Registration;
@@ -20,8 +21,16 @@ pub const REGISTRATIONS_MAX: usize = 16;
 pub(super) struct Registrations(BTreeMap<NodeId, Verified<Registration>>);
 
 impl Registrations {
+    pub(super) fn of(all: Vec<Verified<Registration>>) -> Self {
+        let mut kept = Self::default();
+        for registration in all {
+            kept.add(registration);
+        }
+        kept
+    }
+
     /// Keeps a registration; of too many, the one that ends first goes. Returns whether it is kept and was not before.
-    pub(super) fn add(&mut self, registration: Verified<Registration>) -> bool {
+    fn add(&mut self, registration: Verified<Registration>) -> bool {
         let app_server = registration.signer();
         let known = self.0.get(&app_server);
         if known.is_some_and(|known| known.serial >= registration.serial) {
@@ -111,5 +120,17 @@ impl Showing {
         let (app_server, registration) = registrations.pick(turn, to_whom)?;
         self.last = Some(app_server);
         Some((app_server, registration.signed().clone()))
+    }
+}
+
+impl Terminal {
+    /// Keeps a registration, and lets all coordinators be shown it.
+    pub(super) fn registered(&mut self, now: Timestamp, registration: Verified<Registration>) {
+        let app_server = registration.signer();
+        if self.registrations.add(registration) {
+            for link in self.links.values_mut() {
+                link.register(now, app_server);
+            }
+        }
     }
 }
