@@ -139,6 +139,10 @@ pub enum Customers {
 
 /// What happened.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an input is moved once, from the shell to the machine"
+)]
 pub enum Input {
     /// A customer submits a task.
     Submitted {

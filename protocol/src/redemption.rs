@@ -42,6 +42,14 @@ pub struct Redeem {
     pub expires: Timestamp,
 }
 
+impl Redeem {
+    /// Returns until when points are set aside that are from `at` on.
+    #[must_use]
+    pub fn reserved_until(&self, at: Timestamp) -> Timestamp {
+        self.expires.min(at + RESERVED_MAX)
+    }
+}
+
 impl Statement for Redeem {
     const TYPE: &'static str = "application/tally-redeem+cbor";
     const BYTES_MAX: usize = 512;

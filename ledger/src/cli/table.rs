@@ -130,9 +130,7 @@ impl EventRow {
                 to,
                 money,
                 reference,
-            } => {
-                format!("{money} {}: {reference}", fund(to))
-            }
+            } => format!("{money} {}: {reference}", fund(to)),
             Self::PaidOut {
                 to,
                 money,

@@ -190,10 +190,7 @@ impl CoordinatorNode {
                 ..
             } => {
                 let by = peer(&holder.device);
-                for vote in votes {
-                    let (unit, gave) = said(task, vote);
-                    stage.note(&Happening::Voted { at, by, unit, gave });
-                }
+                self.note_votes(stage, (task, by), votes);
             }
             Fact::Answered {
                 task,
@@ -218,17 +215,11 @@ impl CoordinatorNode {
                 fault,
                 ..
             } => {
-                let by = peer(device);
-                let unit = Unit {
-                    task: *task,
-                    unit: *unit,
-                };
-                let fault = *fault;
                 stage.note(&Happening::Faulted {
                     at,
-                    by,
-                    unit,
-                    fault,
+                    by: peer(device),
+                    unit: unit_of(task, *unit),
+                    fault: *fault,
                 });
             }
             Fact::Forgotten(task) => stage.note(&Happening::Forgotten {
@@ -253,6 +244,14 @@ impl CoordinatorNode {
             | Fact::ReservationEnded(_)
             | Fact::Redeemed(_)
             | Fact::Reversed(_) => {}
+        }
+    }
+
+    fn note_votes(&self, stage: &mut Stage, (task, by): (&TaskId, Peer), votes: &[Vote]) {
+        let at = self.peer;
+        for vote in votes {
+            let (unit, gave) = said(task, vote);
+            stage.note(&Happening::Voted { at, by, unit, gave });
         }
     }
 
@@ -386,12 +385,14 @@ impl CoordinatorNode {
     }
 }
 
+const fn unit_of(task: &TaskId, unit: u32) -> Unit {
+    let task = *task;
+    Unit { task, unit }
+}
+
 /// Returns the unit of a vote, and what it says.
 const fn said(task: &TaskId, vote: &Vote) -> (Unit, Gave) {
-    let unit = Unit {
-        task: *task,
-        unit: vote.unit,
-    };
+    let unit = unit_of(task, vote.unit);
     let gave = Gave {
         outcome: vote.outcome,
         fuel: vote.fuel,

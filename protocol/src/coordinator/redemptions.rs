@@ -23,7 +23,7 @@ use crate::message::redeem::{RedeemFault, RedeemReply, Reserved};
 use crate::points::Points;
 use crate::posting;
 use crate::rate_card::Rates;
-use crate::redemption::{DEVICE_PERIOD, RESERVED_MAX, Redeem, Redemption, Reversal};
+use crate::redemption::{DEVICE_PERIOD, Redeem, Redemption, Reversal};
 use crate::registration::is_reason;
 use crate::signed::{Signed, Verified};
 use crate::time::Timestamp;
@@ -34,6 +34,10 @@ const REDEMPTIONS_MAX: usize = 100_000;
 
 /// A request of an app server about points, whose statements hold.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a request is moved once, from the shell to the machine"
+)]
 pub enum Redeeming {
     /// See [`crate::message::redeem::RedeemRequest::Reserve`].
     Reserve {
@@ -319,7 +323,7 @@ impl Coordinator {
         let value = self.check_value(now, &lots, pair.value())?;
         let posting = posting::reservation(id, &lots);
         let posting = posting.ok_or(RedeemFault::Worthless)?;
-        let until = redeem.expires.min(now + RESERVED_MAX);
+        let until = redeem.reserved_until(now);
         let by_device = certificate.filter(|_| redeem.signer() != redeem.owner);
         let reservation = Reservation {
             redeem: redeem.signed().clone(),

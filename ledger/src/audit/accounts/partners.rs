@@ -14,13 +14,16 @@ use tally_protocol::id::{Hash, NodeId, RedemptionId};
 use tally_protocol::points::Points;
 use tally_protocol::posting;
 use tally_protocol::rate_card::Rates;
-use tally_protocol::redemption::{DEVICE_PERIOD, RESERVED_MAX, Redeem, Redemption, Reversal};
+use tally_protocol::redemption::{DEVICE_PERIOD, Redeem, Redemption, Reversal};
 use tally_protocol::registration::{self, Registration, Revocation};
 use tally_protocol::signed::{Signed, Verified};
 use tally_protocol::time::Timestamp;
 
 use super::{Accounts, check_time, too_large};
 use crate::audit::finding::Problem;
+
+/// Lots, or parts of them.
+type Lots = Vec<(Lot, Points)>;
 
 /// What was agreed on with app servers, and what became of it.
 #[derive(Debug, Default)]
@@ -51,9 +54,9 @@ struct Known {
 /// How far a redemption is, with the lots that were drawn for it as long as they are needed.
 #[derive(Debug)]
 enum State {
-    Reserved(Vec<(Lot, Points)>),
+    Reserved(Lots),
     Over,
-    Posted(Vec<(Lot, Points)>),
+    Posted(Lots),
     Reversed,
 }
 
@@ -82,7 +85,7 @@ impl Partners {
             return Err(none());
         }
         let day = self.by_device.get(&signer).into_iter().flatten();
-        let day = day.filter(|(then, _)| *then >= at - DEVICE_PERIOD);
+        let day = day.filter(|(then, _)| at.since(*then) <= DEVICE_PERIOD);
         let counted = day.filter_map(|(_, id)| self.redemptions.get(id));
         let counted = counted.filter(|known| !matches!(known.state, State::Over));
         let sum = counted
@@ -103,7 +106,7 @@ impl Partners {
         &mut self,
         id: RedemptionId,
         then: impl FnOnce(&[(Lot, Points)]) -> State,
-    ) -> Result<(&Known, Vec<(Lot, Points)>), Problem> {
+    ) -> Result<(&Known, Lots), Problem> {
         let unknown = || refused(format!("no points are set aside for {id}"));
         let known = self.redemptions.get_mut(&id).ok_or_else(unknown)?;
         let State::Reserved(lots) = &mut known.state else {
@@ -242,7 +245,7 @@ impl Accounts {
         if redeem.expires <= at {
             return Err(refused("it had expired".to_owned()));
         }
-        let latest = redeem.expires.min(at + RESERVED_MAX);
+        let latest = redeem.reserved_until(at);
         if until != latest {
             return Err(refused(format!("it is until {until}, not {latest}")));
         }

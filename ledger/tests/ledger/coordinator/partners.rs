@@ -14,7 +14,7 @@ use tally_protocol::points::Points;
 use tally_protocol::posting;
 use tally_protocol::product::ProductId;
 use tally_protocol::rate_card::{Price, Rates};
-use tally_protocol::redemption::{RESERVED_MAX, Redeem, Redemption, Reversal};
+use tally_protocol::redemption::{Redeem, Redemption, Reversal};
 use tally_protocol::registration::{Enrolment, Registration, Revocation};
 use tally_protocol::signed::{Signed, Verified};
 use tally_protocol::time::Timestamp;
@@ -213,7 +213,7 @@ impl Coordinator {
             redeem: redeem.signed().clone(),
             certificate: certificate.clone(),
             at: self.now,
-            until: redeem.expires.min(self.now + RESERVED_MAX),
+            until: redeem.reserved_until(self.now),
         };
         let posting = posting::reservation(id, &lots);
         self.partners.reserved.push(Drawn {

@@ -316,6 +316,16 @@ fn a_revocation_ends_leases_at_once_and_the_registration_for_ever() {
         RegistryReply::Kept(0),
         "not its own"
     );
+    let long = Revocation {
+        reason: "so ".repeat(50),
+        ..revocation.clone()
+    };
+    let long = vec![Verified::sign(long, &network(), &key(SHOP))];
+    assert_eq!(
+        desk.registry(SHOP, Registering::Revoke(long)),
+        RegistryReply::Kept(0),
+        "too long a reason"
+    );
     assert_eq!(desk.registry(SHOP, by(SHOP)), RegistryReply::Kept(1));
     desk.restart_with(rates());
     assert_eq!(
@@ -493,6 +503,26 @@ fn an_agreement_bounds_what_is_redeemed() {
 }
 
 #[test]
+fn what_is_let_go_frees_the_cap_of_its_own_period_only() {
+    let mut desk = rich_desk();
+    desk.agree(Agreement {
+        credit: 100,
+        ..agreement(SHOP, 2)
+    });
+    desk.pass(80_000);
+    let yesterday = desk.reserve(SHOP, &redeem(SHOP, 4_000, 1, OWNER)).unwrap();
+    desk.pass(10_000);
+    desk.reserve(SHOP, &redeem(SHOP, 12_000, 2, OWNER)).unwrap();
+    desk.redeems(SHOP, Redeeming::Void(yesterday.redemption));
+    desk.restart_with(rates());
+    assert_eq!(
+        desk.reserve(SHOP, &redeem(SHOP, 8_000, 3, OWNER)),
+        Err(RedeemFault::OverCap { left: euro(1) })
+    );
+    desk.audit();
+}
+
+#[test]
 fn a_reversal_gives_points_and_money_back_once() {
     let mut desk = rich_desk();
     let before = desk.books.clone();
@@ -506,6 +536,16 @@ fn a_reversal_gives_points_and_money_back_once() {
         };
         Redeeming::Reverse(Verified::sign(reversal, &network(), &key(by)))
     };
+    let senseless = Reversal {
+        redemption: reserved.redemption,
+        reason: "sent\u{1b}back".to_owned(),
+        at: Timestamp::default(),
+    };
+    let senseless = Verified::sign(senseless, &network(), &key(SHOP));
+    assert_eq!(
+        desk.redeems(SHOP, Redeeming::Reverse(senseless)),
+        RedeemReply::Refused(Refusal::Malformed)
+    );
     let fault = RedeemReply::Not(RedeemFault::OtherAudience);
     assert_eq!(desk.redeems(OTHER_SHOP, reversal(OTHER_SHOP)), fault);
     assert_eq!(desk.redeems(SHOP, reversal(SHOP)), RedeemReply::Reversed);
