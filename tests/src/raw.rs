@@ -88,6 +88,7 @@ impl RawPeer {
             report: None,
             share: Vec::new(),
             certificate: None,
+            registration: None,
             kept: Vec::new(),
             owed: Vec::new(),
         }

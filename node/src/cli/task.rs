@@ -387,6 +387,8 @@ fn refused(refusal: &Refusal) -> Failure {
         ),
         Refusal::OtherRateCard => refused.hint("submit the job again: it is estimated anew"),
         Refusal::BadCertificate
+        | Refusal::NotRegistered
+        | Refusal::NoAgreement
         | Refusal::Malformed
         | Refusal::Unverified
         | Refusal::WrongRole

@@ -130,7 +130,16 @@ pub(super) fn pins_of(fact: &Fact) -> Vec<Row> {
         | Fact::Forgotten(_)
         | Fact::Published(_)
         | Fact::Certified(_)
-        | Fact::Ordered(_) => Vec::new(),
+        | Fact::Ordered(_)
+        | Fact::Proposed(_)
+        | Fact::Declined(_)
+        | Fact::Agreed(_)
+        | Fact::Registered(_)
+        | Fact::Revoked(_)
+        | Fact::Reserved(_)
+        | Fact::ReservationEnded(_)
+        | Fact::Redeemed(_)
+        | Fact::Reversed(_) => Vec::new(),
     }
 }
 
