@@ -335,7 +335,8 @@ impl CoordinatorView {
         if self.owing {
             let limit = self.limit_seconds;
             *text += &format!(
-                "..{name} OWES for more than {limit:.0} s of work: no more is done for it until it pays\n"
+                "..{name} OWES for more than {limit:.0} s of work: until it pays, no more is\n  \
+                 done for it than a unit on trial now and then\n"
             );
         }
     }
