@@ -417,6 +417,7 @@ fn the_log_has_a_certificate_that_holds_whenever_work_is_counted() {
             not_before: from,
             not_after: from + minute * 2,
             serial: from.as_millis(),
+            redeem_points: Points::ZERO,
         };
         Some(Verified::sign(certificate, &network(), &key(99)))
     };
