@@ -187,7 +187,8 @@ impl AppServer {
                 Some((coordinator, Request::Registry(request)))
             }
             Errand::Outbox(coordinator) => {
-                self.state.agreements.in_force(coordinator, now)?;
+                let mut partners = self.state.agreements.partners(now);
+                partners.find(|partner| *partner == coordinator)?;
                 let (request, rows) = self.state.users.batch(coordinator)?;
                 self.sent.insert(coordinator, rows);
                 Some((coordinator, Request::Registry(request)))

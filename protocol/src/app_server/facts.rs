@@ -73,7 +73,7 @@ pub enum RestoreError {
 }
 
 /// The largest fact or snapshot that is read back, in bytes: 10^5 orders and 2 * 10^5 devices are within it.
-const STATE_BYTES_MAX: usize = 4 << 30;
+const STATE_BYTES_MAX: usize = 3 << 30;
 
 /// All that survives a crash.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

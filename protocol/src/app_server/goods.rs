@@ -114,7 +114,6 @@ pub(super) struct Vouchers {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct KnownVoucher {
-    order: OrderId,
     statement: Hash,
     state: VoucherState,
 }
@@ -143,7 +142,6 @@ impl Vouchers {
     pub(super) fn fulfil(&mut self, me: NodeId, order: OrderId, goods: &Goods) {
         if let Goods::Voucher { voucher, .. } = goods {
             let known = KnownVoucher {
-                order,
                 statement: hash_of(voucher),
                 state: VoucherState::Unused,
             };
@@ -163,9 +161,9 @@ impl Vouchers {
         }
     }
 
-    pub(super) fn is_used(&self, order: OrderId) -> bool {
-        let mut of = self.of.values().filter(|known| known.order == order);
-        of.any(|known| matches!(known.state, VoucherState::Used(_)))
+    pub(super) fn is_used(&self, id: VoucherId) -> bool {
+        let known = self.of.get(&id);
+        known.is_some_and(|known| matches!(known.state, VoucherState::Used(_)))
     }
 }
 

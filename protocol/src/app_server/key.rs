@@ -16,6 +16,13 @@ pub const KEY_BYTES_MAX: usize = 64;
 #[serde(try_from = "String", into = "String")]
 pub struct IdempotencyKey(String);
 
+impl IdempotencyKey {
+    /// Returns what comes before every key.
+    pub(super) const fn least() -> Self {
+        Self(String::new())
+    }
+}
+
 impl FromStr for IdempotencyKey {
     type Err = ParseIdError;
 

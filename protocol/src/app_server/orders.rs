@@ -18,7 +18,7 @@ use super::posting;
 use super::{AppServer, Effect, Fact, Fault, IdempotencyKey, OfferId};
 use crate::account::{Holder, Money};
 use crate::certificate::{self, DeviceCertificate};
-use crate::id::{LicenseId, NodeId, OrderId, PostingId, RedemptionId};
+use crate::id::{LicenseId, NodeId, OrderId, PostingId, RedemptionId, VoucherId};
 use crate::issuer::is_line;
 use crate::license::{DEVICES_MAX, REDEMPTIONS_MAX};
 use crate::message::Refusal;
@@ -125,7 +125,8 @@ impl Orders {
 
     /// Refuses one more order of an owner who has too many open ones.
     fn has_room(&self, owner: NodeId) -> Result<(), Fault> {
-        let of_owner = self.keys.iter().filter(|((of, _), _)| *of == owner);
+        let of_owner = self.keys.range((owner, IdempotencyKey::least())..);
+        let of_owner = of_owner.take_while(|((of, _), _)| *of == owner);
         let of_owner = of_owner.filter_map(|(_, id)| self.of.get(id));
         let open = of_owner.filter(|order| {
             !matches!(
@@ -417,7 +418,8 @@ impl AppServer {
             | Phase::Paid
             | Phase::Void) => return Err(Fault::WrongPhase { phase }),
         }
-        if self.state.vouchers.is_used(id) {
+        let voucher = VoucherId::of(self.config.me, id);
+        if self.state.vouchers.is_used(voucher) {
             return Err(Fault::VoucherUsed);
         }
         self.change(now, id, OrderChange::Refunded, out);

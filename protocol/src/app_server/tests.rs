@@ -1,6 +1,7 @@
 //! The app server as stories: arrange, step, look at the effects. Coordinators are a small [`model`].
 
 mod chaos;
+mod golden;
 mod model;
 mod redeeming;
 mod selling;

@@ -30,13 +30,38 @@ const ENROLMENT_AGE_MAX: Duration = Duration::from_secs(24 * 3_600);
 pub(super) struct Users {
     devices: BTreeMap<NodeId, Device>,
     of_owner: BTreeSet<(NodeId, NodeId)>,
-    /// By coordinator and device: the place in the queue.
-    outbox: BTreeMap<NodeId, BTreeMap<NodeId, u64>>,
-    /// The next place in the queue.
+    /// What coordinators have not acknowledged.
+    outbox: BTreeMap<NodeId, Queue>,
+    /// The next place in a queue.
     next: u64,
 }
 
-/// A computer.
+/// Devices of which a coordinator is to be told, each once, in their order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Queue {
+    places: BTreeMap<NodeId, u64>,
+    order: BTreeMap<u64, NodeId>,
+}
+
+impl Queue {
+    /// Puts a device at the end.
+    fn push(&mut self, device: NodeId, place: u64) {
+        if let Some(earlier) = self.places.insert(device, place) {
+            self.order.remove(&earlier);
+        }
+        self.order.insert(place, device);
+    }
+
+    /// Takes a row out. If a newer statement of the device came meanwhile, that one has a place of its own.
+    fn remove(&mut self, device: NodeId, place: u64) {
+        if self.places.get(&device) == Some(&place) {
+            self.places.remove(&device);
+            self.order.remove(&place);
+        }
+    }
+}
+
+/// A computer. It works for one product of the app server at a time: the one that it enrolled for last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     /// The computer and whose it is.
@@ -150,10 +175,7 @@ impl Users {
             } => {
                 let queue = self.outbox.entry(*coordinator).or_default();
                 for (device, place) in rows {
-                    // A newer statement of the device came meanwhile: it has a place of its own.
-                    if queue.get(device) == Some(place) {
-                        queue.remove(device);
-                    }
+                    queue.remove(*device, *place);
                 }
                 if let Some(device) = refused {
                     self.enqueue(*device, &[*coordinator]);
@@ -189,7 +211,7 @@ impl Users {
     fn enqueue(&mut self, device: NodeId, coordinators: &[NodeId]) {
         for coordinator in coordinators {
             let queue = self.outbox.entry(*coordinator).or_default();
-            queue.insert(device, self.next);
+            queue.push(device, self.next);
             self.next += 1;
         }
     }
@@ -212,11 +234,9 @@ impl Users {
         coordinator: NodeId,
     ) -> Option<(RegistryRequest, Vec<(NodeId, u64)>)> {
         let queue = self.outbox.get(&coordinator)?;
-        let mut rows: Vec<(u64, NodeId)> = queue.iter().map(|(of, at)| (*at, *of)).collect();
-        rows.sort_unstable();
         let (mut registered, mut revoked, mut sent) = (Vec::new(), Vec::new(), Vec::new());
-        for (place, device) in rows {
-            match &self.devices.get(&device)?.standing {
+        for (place, device) in &queue.order {
+            match &self.devices.get(device)?.standing {
                 Standing::Registered { registration, .. } if revoked.is_empty() => {
                     registered.push(registration.clone());
                 }
@@ -225,7 +245,7 @@ impl Users {
                 }
                 Standing::Registered { .. } | Standing::Revoked { .. } => break,
             }
-            sent.push((device, place));
+            sent.push((*device, *place));
             if sent.len() == STATEMENTS_MAX {
                 break;
             }
@@ -280,7 +300,9 @@ impl AppServer {
     #[must_use]
     pub fn untold(&self, coordinator: NodeId) -> usize {
         let outbox = &self.state.users.outbox;
-        outbox.get(&coordinator).map_or(0, BTreeMap::len)
+        outbox
+            .get(&coordinator)
+            .map_or(0, |queue| queue.places.len())
     }
 
     /// Registers a device that asks for it. The same word again has the same answer.

@@ -13,12 +13,8 @@ enum Happening {
         is_voucher: bool,
         cents: [u64; 2],
     },
-    /// A question is answered.
-    Deliver(usize),
-    /// It arrives, and the answer is lost.
-    LoseReply(usize),
-    /// It does not arrive.
-    LoseRequest(usize),
+    /// A question is on its way.
+    Ask(usize, Fate),
     /// It arrives twice, the second time later than what comes next.
     Duplicate(usize),
     /// A late copy arrives.
@@ -34,14 +30,22 @@ enum Happening {
     Settle(usize),
 }
 
+/// What becomes of a question.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Answered,
+    ReplyLost,
+    RequestLost,
+}
+
 fn happening() -> impl Strategy<Value = Happening> {
     let cents = prop_oneof![Just(0), 1_u64..700];
     prop_oneof![
         3 => (any::<bool>(), [cents.clone(), cents])
             .prop_map(|(is_voucher, cents)| Happening::Order { is_voucher, cents }),
-        9 => (0_usize..4).prop_map(Happening::Deliver),
-        3 => (0_usize..4).prop_map(Happening::LoseReply),
-        1 => (0_usize..4).prop_map(Happening::LoseRequest),
+        9 => (0_usize..4).prop_map(|which| Happening::Ask(which, Fate::Answered)),
+        3 => (0_usize..4).prop_map(|which| Happening::Ask(which, Fate::ReplyLost)),
+        1 => (0_usize..4).prop_map(|which| Happening::Ask(which, Fate::RequestLost)),
         2 => (0_usize..4).prop_map(Happening::Duplicate),
         2 => (0_usize..4).prop_map(Happening::Late),
         3 => prop_oneof![0_u64..10, 0_u64..600, 0_u64..30_000].prop_map(Happening::Pass),
@@ -112,14 +116,12 @@ impl Chaos {
                 let some: Vec<_> = some.collect();
                 desk.redeem(order, some).ok();
             }
-            Happening::Deliver(which) => self.deliver(which, true, true),
-            Happening::LoseReply(which) => self.deliver(which, true, false),
-            Happening::LoseRequest(which) => self.deliver(which, false, false),
+            Happening::Ask(which, fate) => self.deliver(which, fate),
             Happening::Duplicate(which) => {
                 if let Some((_, to, request)) = desk.asks.get(which) {
                     self.late.push((*to, request.clone()));
                 }
-                self.deliver(which, true, true);
+                self.deliver(which, Fate::Answered);
             }
             Happening::Late(which) => {
                 if which < self.late.len() {
@@ -164,11 +166,7 @@ impl Chaos {
         }
     }
 
-    #[expect(
-        clippy::fn_params_excessive_bools,
-        reason = "what arrives and what returns"
-    )]
-    fn deliver(&mut self, which: usize, arrives: bool, returns: bool) {
+    fn deliver(&mut self, which: usize, fate: Fate) {
         let desk = &mut self.desk;
         if which >= desk.asks.len() {
             return;
@@ -176,12 +174,12 @@ impl Chaos {
         let (question, to, request) = desk.asks.remove(which);
         let now = desk.now;
         let bank = desk.banks.iter_mut().find(|bank| bank.id() == to).unwrap();
-        let reply = if arrives {
-            bank.answer(now, request)
-        } else {
-            None
+        let reply = match fate {
+            Fate::RequestLost => None,
+            Fate::ReplyLost => bank.answer(now, request).and(None),
+            Fate::Answered => bank.answer(now, request),
         };
-        desk.step(match reply.filter(|_| returns).map(Box::new) {
+        desk.step(match reply.map(Box::new) {
             Some(reply) => Input::Answered { question, reply },
             None => Input::Failed(question),
         });

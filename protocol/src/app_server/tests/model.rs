@@ -107,7 +107,7 @@ impl Bank {
                     let revocation = signed.clone().verify(&network()).unwrap();
                     self.revoked.insert(revocation.device, revocation.serial);
                 }
-                RegistryReply::Kept(told.len() as u32)
+                RegistryReply::Kept(u32::try_from(told.len()).unwrap())
             }
             other => panic!("{other:?}"),
         }
