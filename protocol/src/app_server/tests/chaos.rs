@@ -17,6 +17,10 @@ enum Happening {
     Ask(usize, Fate),
     /// It arrives twice, the second time later than what comes next.
     Duplicate(usize),
+    /// All questions are answered.
+    AskAll,
+    /// A coordinator lets all go that is not decided, too early.
+    DropReserved(usize),
     /// A late copy arrives.
     Late(usize),
     /// Time passes, with no answers.
@@ -39,16 +43,18 @@ enum Fate {
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
-    let cents = prop_oneof![Just(0), 1_u64..700];
+    let cents = prop_oneof![Just(0), 1_u64..300, Just(600)];
     prop_oneof![
         3 => (any::<bool>(), [cents.clone(), cents])
             .prop_map(|(is_voucher, cents)| Happening::Order { is_voucher, cents }),
         9 => (0_usize..4).prop_map(|which| Happening::Ask(which, Fate::Answered)),
         3 => (0_usize..4).prop_map(|which| Happening::Ask(which, Fate::ReplyLost)),
         1 => (0_usize..4).prop_map(|which| Happening::Ask(which, Fate::RequestLost)),
+        3 => Just(Happening::AskAll),
+        1 => (0_usize..2).prop_map(Happening::DropReserved),
         2 => (0_usize..4).prop_map(Happening::Duplicate),
         2 => (0_usize..4).prop_map(Happening::Late),
-        3 => prop_oneof![0_u64..10, 0_u64..600, 0_u64..30_000].prop_map(Happening::Pass),
+        3 => prop_oneof![0_u64..10, 0_u64..600, 0_u64..50_000].prop_map(Happening::Pass),
         2 => (0_usize..4).prop_map(Happening::Crash),
         2 => (0_usize..8).prop_map(Happening::Pay),
         1 => (0_usize..8).prop_map(Happening::Cancel),
@@ -122,6 +128,10 @@ impl Chaos {
                     self.late.push((*to, request.clone()));
                 }
                 self.deliver(which, Fate::Answered);
+            }
+            Happening::AskAll => desk.deliver(),
+            Happening::DropReserved(bank) => {
+                desk.banks[bank].expire(Timestamp::from_millis(u64::MAX));
             }
             Happening::Late(which) => {
                 if which < self.late.len() {

@@ -27,6 +27,14 @@ pub(super) struct Bank {
     pub(super) keeps: u32,
     /// The operator has not decided about agreements.
     pub(super) is_undecided: bool,
+    /// How long it sets points aside.
+    pub(super) hold_seconds: u64,
+    /// So much more than agreed it says that points are worth, in cents.
+    pub(super) bonus: u64,
+    /// Its redemptions are by somebody else.
+    pub(super) is_forging: bool,
+    /// It has not the funds to give anything back.
+    pub(super) is_broke: bool,
     /// Redemptions that it says it does not know.
     pub(super) forgot: Vec<RedemptionId>,
 }
@@ -60,6 +68,10 @@ impl Bank {
             revoked: BTreeMap::new(),
             keeps: u32::MAX,
             is_undecided: false,
+            hold_seconds: 86_400,
+            bonus: 0,
+            is_forging: false,
+            is_broke: false,
             forgot: Vec::new(),
         }
     }
@@ -157,6 +169,7 @@ impl Bank {
                 let id = reversal.verify(&network()).unwrap().redemption;
                 let held = self.known.get_mut(&id).ok_or(RedeemFault::Unknown)?;
                 match held.state {
+                    HeldState::Posted(_) if self.is_broke => Err(RedeemFault::Unfunded),
                     HeldState::Posted(_) => {
                         held.state = HeldState::Reversed;
                         self.payable -= i128::from(held.value);
@@ -192,8 +205,10 @@ impl Bank {
                 redeem: redeem.signed().clone(),
                 owner: redeem.owner,
                 points,
-                value: points / 1_000,
-                until: redeem.expires.min(now + Duration::from_secs(86_400)),
+                value: points / 1_000 + self.bonus,
+                until: redeem
+                    .expires
+                    .min(now + Duration::from_secs(self.hold_seconds)),
                 state: HeldState::Reserved,
             };
             self.known.insert(id, held);
@@ -211,7 +226,12 @@ impl Bank {
 
     fn post(&mut self, now: Timestamp, id: RedemptionId) -> Result<RedeemReply, RedeemFault> {
         let held = self.known.get_mut(&id).ok_or(RedeemFault::Unknown)?;
+        let signer = if self.is_forging { 1 } else { self.number };
         let posted = match &held.state {
+            HeldState::Posted(redemption) if self.is_forging => {
+                let redemption = redemption.as_ref().clone().verify(&network()).unwrap();
+                sign(redemption.value().clone(), signer).signed().clone()
+            }
             HeldState::Posted(redemption) => redemption.as_ref().clone(),
             HeldState::Over | HeldState::Reversed => return Err(RedeemFault::Over),
             HeldState::Reserved => {
@@ -222,10 +242,10 @@ impl Bank {
                     value: euro(held.value),
                     at: now,
                 };
-                let redemption = sign(redemption, self.number).signed().clone();
-                held.state = HeldState::Posted(Box::new(redemption.clone()));
+                let signed = sign(redemption.clone(), self.number).signed().clone();
+                held.state = HeldState::Posted(Box::new(signed));
                 self.payable += i128::from(held.value);
-                redemption
+                sign(redemption, signer).signed().clone()
             }
         };
         Ok(RedeemReply::Posted(posted))

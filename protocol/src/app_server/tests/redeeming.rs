@@ -285,3 +285,92 @@ fn a_refund_gives_points_and_money_back_and_revokes_the_license() {
     assert!(desk.order(again).is_err(), "revoked is for ever");
     desk.audit();
 }
+
+#[test]
+fn a_coordinator_that_does_not_keep_to_the_agreement_gets_no_order_decided() {
+    let void = |prepare: fn(&mut Bank)| {
+        let mut desk = Desk::new();
+        prepare(&mut desk.banks[0]);
+        let order = desk.open_license();
+        let some = vec![points(&desk, order, BANKS[0], 300)];
+        desk.redeem(order, some).unwrap();
+        desk.deliver();
+        assert_eq!(desk.banks[0].points[&node(OWNER)], 1_000_000, "free again");
+        desk.audit();
+        desk.server.order(order).unwrap().status().void
+    };
+    let bank = node(BANKS[0]);
+    let short = void(|bank| bank.hold_seconds = 3_599);
+    assert_eq!(short, Some(VoidReason::TooShort(bank)));
+    let dear = void(|bank| bank.bonus = 1);
+    assert_eq!(dear, Some(VoidReason::OtherValue(bank)));
+}
+
+#[test]
+fn only_the_coordinator_itself_says_that_points_are_taken() {
+    let mut desk = Desk::new();
+    desk.banks[0].is_forging = true;
+    let order = desk.open_license();
+    let all = BANKS.map(|bank| points(&desk, order, bank, 600)).to_vec();
+    desk.redeem(order, all).unwrap();
+    desk.pass(600);
+    assert_eq!(desk.phase(order), Phase::Decided);
+    desk.banks[0].is_forging = false;
+    desk.pass(600);
+    assert_eq!(desk.phase(order), Phase::Fulfilled);
+}
+
+#[test]
+fn what_was_taken_just_before_the_order_became_void_is_found_and_given_back() {
+    let mut desk = Desk::new();
+    let order = desk.open_license();
+    let both = vec![
+        points_with(&desk, order, BANKS[0], (300, 40_000, 1)),
+        points_with(&desk, order, BANKS[1], (500, 40_000, 2)),
+    ];
+    desk.redeem(order, both).unwrap();
+    desk.deliver_one();
+    desk.deliver_one();
+    // The first takes its points, but the answer is lost; the second has lost them.
+    let (question, _, request) = desk.asks.remove(0);
+    let now = desk.now;
+    desk.banks[0].answer(now, request).unwrap();
+    desk.step(Input::Failed(question));
+    desk.banks[1].known.clear();
+    desk.banks[0].is_broke = true;
+    desk.deliver();
+    assert_eq!(desk.phase(order), Phase::Void);
+    desk.pass(86_400);
+    assert_eq!(desk.banks[0].spent(node(OWNER)), 300_000);
+    desk.restart(0);
+    desk.banks[0].is_broke = false;
+    desk.pass(600);
+    assert_eq!(desk.banks[0].spent(node(OWNER)), 0);
+    assert!(desk.server.order(order).unwrap().status().settled);
+    desk.audit();
+}
+
+#[test]
+fn what_nobody_can_issue_is_cancelled_and_paid_back() {
+    let mut desk = Desk::new();
+    let order = desk.open_license();
+    let some = vec![points(&desk, order, BANKS[0], 300)];
+    desk.redeem(order, some).unwrap();
+    desk.deliver();
+    // The certificate of the issuer has expired.
+    let (now, end) = (desk.now, Timestamp::from_millis(1 << 50));
+    desk.now = end;
+    desk.pay(order, "bank 1").unwrap();
+    assert_eq!(desk.phase(order), Phase::Paid);
+    let mut again = Desk { now, ..desk };
+    again.order(Command::Cancel(order)).unwrap();
+    again.deliver();
+    assert_eq!(again.phase(order), Phase::Void);
+    assert_eq!(
+        again.cents(Account::Outside),
+        0,
+        "what was paid is paid back"
+    );
+    assert_eq!(again.banks[0].spent(node(OWNER)), 0);
+    again.audit();
+}

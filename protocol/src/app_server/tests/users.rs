@@ -122,6 +122,22 @@ fn every_coordinator_hears_of_a_registration_however_long_it_is_away() {
 }
 
 #[test]
+fn what_is_said_while_the_word_before_is_on_its_way_is_told_as_well() {
+    let mut desk = Desk::new();
+    enrol(&mut desk, 1).unwrap();
+    assert_eq!(desk.asks.len(), 2, "both are being told");
+    desk.order(Command::Revoke {
+        device: node(1),
+        reason: "sold".to_owned(),
+    })
+    .unwrap();
+    desk.deliver();
+    for bank in &desk.banks {
+        assert_eq!((bank.registered[&node(1)], bank.revoked[&node(1)]), (1, 1));
+    }
+}
+
+#[test]
 fn a_row_that_a_coordinator_has_no_room_for_does_not_hold_up_the_others() {
     let mut desk = Desk::new();
     desk.banks[0].keeps = 0;
