@@ -10,7 +10,7 @@ use crate::id::RedemptionId;
 enum Happening {
     /// Somebody orders, and redeems so many cents at each coordinator.
     Order {
-        is_voucher: bool,
+        wish: Kind,
         cents: [u64; 2],
     },
     /// A question is on its way.
@@ -34,6 +34,13 @@ enum Happening {
     Settle(usize),
 }
 
+/// What is ordered.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    License,
+    Voucher,
+}
+
 /// What becomes of a question.
 #[derive(Debug, Clone, Copy)]
 enum Fate {
@@ -45,8 +52,8 @@ enum Fate {
 fn happening() -> impl Strategy<Value = Happening> {
     let cents = prop_oneof![Just(0), 1_u64..300, Just(600)];
     prop_oneof![
-        3 => (any::<bool>(), [cents.clone(), cents])
-            .prop_map(|(is_voucher, cents)| Happening::Order { is_voucher, cents }),
+        3 => (prop_oneof![Just(Kind::License), Just(Kind::Voucher)], [cents.clone(), cents])
+            .prop_map(|(wish, cents)| Happening::Order { wish, cents }),
         9 => (0_usize..4).prop_map(|which| Happening::Ask(which, Fate::Answered)),
         3 => (0_usize..4).prop_map(|which| Happening::Ask(which, Fate::ReplyLost)),
         1 => (0_usize..4).prop_map(|which| Happening::Ask(which, Fate::RequestLost)),
@@ -106,22 +113,7 @@ impl Chaos {
         let desk = &mut self.desk;
         let picked = |of: usize, all: &[OrderId]| all.get(of % all.len().max(1)).copied();
         match happening {
-            Happening::Order { is_voucher, cents } => {
-                let wish = if is_voucher {
-                    voucher(1_000)
-                } else {
-                    license()
-                };
-                let Ok(status) = desk.open(wish, &format!("key {}", desk.asked)) else {
-                    return;
-                };
-                let order = status.order;
-                self.orders.push(order);
-                let some = BANKS.into_iter().zip(cents).filter(|(_, cents)| *cents > 0);
-                let some = some.map(|(bank, cents)| points(desk, order, bank, cents));
-                let some: Vec<_> = some.collect();
-                desk.redeem(order, some).ok();
-            }
+            Happening::Order { wish, cents } => self.order(wish, cents),
             Happening::Ask(which, fate) => self.deliver(which, fate),
             Happening::Duplicate(which) => {
                 if let Some((_, to, request)) = desk.asks.get(which) {
@@ -174,6 +166,23 @@ impl Chaos {
                 desk.order(Command::Settle(node(BANKS[bank]))).unwrap();
             }
         }
+    }
+
+    fn order(&mut self, kind: Kind, cents: [u64; 2]) {
+        let desk = &mut self.desk;
+        let wish = match kind {
+            Kind::License => license(),
+            Kind::Voucher => voucher(1_000),
+        };
+        let Ok(status) = desk.open(wish, &format!("key {}", desk.asked)) else {
+            return;
+        };
+        let order = status.order;
+        self.orders.push(order);
+        let some = BANKS.into_iter().zip(cents).filter(|(_, cents)| *cents > 0);
+        let some = some.map(|(bank, cents)| points(desk, order, bank, cents));
+        let some: Vec<_> = some.collect();
+        desk.redeem(order, some).ok();
     }
 
     fn deliver(&mut self, which: usize, fate: Fate) {
