@@ -23,6 +23,7 @@ mod facts;
 mod fault;
 mod goods;
 mod key;
+mod legs;
 mod order;
 mod orders;
 pub mod posting;

@@ -530,3 +530,33 @@ impl Order {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_goes_forward_or_ends() {
+        use Phase::{Decided, Fulfilled, Open, Paid, Posted, Refunded, Reserving, Void};
+        let all = [
+            Open, Reserving, Decided, Posted, Paid, Fulfilled, Void, Refunded,
+        ];
+        let after = |from: Phase| -> Vec<Phase> {
+            let next = all.into_iter().filter(|next| from.leads_to(*next));
+            next.collect()
+        };
+        let expected = [
+            (Open, vec![Reserving, Posted, Void]),
+            (Reserving, vec![Decided, Void]),
+            (Decided, vec![Posted, Void]),
+            (Posted, vec![Paid, Void]),
+            (Paid, vec![Fulfilled, Void]),
+            (Fulfilled, vec![Refunded]),
+            (Void, vec![]),
+            (Refunded, vec![]),
+        ];
+        for (from, next) in expected {
+            assert_eq!(after(from), next, "from {from}");
+        }
+    }
+}
