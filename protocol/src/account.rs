@@ -1,4 +1,4 @@
-//! Accounts of a coordinator's books, and what is counted on them.
+//! Accounts of the books of a coordinator or an app server, and what is counted on them.
 //!
 //! There are two kinds of things to count, and no account holds both: the points of this coordinator, in micro-points,
 //! and money, in minor units of an ISO 4217 currency. All amounts are integers.
@@ -270,6 +270,10 @@ pub enum Account {
     Reserved(RedemptionId),
     /// Money owed to an app server; below zero if more was taken back than is owed.
     Payable(NodeId),
+    /// Money at an app server that a user or a coordinator owes it: its balance is minus that.
+    Receivable(NodeId),
+    /// Money at an app server that it has earned.
+    Sales,
 }
 
 impl Account {
@@ -290,7 +294,9 @@ impl Account {
             | Self::Revenue
             | Self::Reserve
             | Self::Credit(_)
-            | Self::Payable(_) => false,
+            | Self::Payable(_)
+            | Self::Receivable(_)
+            | Self::Sales => false,
         };
         points == matches!(commodity, Commodity::Points)
     }
@@ -298,7 +304,10 @@ impl Account {
     /// Returns whether the account may be below zero: amounts come from it, or the other side may owe something.
     #[must_use]
     pub const fn is_source(&self) -> bool {
-        matches!(self, Self::Issued | Self::Outside | Self::Payable(_))
+        matches!(
+            self,
+            Self::Issued | Self::Outside | Self::Payable(_) | Self::Receivable(_)
+        )
     }
 
     /// Returns whether the account is forgotten when nothing stands on it: there are ever new ones of its kind.
@@ -330,7 +339,9 @@ impl Account {
             | Self::Reserve
             | Self::Credit(_)
             | Self::Reserved(_)
-            | Self::Payable(_) => None,
+            | Self::Payable(_)
+            | Self::Receivable(_)
+            | Self::Sales => None,
         }
     }
 }
@@ -365,6 +376,8 @@ impl fmt::Display for Account {
             Self::Credit(owner) => format!("money:credit:{owner}"),
             Self::Reserved(redemption) => format!("points:reserved:{redemption}"),
             Self::Payable(app_server) => format!("money:payable:{app_server}"),
+            Self::Receivable(from) => format!("money:receivable:{from}"),
+            Self::Sales => "money:sales".to_owned(),
         })
     }
 }

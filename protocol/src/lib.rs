@@ -10,7 +10,7 @@
 //! 5. [`agreement`], [`registration`], [`redemption`]: what points are worth at an app server, for whom, and how they are
 //!    taken. [`countersignature`]: what two sides sign.
 //! 6. [`product`], [`issuer`], [`license`], [`voucher`]: what is given for points, as [text](armour) that anybody can check.
-//! 7. [`coordinator`], [`terminal`], [`customer`]: the roles, and the [`witness`] of what others sign, as state machines.
+//! 7. [`coordinator`], [`terminal`], [`customer`], [`app_server`]: the roles, and the [`witness`] of what others sign, as state machines.
 //!    Each takes one input at a time with the time of day and answers with effects; a shell (the node, or the simulator)
 //!    carries them out.
 #![forbid(unsafe_code)]
@@ -18,6 +18,7 @@
 pub mod account;
 pub mod agreement;
 mod allowance;
+pub mod app_server;
 pub mod armour;
 pub mod books;
 pub mod certificate;

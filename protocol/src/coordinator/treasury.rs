@@ -68,7 +68,9 @@ impl Lots {
             | Account::Reserve
             | Account::Credit(_)
             | Account::Reserved(_)
-            | Account::Payable(_) => None,
+            | Account::Payable(_)
+            | Account::Receivable(_)
+            | Account::Sales => None,
         };
         self.turns.extend(turn);
     }
