@@ -318,7 +318,9 @@ impl World {
                     | Account::Revenue
                     | Account::Credit(_)
                     | Account::Reserved(_)
-                    | Account::Payable(_) => {}
+                    | Account::Payable(_)
+                    | Account::Receivable(_)
+                    | Account::Sales => {}
                 }
             }
         }

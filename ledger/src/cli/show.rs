@@ -405,7 +405,9 @@ pub(super) fn short(account: Account) -> String {
         | Account::Reserve
         | Account::Credit(_)
         | Account::Reserved(_)
-        | Account::Payable(_) => path(account).join(" "),
+        | Account::Payable(_)
+        | Account::Receivable(_)
+        | Account::Sales => path(account).join(" "),
     }
 }
 
@@ -446,5 +448,7 @@ pub(super) fn path(account: Account) -> Vec<String> {
         Account::Credit(owner) => vec![format!("credit of {}", owner.short())],
         Account::Reserved(redemption) => vec![format!("set aside for {}", redemption.short())],
         Account::Payable(app_server) => vec![format!("owed to {}", app_server.short())],
+        Account::Receivable(of) => vec![format!("owed by {}", of.short())],
+        Account::Sales => one("sales"),
     }
 }

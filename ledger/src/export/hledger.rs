@@ -181,13 +181,14 @@ impl EntryWriter for Writer {
 const fn kind_of(account: Account) -> &'static str {
     match account {
         Account::Outside => "  ; type:C",
+        Account::Receivable(_) => "  ; type:A",
         Account::Customer(_)
         | Account::Held(_)
         | Account::Reserve
         | Account::Credit(_)
         | Account::Payable(_) => "  ; type:L",
         Account::Subsidy => "  ; type:E",
-        Account::Revenue => "  ; type:R",
+        Account::Revenue | Account::Sales => "  ; type:R",
         Account::Issued
         | Account::Escrow(_)
         | Account::Spendable(_)

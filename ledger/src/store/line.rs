@@ -22,6 +22,8 @@ const RESERVE: u8 = 10;
 const CREDIT: u8 = 11;
 const RESERVED: u8 = 12;
 const PAYABLE: u8 = 13;
+const RECEIVABLE: u8 = 14;
+const SALES: u8 = 15;
 
 /// Before nothing: points.
 const POINTS: u8 = 0;
@@ -58,6 +60,8 @@ pub(super) fn key_of(line: &Line) -> Vec<u8> {
             key.extend_from_slice(redemption.as_bytes());
         }
         Account::Payable(app_server) => key.extend_from_slice(&of_node(PAYABLE, *app_server)),
+        Account::Receivable(of) => key.extend_from_slice(&of_node(RECEIVABLE, *of)),
+        Account::Sales => key.push(SALES),
     }
     match commodity {
         Commodity::Points => key.push(POINTS),
@@ -88,6 +92,8 @@ pub(super) fn line_of(mut key: &[u8]) -> Option<Line> {
         CREDIT => Account::Credit(node(rest)?),
         RESERVED => Account::Reserved(RedemptionId::from_bytes(take(rest)?)),
         PAYABLE => Account::Payable(node(rest)?),
+        RECEIVABLE => Account::Receivable(node(rest)?),
+        SALES => Account::Sales,
         _ => return None,
     };
     let commodity = match take(rest)? {
@@ -180,6 +186,8 @@ mod tests {
             holder.prop_map(Account::Expired),
             node().prop_map(Account::Credit),
             node().prop_map(Account::Payable),
+            node().prop_map(Account::Receivable),
+            Just(Account::Sales),
             (0..3_u8).prop_map(|byte| Account::Reserved(RedemptionId::from_bytes([byte; 16]))),
             node().prop_map(|node| Account::Held(TaskId::from_bytes(*node.as_bytes()))),
         ];

@@ -48,7 +48,9 @@ impl Parties {
                 | Account::Revenue
                 | Account::Reserve
                 | Account::Reserved(_)
-                | Account::Payable(_) => {}
+                | Account::Payable(_)
+                | Account::Receivable(_)
+                | Account::Sales => {}
             }
         }
         parties
