@@ -120,20 +120,23 @@ impl Coordinator {
     pub(super) fn find_known(&self, task: &TaskId, holder: Holder) -> Option<u32> {
         let run = self.tasks.get(task)?;
         let unit = run.running()?.known.find(holder)?;
-        let currency = self.cards.version(run.dues.card).rates.currency;
+        let each = |run: &TaskRun| {
+            let rates = &self.cards.version(run.dues.card).rates;
+            Some((rates.currency, rates.reserve.of(run.dues.unit_points_max)?))
+        };
+        let (currency, one) = each(run)?;
         let subsidy = Commodity::Money(currency);
         let subsidy = self.books.balance(Account::Subsidy, subsidy).available();
-        // What all known units that are leased or due may come to, with this one.
-        let mut left = u64::try_from(subsidy).unwrap_or(0);
-        let runs = self.tasks.values().map(|run| (run, 0));
-        for (run, more) in runs.chain([(run, 1)]) {
-            let rates = &self.cards.version(run.dues.card).rates;
-            if rates.currency == currency {
-                let leased = run
-                    .running()
-                    .map_or(0, |running| running.known.leased.len());
-                let count = leased + run.dues.known_count() + more;
-                let each = rates.reserve.of(run.dues.unit_points_max)?;
+        // What is left after this one, and after all known units that are leased or due: looked at only if there is
+        // enough for this one, as nobody need look at all tasks for what cannot be paid.
+        let mut left = u64::try_from(subsidy).unwrap_or(0).checked_sub(one)?;
+        for run in self.tasks.values().filter(|_| one > 0) {
+            let leased = run
+                .running()
+                .map_or(0, |running| running.known.leased.len());
+            let count = leased + run.dues.known_count();
+            let (of, each) = each(run)?;
+            if of == currency {
                 left = left.checked_sub(each.checked_mul(count as u64)?)?;
             }
         }

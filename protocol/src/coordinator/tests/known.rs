@@ -107,6 +107,24 @@ fn nothing_is_checked_that_the_subsidy_cannot_pay() {
 }
 
 #[test]
+fn as_much_is_checked_as_the_subsidy_can_pay() {
+    let mut desk = desk(2);
+    validate_one(&mut desk);
+    for device in [1, 2] {
+        let grant = desk.lease(device, 1);
+        desk.report(device, results(&grant, b"right"));
+    }
+    for (device, known) in [(3, 0), (4, 1)] {
+        let grant = desk.lease(device, 1);
+        assert_eq!(units_of(&grant), [known], "a cent for each");
+        desk.report(device, results(&grant, b"right"));
+    }
+    desk.pass(2);
+    assert_eq!(subsidy(&desk), 0);
+    desk.audit();
+}
+
+#[test]
 fn an_answer_is_paid_once_whenever_the_coordinator_stops() {
     for crash in 0..4 {
         let mut desk = desk(10);
