@@ -28,6 +28,7 @@ mod order;
 mod orders;
 pub mod posting;
 mod settlement;
+mod shown;
 #[cfg(test)]
 #[expect(
     clippy::wildcard_enum_match_arm,

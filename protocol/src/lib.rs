@@ -10,6 +10,7 @@
 //! 5. [`agreement`], [`registration`], [`redemption`]: what points are worth at an app server, for whom, and how they are
 //!    taken. [`countersignature`]: what two sides sign.
 //! 6. [`product`], [`issuer`], [`license`], [`voucher`]: what is given for points, as [text](armour) that anybody can check.
+//!    [`invite`] is how computers come to it, [`purse`] what their owner can spend.
 //! 7. [`coordinator`], [`terminal`], [`customer`], [`app_server`]: the roles, and the [`witness`] of what others sign, as state machines.
 //!    Each takes one input at a time with the time of day and answers with effects; a shell (the node, or the simulator)
 //!    carries them out.
@@ -30,6 +31,7 @@ pub mod customer;
 pub mod entry;
 pub mod head_gate;
 pub mod id;
+pub mod invite;
 pub mod issuer;
 pub mod license;
 pub mod merkle;
@@ -38,6 +40,7 @@ pub mod offer_gate;
 pub mod points;
 pub mod posting;
 pub mod product;
+pub mod purse;
 pub mod rate_card;
 pub mod receipt;
 pub mod redemption;

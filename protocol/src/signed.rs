@@ -93,6 +93,16 @@ impl<T: Statement> Signed<T> {
         &self.bytes
     }
 
+    /// Returns the network that the bytes say they are for: what a newcomer joins, who has no network yet. Nothing is
+    /// checked by it.
+    ///
+    /// # Errors
+    /// [`VerifyError::Layout`] if they are no statement.
+    pub fn claimed_network(&self) -> Result<NetworkId, VerifyError> {
+        let parts = Parts::read(&self.bytes).ok_or(VerifyError::Layout)?;
+        parts.network.parse().map_err(|_| VerifyError::Layout)
+    }
+
     /// Checks layout, type, network, signature and payload.
     ///
     /// # Errors

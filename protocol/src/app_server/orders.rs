@@ -30,7 +30,7 @@ use crate::time::Timestamp;
 /// The most orders that are known, some 10 KB each.
 pub const ORDERS_MAX: usize = 100_000;
 /// The most orders of one owner that are neither fulfilled nor over.
-pub const ORDERS_OPEN_MAX: usize = 16;
+pub const ORDERS_OPEN_MAX: usize = 512;
 /// How long an order waits for points or money.
 const OPEN_FOR: Duration = Duration::from_secs(24 * 3_600);
 /// What is left of every reservation at least when an order is decided: time to post at each.
@@ -54,7 +54,8 @@ pub struct Opening {
 }
 
 /// What can be ordered.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Wish {
     /// A license of a product.
     License {

@@ -274,6 +274,12 @@ impl Users {
 }
 
 impl Device {
+    /// Returns the newest word of each coordinator about it.
+    pub fn statements(&self) -> impl Iterator<Item = (NodeId, &PointStatement)> {
+        let statements = self.points.iter();
+        statements.map(|(coordinator, statement)| (*coordinator, statement))
+    }
+
     /// Returns whether its registration holds.
     #[must_use]
     pub fn is_registered(&self, now: Timestamp) -> bool {

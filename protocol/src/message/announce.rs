@@ -58,6 +58,8 @@ pub enum Role {
     Terminal,
     /// Helps others to find each other, nothing else.
     Bootstrap,
+    /// Registers computers, and gives licenses and discounts for what they earn.
+    AppServer,
 }
 
 /// The roles of the signer. A node found in the DHT counts as a coordinator only once it has shown this.

@@ -1,0 +1,96 @@
+//! What an app server shows to those who may see it.
+
+use std::collections::BTreeMap;
+
+use super::{AppServer, Device, Goods, Order, Stage};
+use crate::id::NodeId;
+use crate::message::enroll::{Catalogue, Issued, OfferLine, OrderShown, ProductLine};
+use crate::points::Points;
+use crate::purse::{PointsAt, Purse};
+use crate::time::Timestamp;
+
+impl AppServer {
+    /// Returns what is offered.
+    #[must_use]
+    pub fn catalogue(&self) -> Catalogue {
+        let products = self.products().map(|product| ProductLine {
+            id: product.id.clone(),
+            name: product.name.clone(),
+            price: product.price,
+        });
+        let offers = self.offers().map(|offer| OfferLine {
+            id: offer.id.clone(),
+            title: offer.title.clone(),
+            percent_max: offer.percent_max,
+            amount_max: offer.amount_max,
+        });
+        Catalogue {
+            products: products.collect(),
+            offers: offers.collect(),
+        }
+    }
+
+    /// Returns for whom a computer may order: its owner, if it is registered.
+    #[must_use]
+    pub fn owner_of(&self, device: NodeId, now: Timestamp) -> Option<NodeId> {
+        let known = self.device(device);
+        let known = known.filter(|known| known.is_registered(now));
+        known.map(|known| known.holder.owner)
+    }
+
+    /// Returns what coordinators say that an owner has, summed over its computers.
+    #[must_use]
+    pub fn purse(&self, owner: NodeId, now: Timestamp) -> Purse {
+        let mut at: BTreeMap<NodeId, PointsAt> = BTreeMap::new();
+        for (coordinator, statement) in self.devices_of(owner).flat_map(Device::statements) {
+            let sum = at.entry(coordinator).or_insert_with(|| PointsAt {
+                coordinator,
+                value: self.agreement(coordinator, now).map(|made| {
+                    let agreement = &made.agreement;
+                    (agreement.value, agreement.currency)
+                }),
+                earned: Points::ZERO,
+                escrowed: Points::ZERO,
+                spendable: Points::ZERO,
+                redeemed: Points::ZERO,
+                at: statement.at,
+            });
+            let add = |sum: &mut Points, more: Points| {
+                *sum = Points::from_micro(sum.as_micro().saturating_add(more.as_micro()));
+            };
+            add(&mut sum.earned, statement.earned);
+            add(&mut sum.escrowed, statement.escrowed);
+            add(&mut sum.spendable, statement.spendable);
+            add(&mut sum.redeemed, statement.redeemed);
+            sum.at = sum.at.min(statement.at);
+        }
+        Purse {
+            points: at.into_values().collect(),
+        }
+    }
+}
+
+impl Order {
+    /// Returns the order as its owner sees it.
+    #[must_use]
+    pub fn shown(&self) -> OrderShown {
+        let goods = match &self.stage {
+            Stage::Fulfilled { goods } => Some(match &**goods {
+                Goods::License { license, .. } => Issued::License(license.clone()),
+                Goods::Voucher { voucher, .. } => Issued::Voucher(voucher.clone()),
+            }),
+            Stage::Open
+            | Stage::Reserving
+            | Stage::Decided
+            | Stage::Posted { .. }
+            | Stage::Paid { .. }
+            | Stage::Void { .. }
+            | Stage::Refunded { .. } => None,
+        };
+        OrderShown {
+            owner: self.owner,
+            status: self.status(),
+            goods,
+        }
+    }
+}
