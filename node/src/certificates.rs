@@ -59,11 +59,11 @@ pub enum Certified {
     Not(CertificateFault),
 }
 
-/// Certifies for `owner` that `device` is its own from `now` on, for so long.
+/// Certifies for `owner` that `device` is its own from `now` on, for so long, and may redeem so many points a day.
 #[must_use]
 pub fn certify(
     owner: &SigningKey,
-    device: NodeId,
+    (device, redeem_points): (NodeId, Points),
     (now, life): (Timestamp, Duration),
     network: &NetworkId,
 ) -> Verified<DeviceCertificate> {
@@ -73,7 +73,7 @@ pub fn certify(
         not_after: now + life,
         // Whoever certifies again later makes the newer one.
         serial: now.as_millis(),
-        redeem_points: Points::ZERO,
+        redeem_points,
     };
     Verified::sign(certificate, network, owner)
 }
@@ -167,7 +167,12 @@ mod tests {
             NodeId::from_bytes([2; 32]),
         );
         let now = Timestamp::from_millis(1_000_000_000);
-        let made = certify(&owner, device, (now, Duration::from_secs(86_400)), &network);
+        let made = certify(
+            &owner,
+            (device, Points::ZERO),
+            (now, Duration::from_secs(86_400)),
+            &network,
+        );
         write(&path, &made).unwrap();
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/certificates/golden.txt");
         if std::env::var_os("TALLY_GOLDEN").is_some_and(|how| how == "write") {
@@ -190,7 +195,7 @@ mod tests {
         );
         let now = Timestamp::from_millis(1_000_000_000);
         let days = |count: u64| Duration::from_secs(count * 86_400);
-        let made = certify(&owner, device, (now, days(365)), &network);
+        let made = certify(&owner, (device, Points::ZERO), (now, days(365)), &network);
         write(&path, &made).unwrap();
         let found = read(&path, &network).unwrap().unwrap();
         assert_eq!(found, made);

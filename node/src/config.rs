@@ -1,6 +1,7 @@
 //! The configuration of a node: `tally.toml` in its folder, and what the command line says over it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::Path;
 use std::str::FromStr;
@@ -33,6 +34,8 @@ pub struct Config {
     pub coordinator: CoordinatorTable,
     /// The terminal's part.
     pub terminal: TerminalTable,
+    /// The app server's part.
+    pub app_server: AppServerTable,
 }
 
 /// `[coordinator]`.
@@ -178,6 +181,24 @@ pub struct TerminalTable {
     pub wallet_max: Size,
 }
 
+/// `[app_server]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AppServerTable {
+    /// Where it answers HTTP. Anything but loopback should be behind a proxy that speaks TLS.
+    pub http: SocketAddr,
+    /// The address under which others reach that, if it is another one: it stands in what is delivered.
+    pub url: Option<String>,
+    /// For how many hours an order whose points are taken waits for the user's part.
+    pub pay_hours: u64,
+    /// How often a status list of the licenses is issued, in minutes.
+    pub status_minutes: u64,
+    /// The most disk space for the applications that are delivered.
+    pub applications_max: Size,
+    /// Facts after which the journal is replaced by a snapshot.
+    pub snapshot_every: NonZeroU64,
+}
+
 /// A size in bytes, written as in job files.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(transparent)]
@@ -284,6 +305,20 @@ impl Default for Config {
             mdns: true,
             coordinator: CoordinatorTable::default(),
             terminal: TerminalTable::default(),
+            app_server: AppServerTable::default(),
+        }
+    }
+}
+
+impl Default for AppServerTable {
+    fn default() -> Self {
+        Self {
+            http: SocketAddr::from(([127, 0, 0, 1], 4880)),
+            url: None,
+            pay_hours: 7 * 24,
+            status_minutes: 60,
+            applications_max: gib(20),
+            snapshot_every: NonZeroU64::new(5_000).expect("not zero"),
         }
     }
 }
@@ -371,7 +406,9 @@ impl Config {
     /// Returns where to listen: what is configured, else the usual port for roles that others must reach.
     #[must_use]
     pub fn listen_for(&self, roles: &[Role]) -> Vec<Multiaddr> {
-        let reached = roles.contains(&Role::Coordinator) || roles.contains(&Role::Bootstrap);
+        let is_reached =
+            |role: &Role| matches!(role, Role::Coordinator | Role::AppServer | Role::Bootstrap);
+        let reached = roles.iter().any(is_reached);
         if self.listen.is_empty() && reached {
             return vec!["/ip4/0.0.0.0/tcp/4810".parse().expect("an address")];
         }

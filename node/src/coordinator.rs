@@ -11,6 +11,7 @@ mod intake;
 mod log;
 mod merging;
 mod orders;
+mod partners;
 mod pulls;
 mod watchers;
 
@@ -20,15 +21,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
+use serde::{Deserialize, Serialize};
 use tally_ledger::cli::{AnswerError, LedgerAnswer, LedgerQuery};
 use tally_ledger::store::{
     Change, CommitError, Committed, Draft, ReadError, Row as StoredRow, Store,
 };
-use tally_protocol::account::Money;
+use tally_protocol::account::{Holder, Money};
+use tally_protocol::agreement::Agreement;
 use tally_protocol::codec;
 use tally_protocol::coordinator::{
-    Answer as RoleAnswer, Coordinator, CoordinatorConfig, Effect, Fact, Input, Movement, Order,
-    OrderFault, Papers, Question, RestoreError, Row,
+    Answer as RoleAnswer, Coordinator, CoordinatorConfig, Decision, DecisionFault, Effect, Fact,
+    Input, Movement, Order, OrderFault, Papers, Question, RestoreError, Row,
 };
 use tally_protocol::entry::{Ending, Event};
 use tally_protocol::id::{BlobId, GrantId, NodeId, PostingId, ReceiptId, TaskId};
@@ -48,6 +51,8 @@ use crate::fault::{self, Point};
 use crate::network::{Answer, Network};
 use crate::terminal;
 use orders::Ordered;
+use partners::{PartnerAnswer, Untold};
+pub use partners::{PartnerAsked, PartnerChecked};
 use watchers::Watchers;
 
 /// Messages that wait for the coordinator: more make their senders wait.
@@ -88,6 +93,12 @@ pub enum Message {
     Checked(Box<CheckedPull>),
     /// A pull whose report is checked and whose outputs are here, but for those that are missing.
     Complete(Box<CheckedPull>, BTreeSet<(GrantId, u32)>),
+    /// An app server asks; nothing is checked yet.
+    PartnerAsked(NodeId, PartnerAsked),
+    /// An app server asks with signatures that hold.
+    PartnerChecked(NodeId, PartnerChecked),
+    /// An app server was told of points, but for these holders.
+    Told(NodeId, Vec<Holder>),
     /// Somebody asks about the log.
     LogAsked(LogRequest, Answer<LogReply>),
     /// The operator asks.
@@ -130,6 +141,15 @@ pub enum Operator {
         String,
         oneshot::Sender<Result<PostingId, OrderFault>>,
     ),
+    /// All proposed agreements that wait, and all that were made.
+    Agreements(oneshot::Sender<Partners>),
+    /// Decide about a proposed agreement.
+    Decide(
+        NodeId,
+        u32,
+        Decision,
+        oneshot::Sender<Result<(), DecisionFault>>,
+    ),
     /// Take a receipt back, for this reason.
     ClawBack(
         ReceiptId,
@@ -143,6 +163,17 @@ pub enum Operator {
     ),
     /// End the shell.
     Stop,
+}
+
+/// Agreements with app servers, for the operator.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Partners {
+    /// Proposed, and not decided.
+    pub proposed: Vec<Agreement>,
+    /// Made; the one with the highest number that holds now is in force.
+    pub made: Vec<Agreement>,
+    /// Registrations that are kept.
+    pub registrations: usize,
 }
 
 /// Why a receipt was not taken back.
@@ -221,6 +252,9 @@ pub struct Shell {
     operators: BTreeMap<Question, oneshot::Sender<Option<TaskStatus>>>,
     orders: BTreeMap<Question, Ordered>,
     pulls: BTreeMap<Question, Answer<WorkReply>>,
+    partners: BTreeMap<Question, PartnerAnswer>,
+    decisions: BTreeMap<Question, oneshot::Sender<Result<(), DecisionFault>>>,
+    untold: Untold,
     watchers: Watchers,
     fetching: BTreeMap<TaskId, AbortHandle>,
     head: log::Head,
@@ -295,6 +329,9 @@ impl Shell {
             operators: BTreeMap::new(),
             orders: BTreeMap::new(),
             pulls: BTreeMap::new(),
+            partners: BTreeMap::new(),
+            decisions: BTreeMap::new(),
+            untold: Untold::default(),
             watchers: Watchers::default(),
             fetching: BTreeMap::new(),
             head,
@@ -328,6 +365,7 @@ impl Shell {
                 }
                 () = self.watchers.due() => {}
                 () = clock::sleep_until(self.head.due()) => {}
+                () = clock::sleep_until(self.untold.due()) => {}
             }
             let mut effects = Vec::new();
             let now = clock::now();
@@ -337,6 +375,7 @@ impl Shell {
             self.carry_out(effects).await?;
             self.watchers.answer_due(clock::now(), &self.machine);
             self.tell_head();
+            self.tell_points();
         }
         Ok(())
     }
@@ -389,6 +428,12 @@ impl Shell {
             Message::Pull { from, pull, answer } => self.check_pull(from, *pull, answer),
             Message::Checked(pull) => self.complete_pull(now, pull, effects),
             Message::Complete(pull, missing) => self.pulled(now, *pull, missing, effects),
+            Message::PartnerAsked(from, asked) => self.check_partner(from, asked),
+            Message::PartnerChecked(from, checked) => {
+                let input = self.partner_input(from, checked);
+                self.machine.handle(now, input, effects);
+            }
+            Message::Told(app_server, missed) => self.told(now, app_server, missed),
             Message::LogAsked(request, answer) => self.answer_log(request, answer),
             Message::Operator(operator) => self.operator(now, operator, effects),
             Message::Beside(terminal) => self.beside = Some(terminal),
@@ -435,6 +480,18 @@ impl Shell {
                 let reply = Ordered::Moved(reply);
                 self.order(now, order, reply, effects);
             }
+            Operator::Agreements(reply) => drop(reply.send(self.agreements())),
+            Operator::Decide(app_server, number, decision, reply) => {
+                let question = self.question();
+                self.decisions.insert(question, reply);
+                let input = Input::Decided {
+                    question,
+                    app_server,
+                    number,
+                    decision,
+                };
+                self.machine.handle(now, input, effects);
+            }
             Operator::ClawBack(receipt, reason, reply) => {
                 match self.find_receipt(receipt, reason) {
                     Ok(order) => self.order(now, order, Ordered::ClawedBack(reply), effects),
@@ -448,6 +505,16 @@ impl Shell {
                 });
             }
             Operator::Stop => self.stopping = true,
+        }
+    }
+
+    fn agreements(&self) -> Partners {
+        let proposed = self.machine.proposals().map(|of| of.value().clone());
+        let made = self.machine.agreements().map(|pair| pair.value().clone());
+        Partners {
+            proposed: proposed.collect(),
+            made: made.collect(),
+            registrations: self.machine.registered(),
         }
     }
 
@@ -553,8 +620,9 @@ impl Shell {
             Effect::Forget(_) => self.remove_forgotten(),
             Effect::Answer { question, answer } => self.answer(question, answer),
             Effect::Nudge { to, task } => self.nudge(to, task),
-            // Nothing here makes agreements with app servers, so there is none to be told.
-            Effect::Tell { .. } => {}
+            Effect::Tell {
+                app_server, holder, ..
+            } => self.untold.note(app_server, holder),
             Effect::Announce(offer) => self.announce(offer),
             Effect::Fetch(task) => self.fetch(task),
             Effect::Divide(task) => self.divide(task),
@@ -615,6 +683,12 @@ impl Shell {
             }
         } else if let Some(reply) = self.pulls.remove(&question) {
             self.answer_pull(answer, reply);
+        } else if let Some(reply) = self.partners.remove(&question) {
+            self.answer_partner(answer, reply);
+        } else if let Some(reply) = self.decisions.remove(&question)
+            && let RoleAnswer::Decided(decided) = answer
+        {
+            let _ = reply.send(decided);
         }
     }
 

@@ -12,6 +12,10 @@
 //! witness           what the logs of others have signed
 //! coordinator.redb  journal, log and rows of the coordinator
 //! customer.redb     the tasks that this key has submitted
+//! app-server.redb   journal, log and rows of the app server
+//! issuer-key        the secret key that signs licenses
+//! issuer-certificate  the vendor's word that it may
+//! applications/     what the app server delivers
 //! tasks/ID/         contents of one task, at the coordinator
 //! wallet.redb       what the terminal has earned: receipts and what proves them
 //! blobs/            programs, inputs and outputs, at the terminal and the customer
@@ -165,6 +169,36 @@ impl Folder {
     #[must_use]
     pub fn coordinator_store(&self) -> PathBuf {
         self.root.join("coordinator.redb")
+    }
+
+    /// Returns the place of the app server's database.
+    #[must_use]
+    pub fn app_server_store(&self) -> PathBuf {
+        self.root.join("app-server.redb")
+    }
+
+    /// Returns the place of a vendor's key, if it is kept here.
+    #[must_use]
+    pub fn vendor_key(&self) -> PathBuf {
+        self.root.join("vendor-key")
+    }
+
+    /// Returns the place of the key that signs licenses.
+    #[must_use]
+    pub fn issuer_key(&self) -> PathBuf {
+        self.root.join("issuer-key")
+    }
+
+    /// Returns the place of the certificate of that key.
+    #[must_use]
+    pub fn issuer_certificate(&self) -> PathBuf {
+        self.root.join("issuer-certificate")
+    }
+
+    /// Returns the place of what the app server delivers.
+    #[must_use]
+    pub fn applications(&self) -> PathBuf {
+        self.root.join("applications")
     }
 
     /// Returns the place of the customer's database.

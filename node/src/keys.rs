@@ -20,6 +20,10 @@ pub enum Kind {
     Node,
     /// A person's: what computers earn is theirs. It is needed to certify them, and may be kept elsewhere.
     Owner,
+    /// A vendor's root key: it certifies issuers, and applications have its public half. Best kept offline.
+    Vendor,
+    /// An app server's: it signs licenses and vouchers.
+    Issuer,
 }
 
 impl Kind {
@@ -28,6 +32,8 @@ impl Kind {
         match self {
             Self::Node => "tally secret key, format 1: keep this file to yourself",
             Self::Owner => "tally owner key, format 1: keep this file to yourself",
+            Self::Vendor => "tally vendor key, format 1: keep this file to yourself",
+            Self::Issuer => "tally issuer key, format 1: keep this file to yourself",
         }
     }
 
@@ -35,6 +41,8 @@ impl Kind {
         match self {
             Self::Node => "tally key new",
             Self::Owner => "tally key owner new",
+            Self::Vendor => "tally key vendor new",
+            Self::Issuer => "tally app init",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The Tally node: libp2p, disk, clock and command line around the role machines.
 //!
-//! - [`node`]: a running node; [`coordinator`] and [`terminal`]: the shells of its roles; [`customer`]: the customer's
+//! - [`node`]: a running node; [`coordinator`], [`terminal`] and [`app_server`]: the shells of its roles; [`customer`]: the customer's
+//! - [`issuing`]: what an app server issues licenses with
 //! - [`witness`]: what the logs of other coordinators have signed
 //! - [`network`]: the overlay; [`blobs`]: content; [`peers`]: the way to other nodes and to the other roles of this one
 //! - [`worker`]: the sandboxes; [`programs`]: those that come with Tally
@@ -9,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod app_server;
 pub mod blobs;
 pub mod certificates;
 pub mod cli;
@@ -19,6 +21,7 @@ pub mod customer;
 pub mod error;
 pub mod fault;
 pub mod folder;
+pub mod issuing;
 pub mod keys;
 pub mod network;
 pub mod node;

@@ -4,7 +4,7 @@
 //! through a bounded queue. What happens comes to the owner of the node as [`NetworkEvent`]s, through another bounded
 //! queue: when it is full, questions of peers are answered with [`tally_protocol::message::Refusal::Busy`] and the swarm goes on.
 //!
-//! - **Asking** (`conversation`, `work`, `customer`, `log`): a question and its answer over one stream, as CBOR within
+//! - **Asking** (`conversation`, with one file for each): a question and its answer over one stream, as CBOR within
 //!   the bound of the conversation. `Hello` is answered here with the signed roles of the node.
 //! - **Finding** (`discovery`): a coordinator tells the Kademlia servers that it is there, the others look for
 //!   it; gossip, mDNS and the peers of the last run are further sources. Wherever a candidate comes from, it counts
@@ -20,9 +20,12 @@ mod conversation;
 mod counters;
 mod customer;
 mod discovery;
+mod enroll;
 mod gossip;
 mod log;
 mod peer;
+mod redeem;
+mod registry;
 mod saved;
 mod service;
 #[cfg(test)]
@@ -38,7 +41,10 @@ use tally_protocol::checkpoint::{SignedCheckpoint, VerifiedCheckpoint};
 use tally_protocol::id::{NetworkId, NodeId};
 use tally_protocol::message::announce::{Offer, Role};
 use tally_protocol::message::customer::{CustomerReply, CustomerRequest};
+use tally_protocol::message::enroll::{EnrollReply, EnrollRequest};
 use tally_protocol::message::log::{LogReply, LogRequest};
+use tally_protocol::message::redeem::{RedeemReply, RedeemRequest};
+use tally_protocol::message::registry::{RegistryReply, RegistryRequest};
 use tally_protocol::message::work::{WorkReply, WorkRequest};
 use tally_protocol::signed::{Signed, Verified};
 use tally_protocol::time::Timestamp;
@@ -48,7 +54,7 @@ pub use counters::Counters;
 pub use discovery::FoundCoordinator;
 pub use gossip::PublishError;
 pub use peer::{Direction, PeerInfo};
-use service::{Command, Service};
+use service::{Asking, Command, Held, Service};
 
 /// The protocol over which content is read.
 const BLOB_PROTOCOL: StreamProtocol = StreamProtocol::new("/tally/blob/1");
@@ -178,6 +184,33 @@ pub enum NetworkEvent {
         request: CustomerRequest,
         /// Where the answer goes.
         answer: Answer<CustomerReply>,
+    },
+    /// A partner asks about agreements, registrations or points.
+    RegistryAsked {
+        /// Who asks.
+        from: NodeId,
+        /// What.
+        request: RegistryRequest,
+        /// Where the answer goes.
+        answer: Answer<RegistryReply>,
+    },
+    /// An app server asks about points that are redeemed.
+    RedeemAsked {
+        /// Who asks.
+        from: NodeId,
+        /// What.
+        request: RedeemRequest,
+        /// Where the answer goes.
+        answer: Answer<RedeemReply>,
+    },
+    /// A computer asks its app server.
+    EnrollAsked {
+        /// Who asks.
+        from: NodeId,
+        /// What.
+        request: EnrollRequest,
+        /// Where the answer goes.
+        answer: Answer<EnrollReply>,
     },
 }
 
@@ -322,9 +355,7 @@ impl Network {
     /// # Errors
     /// [`AskError`] if there is no answer. A refusal is an answer.
     pub async fn ask_work(&self, to: NodeId, request: WorkRequest) -> Result<WorkReply, AskError> {
-        let (reply, answered) = oneshot::channel();
-        self.send(Command::AskWork { to, request, reply }).await;
-        answered.await.unwrap_or(Err(AskError::ShutDown))
+        self.ask::<work::Work>(to, request).await
     }
 
     /// Asks `to` as a customer, at most 40 s.
@@ -336,9 +367,7 @@ impl Network {
         to: NodeId,
         request: CustomerRequest,
     ) -> Result<CustomerReply, AskError> {
-        let (reply, answered) = oneshot::channel();
-        self.send(Command::AskCustomer { to, request, reply }).await;
-        answered.await.unwrap_or(Err(AskError::ShutDown))
+        self.ask::<customer::Customer>(to, request).await
     }
 
     /// Asks `to` about its log, at most 20 s.
@@ -346,8 +375,49 @@ impl Network {
     /// # Errors
     /// [`AskError`] if there is no answer. A refusal is an answer.
     pub async fn ask_log(&self, to: NodeId, request: LogRequest) -> Result<LogReply, AskError> {
+        self.ask::<log::Log>(to, request).await
+    }
+
+    /// Asks `to` about agreements, registrations and points, at most 20 s.
+    ///
+    /// # Errors
+    /// [`AskError`] if there is no answer. A refusal is an answer.
+    pub async fn ask_registry(
+        &self,
+        to: NodeId,
+        request: RegistryRequest,
+    ) -> Result<RegistryReply, AskError> {
+        self.ask::<registry::Registry>(to, request).await
+    }
+
+    /// Asks `to` about points that are redeemed, at most 20 s.
+    ///
+    /// # Errors
+    /// [`AskError`] if there is no answer. A refusal is an answer.
+    pub async fn ask_redeem(
+        &self,
+        to: NodeId,
+        request: RedeemRequest,
+    ) -> Result<RedeemReply, AskError> {
+        self.ask::<redeem::Redeem>(to, request).await
+    }
+
+    /// Asks `to` as a computer asks its app server, at most 20 s.
+    ///
+    /// # Errors
+    /// [`AskError`] if there is no answer. A refusal is an answer.
+    pub async fn ask_enroll(
+        &self,
+        to: NodeId,
+        request: EnrollRequest,
+    ) -> Result<EnrollReply, AskError> {
+        self.ask::<enroll::Enroll>(to, request).await
+    }
+
+    async fn ask<C: Held>(&self, to: NodeId, request: C::Request) -> Result<C::Reply, AskError> {
         let (reply, answered) = oneshot::channel();
-        self.send(Command::AskLog { to, request, reply }).await;
+        self.send(Command::Ask(Asking::new::<C>(to, request, reply)))
+            .await;
         answered.await.unwrap_or(Err(AskError::ShutDown))
     }
 

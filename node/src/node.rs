@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use ed25519_dalek::SigningKey;
 use tally_ledger::store::{Identity, Store};
 use tally_ledger::wallet::Wallet;
+use tally_protocol::app_server::AppServerConfig;
 use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::coordinator::CoordinatorConfig;
 use tally_protocol::id::NodeId;
@@ -21,11 +22,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::app_server;
 use crate::blobs::{self, Access, BlobStore, ServeLimits, StoreLimits};
 use crate::certificates::{self, Certified};
 use crate::config::Config;
 use crate::coordinator;
 use crate::folder::Folder;
+use crate::issuing;
 use crate::keys;
 use crate::network::{Network, NetworkConfig, NetworkLimits};
 use crate::peers::Peers;
@@ -52,6 +55,7 @@ pub struct Start {
 struct Roles {
     coordinator: Option<Part<coordinator::Message>>,
     terminal: Option<Part<terminal::Message>>,
+    app_server: Option<Part<app_server::Message>>,
     /// Not a role: every node with one looks at the logs of others.
     witness: Option<mpsc::Sender<witness::Message>>,
 }
@@ -83,6 +87,7 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
     let mut running = Roles {
         coordinator: None,
         terminal: None,
+        app_server: None,
         witness: None,
     };
     if roles.contains(&Role::Coordinator) {
@@ -109,6 +114,13 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
             (store, access.clone(), peers.clone()),
             wallet,
         )?);
+    }
+    if roles.contains(&Role::AppServer) {
+        let limits = config.app_server.applications_max.bytes();
+        let store = open_store(folder.applications(), limits)?;
+        stores.push(store.clone());
+        let parts = (store, access.clone(), network.clone());
+        running.app_server = Some(start_app_server((&folder, &config), &key, parts)?);
     }
     if let (Some(coordinator), Some(terminal)) = (&running.coordinator, &running.terminal) {
         let beside = coordinator::Message::Beside(terminal.mailbox.clone());
@@ -162,6 +174,7 @@ async fn until_stopped(
         _ = terminate.recv() => Ok(()),
         result = ended(&mut running.coordinator) => result.context("the coordinator stopped"),
         result = ended(&mut running.terminal) => result.context("the terminal stopped"),
+        result = ended(&mut running.app_server) => result.context("the app server stopped"),
     }
 }
 
@@ -188,6 +201,10 @@ async fn end(mut running: Roles) {
         let stop = coordinator::Message::Operator(coordinator::Operator::Stop);
         let _ = coordinator.mailbox.send(stop).await;
         let _ = ended(&mut running.coordinator).await;
+    }
+    if let Some(app_server) = &running.app_server {
+        let _ = app_server.mailbox.send(app_server::Message::Stop).await;
+        let _ = ended(&mut running.app_server).await;
     }
 }
 
@@ -256,6 +273,50 @@ fn start_coordinator(
         blobs,
         access,
         scratch,
+        snapshot_every: table.snapshot_every.get(),
+        network,
+        mailbox: mailbox.clone(),
+    })?;
+    let task = tokio::spawn(async move {
+        let result = shell.run(messages).await;
+        result.map_err(|error| {
+            let hint = error.hint();
+            anyhow::Error::from(error).context(hint)
+        })
+    });
+    Ok(Part { mailbox, task })
+}
+
+fn start_app_server(
+    (folder, config): (&Folder, &Config),
+    key: &SigningKey,
+    (blobs, access, network): (BlobStore, Access, Network),
+) -> Result<Part<app_server::Message>> {
+    let me = keys::node_id(key);
+    let identity = Identity {
+        network: config.network.clone(),
+        node: me,
+    };
+    let table = &config.app_server;
+    let issuer = issuing::issuer(folder, &config.network).context(
+        "`tally app init` makes an issuer key, and with the vendor's key its certificate",
+    )?;
+    let store = Store::create_or_open(&folder.app_server_store(), &identity, crate::clock::now())?;
+    let (mailbox, messages) = mpsc::channel(app_server::MAILBOX_MAX);
+    let role = AppServerConfig {
+        me,
+        key: key.clone(),
+        network: config.network.clone(),
+        issuer,
+        pay_within: Duration::from_secs(table.pay_hours * 3_600),
+        status_every: Duration::from_secs(table.status_minutes * 60),
+    };
+    let shell = app_server::Shell::start(app_server::Setup {
+        config: role,
+        key: key.clone(),
+        store,
+        blobs,
+        access,
         snapshot_every: table.snapshot_every.get(),
         network,
         mailbox: mailbox.clone(),

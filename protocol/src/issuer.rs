@@ -15,6 +15,7 @@ use std::ops::RangeInclusive;
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 
+use crate::armour::Armoured;
 use crate::id::{NetworkId, NodeId};
 use crate::signed::{Signed, Statement, Verified, VerifyError};
 use crate::time::Timestamp;
@@ -42,6 +43,10 @@ pub struct IssuerCertificate {
 impl Statement for IssuerCertificate {
     const TYPE: &'static str = "application/tally-issuer-certificate+cbor";
     const BYTES_MAX: usize = 1 << 10;
+}
+
+impl Armoured for IssuerCertificate {
+    const LABEL: &'static str = "ISSUER CERTIFICATE";
 }
 
 impl IssuerCertificate {

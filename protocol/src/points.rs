@@ -5,8 +5,11 @@
 #![warn(clippy::arithmetic_side_effects, clippy::float_arithmetic)]
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::id::ParseIdError;
 
 /// Micro-points of one point.
 const MICRO_PER_POINT: u64 = 1_000_000;
@@ -53,6 +56,29 @@ impl fmt::Display for Points {
     }
 }
 
+impl FromStr for Points {
+    type Err = ParseIdError;
+
+    /// Reads `12.5`; at most six decimals.
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        parse(text).ok_or_else(|| {
+            ParseIdError::new(text, "points (a number with at most six decimals: 12.5)")
+        })
+    }
+}
+
+fn parse(text: &str) -> Option<Points> {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(whole) || !is_number(decimals) || decimals.len() > 6 {
+        return None;
+    }
+    let micro: u64 = format!("{decimals:0<6}").parse().ok()?;
+    let whole: u64 = whole.parse().ok()?;
+    let whole = whole.checked_mul(MICRO_PER_POINT)?;
+    whole.checked_add(micro).map(Points)
+}
+
 impl fmt::Debug for Points {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}upt", self.0)
@@ -66,5 +92,31 @@ mod tests {
     #[test]
     fn shows_six_decimals() {
         assert_eq!(Points::from_micro(1_010_000).to_string(), "1.010000");
+    }
+
+    #[test]
+    fn reads_what_it_shows_and_shorter_forms() {
+        for (text, micro) in [
+            ("1.010000", 1_010_000),
+            ("12.5", 12_500_000),
+            ("0", 0),
+            ("7", 7_000_000),
+        ] {
+            assert_eq!(text.parse(), Ok(Points::from_micro(micro)), "{text}");
+        }
+        for text in [
+            "",
+            ".",
+            "1.",
+            ".5",
+            "-1",
+            "1.0000001",
+            "+1",
+            "1e3",
+            "99999999999999",
+        ] {
+            let error = text.parse::<Points>().unwrap_err().to_string();
+            assert!(error.contains("at most six decimals"), "{error}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use ed25519_dalek::SigningKey;
 use serde_json::json;
 use tally_protocol::certificate::{DeviceCertificate, LIFE_MAX};
 use tally_protocol::id::{NetworkId, NodeId};
+use tally_protocol::points::Points;
 use tally_protocol::signed::Verified;
 
 use super::{Common, Exit, Failure};
@@ -37,7 +38,10 @@ pub(super) enum Key {
     },
     /// Make or show your own key, which certifies your computers.
     #[command(subcommand)]
-    Owner(Owner),
+    Owner(Person),
+    /// Make or show a vendor's root key, which certifies app servers; applications have its id.
+    #[command(subcommand)]
+    Vendor(Person),
     /// Say, with your own key, that a computer earns for you.
     Certify(Certify),
     /// Install a certificate that was made on another computer.
@@ -49,18 +53,18 @@ pub(super) enum Key {
     },
 }
 
-/// `tally key owner`.
+/// `tally key owner` and `tally key vendor`.
 #[derive(Debug, Subcommand)]
-pub(super) enum Owner {
-    /// Make your key.
+pub(super) enum Person {
+    /// Make the key.
     New {
-        /// Where; must not exist. [default: owner-key in the data folder]
+        /// Where; must not exist. [default: owner-key or vendor-key in the data folder]
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
     },
-    /// Show the id that belongs to your key.
+    /// Show the id that belongs to the key.
     Show {
-        /// Where it is. [default: owner-key in the data folder]
+        /// Where it is. [default: owner-key or vendor-key in the data folder]
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
     },
@@ -78,6 +82,10 @@ pub(super) struct Certify {
     /// Your key. [default: owner-key in the data folder]
     #[arg(long, value_name = "FILE")]
     owner_key: Option<PathBuf>,
+    /// The most points that the computer itself may redeem in your name in a day: what `goal` and `tally redeem` need on
+    /// it if your key is not there.
+    #[arg(long, default_value_t = Points::ZERO, value_name = "POINTS")]
+    redeem_points: Points,
     /// Write the certificate here, to be carried to that computer. [default: install it in the data folder]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -112,28 +120,35 @@ impl Key {
                 ));
                 show(common, &key, &path)
             }
-            Self::Owner(owner) => owner.run(common, &folder),
+            Self::Owner(owner) => owner.run(common, (Kind::Owner, folder.owner_key())),
+            Self::Vendor(vendor) => vendor.run(common, (Kind::Vendor, folder.vendor_key())),
             Self::Certify(certify) => certify.run(common, &folder),
             Self::Install { file, network } => install(common, &folder, (&file, &network)),
         }
     }
 }
 
-impl Owner {
-    fn run(self, common: &Common, folder: &Folder) -> Result<(), Failure> {
+impl Person {
+    fn run(self, common: &Common, (kind, default): (Kind, PathBuf)) -> Result<(), Failure> {
         match self {
             Self::New { file } => {
-                let path = file.unwrap_or_else(|| folder.owner_key());
-                let key = created(Kind::Owner, &path)?;
+                let path = file.unwrap_or(default);
+                let key = created(kind, &path)?;
+                let worth = match kind {
+                    Kind::Vendor => "whoever has it can issue licenses of your applications",
+                    Kind::Owner | Kind::Node | Kind::Issuer => {
+                        "what your computers earn is spent with it"
+                    }
+                };
                 common.output().note(format!(
-                    "your key is in {}; keep a copy in a safe place, what your computers earn is spent with it",
+                    "your key is in {}; keep a copy in a safe place, {worth}",
                     path.display()
                 ));
                 show(common, &key, &path)
             }
             Self::Show { file } => {
-                let path = file.unwrap_or_else(|| folder.owner_key());
-                show(common, &read(Kind::Owner, &path)?, &path)
+                let path = file.unwrap_or(default);
+                show(common, &read(kind, &path)?, &path)
             }
         }
     }
@@ -164,7 +179,8 @@ impl Certify {
                 return Err(Failure::new(Exit::Usage, message).hint(hint));
             }
         }
-        let made = certificates::certify(&owner, device, (clock::now(), life), &network);
+        let until = (clock::now(), life);
+        let made = certificates::certify(&owner, (device, self.redeem_points), until, &network);
         let installed = self.out.is_none();
         let file = self.out.unwrap_or_else(|| folder.certificate());
         certificates::write(&file, &made)?;
@@ -220,6 +236,8 @@ fn created(kind: Kind, path: &Path) -> Result<SigningKey, Failure> {
         let hint = match kind {
             Kind::Node => "`tally key show` shows it; another --dir has another key",
             Kind::Owner => "`tally key owner show` shows it; --file names another place",
+            Kind::Vendor => "`tally key vendor show` shows it; --file names another place",
+            Kind::Issuer => "`tally app show` shows it; another --dir has another app server",
         };
         if exists { failure.hint(hint) } else { failure }
     })
@@ -276,11 +294,12 @@ fn show_certificate(
     let until = certificate.not_after;
     let value = json!({
         "device": device, "owner": owner, "not_before": certificate.not_before, "not_after": until,
-        "serial": certificate.serial, "file": file,
+        "serial": certificate.serial, "redeem_points": certificate.redeem_points, "file": file,
     });
     common.output().result(&value, || {
         format!(
-            "device  {device}\nowner   {owner}\nuntil   {until}\nfile    {}",
+            "device  {device}\nowner   {owner}\nuntil   {until}\nspends  {} points a day at most\nfile    {}",
+            certificate.redeem_points,
             file.display()
         )
     })

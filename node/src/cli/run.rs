@@ -19,7 +19,7 @@ pub(super) struct Run {
     role: Vec<RoleName>,
     #[command(flatten)]
     joining: Joining,
-    /// An address to listen on; may be given several times. [default for coordinator and bootstrap:
+    /// An address to listen on; may be given several times. [default for all but terminals:
     /// /ip4/0.0.0.0/tcp/4810]
     #[arg(long, value_name = "ADDRESS")]
     listen: Vec<Multiaddr>,
@@ -47,6 +47,8 @@ enum RoleName {
     Terminal,
     /// Helps others to find each other.
     Bootstrap,
+    /// Registers computers, gives licenses and discounts for points, and charges for them. A node of its own.
+    AppServer,
 }
 
 impl From<RoleName> for Role {
@@ -55,6 +57,7 @@ impl From<RoleName> for Role {
             RoleName::Coordinator => Self::Coordinator,
             RoleName::Terminal => Self::Terminal,
             RoleName::Bootstrap => Self::Bootstrap,
+            RoleName::AppServer => Self::AppServer,
         }
     }
 }
@@ -86,6 +89,12 @@ impl Run {
         let mut roles: Vec<Role> = self.role.into_iter().map(Role::from).collect();
         roles.sort_unstable();
         roles.dedup();
+        if roles.len() > 1 && roles.contains(&Role::AppServer) {
+            let message =
+                "run an app server beside another role: they would be partners with one key";
+            return Err(Failure::new(Exit::Usage, message)
+                .hint("give each a node of its own, with its own --dir"));
+        }
         let until_stdin_ends = self.until_stdin_ends;
         let stop = async move {
             if until_stdin_ends {

@@ -57,6 +57,11 @@ impl Head {
         };
     }
 
+    /// Returns where the log stands.
+    pub(super) const fn current(&self) -> TreeHead {
+        self.now
+    }
+
     /// Returns when it is to be gossiped next.
     pub(super) fn due(&self) -> Option<Timestamp> {
         (self.now.size > self.told).then_some(self.tell_at)

@@ -7,17 +7,16 @@ use std::collections::BTreeSet;
 
 use tally_protocol::certificate;
 use tally_protocol::coordinator::{Answer as RoleAnswer, Effect, Input, NewLeases, Papers};
-use tally_protocol::id::{GrantId, NetworkId, NodeId, TaskId};
+use tally_protocol::id::{GrantId, NodeId, TaskId};
 use tally_protocol::message::Refusal;
 use tally_protocol::message::blob::BlobRange;
 use tally_protocol::message::work::{Grant, Leased, Pull, WorkReply};
-use tally_protocol::registration::{self, Registration};
-use tally_protocol::signed::{Signed, Verified};
+use tally_protocol::signed::Verified;
 use tally_protocol::task::BlobRef;
 use tally_protocol::time::Timestamp;
 use tokio::task::spawn_blocking;
 
-use super::{CheckedPull, Message, Parts, Shell, contents};
+use super::{CheckedPull, Message, Parts, Shell, contents, partners};
 use crate::blobs::{self, StoreError};
 use crate::error::chain;
 use crate::fault::{self, Point};
@@ -38,7 +37,8 @@ impl Shell {
                 let check = move || {
                     let certificate = certificate.map(|shown| shown.verify(&network)).transpose();
                     let certificate = certificate.map_err(|_| Refusal::BadCertificate)?;
-                    let registration = registration.map(|shown| registered(shown, &network));
+                    let registration =
+                        registration.map(|shown| partners::registered(shown, &network));
                     let papers = Papers {
                         certificate,
                         registration: registration.transpose()?,
@@ -166,17 +166,6 @@ impl Shell {
             fault::pass(Point::PullAnswered);
         });
     }
-}
-
-/// Checks a registration that a terminal shows, down to the signatures of the device and its owner.
-fn registered(
-    shown: Signed<Registration>,
-    network: &NetworkId,
-) -> Result<Verified<Registration>, Refusal> {
-    let shown = shown.verify(network).map_err(|_| Refusal::Unverified)?;
-    let checked = registration::check(&shown, network);
-    checked.map_err(|_| Refusal::Unverified)?;
-    Ok(shown)
 }
 
 async fn bring(parts: &Parts, from: NodeId, output: BlobRef) -> Result<(), String> {

@@ -18,7 +18,10 @@ use tally_protocol::message::announce::Role;
 use super::conversation::{Talk, talk};
 use super::counters::Counters;
 use super::customer::Customer;
+use super::enroll::Enroll;
 use super::log::Log;
+use super::redeem::Redeem;
+use super::registry::Registry;
 use super::work::Work;
 use super::{NetworkConfig, NetworkLimits, StartError, gossip};
 
@@ -48,6 +51,9 @@ pub(super) struct Node {
     pub(super) work: Talk<Work>,
     pub(super) customer: Talk<Customer>,
     pub(super) log: Talk<Log>,
+    pub(super) registry: Talk<Registry>,
+    pub(super) redeem: Talk<Redeem>,
+    pub(super) enroll: Talk<Enroll>,
     pub(super) blobs: libp2p_stream::Behaviour,
 }
 
@@ -66,7 +72,7 @@ pub(super) fn kad_protocol(network: &NetworkId) -> StreamProtocol {
 pub(super) fn serves_kad(roles: &[Role]) -> bool {
     roles
         .iter()
-        .any(|role| matches!(role, Role::Coordinator | Role::Bootstrap))
+        .any(|role| matches!(role, Role::Coordinator | Role::AppServer | Role::Bootstrap))
 }
 
 /// Makes the swarm of a node.
@@ -87,6 +93,9 @@ pub(super) fn swarm(
         work: talk(counters.clone()),
         customer: talk(counters.clone()),
         log: talk(counters.clone()),
+        registry: talk(counters.clone()),
+        redeem: talk(counters.clone()),
+        enroll: talk(counters.clone()),
         blobs: libp2p_stream::Behaviour::new(),
     };
     let fault = |what| {

@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 
 use super::counters::Counters;
 use super::peer::{node_of, peer_of};
-use super::{Answer, AskError};
+use super::{Answer, AskError, NetworkLimits};
 
 /// A protocol of questions and answers.
 pub(super) trait Conversation: fmt::Debug + Clone + Send + Sync + 'static {
@@ -56,10 +56,10 @@ const TRUSTED_BYTES: usize = 64 << 10;
 /// The libp2p behaviour of a conversation.
 pub(super) type Talk<C> = request_response::Behaviour<Codec<C>>;
 /// A question as it came in: understood, or why not.
-type Question<C> = Result<<C as Conversation>::Request, Refusal>;
+pub(super) type Question<C> = Result<<C as Conversation>::Request, Refusal>;
 
 /// An answer with its way back.
-type Answered<C> = (
+pub(super) type Answered<C> = (
     ResponseChannel<<C as Conversation>::Reply>,
     <C as Conversation>::Reply,
 );
@@ -196,13 +196,13 @@ pub(super) struct Questions<C: Conversation> {
 }
 
 impl<C: Conversation> Questions<C> {
-    pub(super) fn new(asked_max: usize, answers_max: usize, counters: Counters) -> Self {
+    pub(super) fn new(limits: &NetworkLimits, counters: &Counters) -> Self {
         Self {
             asked: HashMap::new(),
             answers: FuturesUnordered::new(),
-            asked_max,
-            answers_max,
-            counters,
+            asked_max: limits.asked,
+            answers_max: limits.questions,
+            counters: counters.clone(),
         }
     }
 

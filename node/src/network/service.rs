@@ -5,6 +5,9 @@
 
 mod checks;
 mod swarm_events;
+mod talks;
+
+pub(super) use talks::{Asking, Held};
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
@@ -22,11 +25,8 @@ use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm};
 use tally_protocol::checkpoint::{SignedCheckpoint, VerifiedCheckpoint};
 use tally_protocol::head_gate::HeadGate;
 use tally_protocol::id::{NetworkId, NodeId};
+use tally_protocol::message::PROTOCOL_VERSION;
 use tally_protocol::message::announce::{Offer, Role, RoleStatement};
-use tally_protocol::message::customer::{CustomerReply, CustomerRequest};
-use tally_protocol::message::log::{LogReply, LogRequest};
-use tally_protocol::message::work::{WorkReply, WorkRequest};
-use tally_protocol::message::{PROTOCOL_VERSION, Refusal};
 use tally_protocol::offer_gate::OfferGate;
 use tally_protocol::signed::{Signed, Verified};
 use tokio::sync::{mpsc, oneshot};
@@ -39,13 +39,14 @@ use super::conversation::Questions;
 use super::counters::Counters;
 use super::customer::Customer;
 use super::discovery::{Action, Discovery, FoundCoordinator, ShownRoles};
+use super::enroll::Enroll;
 use super::gossip::{self, Fault, Subject};
 use super::log::Log;
 use super::peer::{PeerInfo, Peers, node_of, peer_of};
+use super::redeem::Redeem;
+use super::registry::Registry;
 use super::work::Work;
-use super::{
-    AskError, DialError, NetworkConfig, NetworkEvent, PublishError, StartError, now, saved,
-};
+use super::{DialError, NetworkConfig, NetworkEvent, PublishError, StartError, now, saved};
 
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -61,21 +62,7 @@ const EVENTS_RESERVED: usize = 64;
 /// What others ask of the swarm's task.
 #[derive(Debug)]
 pub(super) enum Command {
-    AskWork {
-        to: NodeId,
-        request: WorkRequest,
-        reply: oneshot::Sender<Result<WorkReply, AskError>>,
-    },
-    AskCustomer {
-        to: NodeId,
-        request: CustomerRequest,
-        reply: oneshot::Sender<Result<CustomerReply, AskError>>,
-    },
-    AskLog {
-        to: NodeId,
-        request: LogRequest,
-        reply: oneshot::Sender<Result<LogReply, AskError>>,
-    },
+    Ask(Asking),
     PublishHead {
         head: SignedCheckpoint,
         reply: oneshot::Sender<Result<(), PublishError>>,
@@ -137,6 +124,9 @@ pub(super) struct Service {
     work: Questions<Work>,
     customer: Questions<Customer>,
     log: Questions<Log>,
+    registry: Questions<Registry>,
+    redeem: Questions<Redeem>,
+    enroll: Questions<Enroll>,
     discovery: Discovery,
     offers: OfferGate,
     heads: HeadGate,
@@ -180,9 +170,12 @@ impl Service {
             kad_protocol: behaviour::kad_protocol(&config.network),
             role,
             explicit_loopback: listens_on_loopback,
-            work: Questions::new(limits.asked, limits.questions, counters.clone()),
-            customer: Questions::new(limits.asked, limits.questions, counters.clone()),
-            log: Questions::new(limits.asked, limits.questions, counters.clone()),
+            work: Questions::new(&limits, &counters),
+            customer: Questions::new(&limits, &counters),
+            log: Questions::new(&limits, &counters),
+            registry: Questions::new(&limits, &counters),
+            redeem: Questions::new(&limits, &counters),
+            enroll: Questions::new(&limits, &counters),
             key: config.key,
             network: config.network,
             roles: config.roles,
@@ -225,15 +218,12 @@ impl Service {
                     }
                     Some(command) => self.on_command(command),
                 },
-                Some((channel, reply)) = self.work.next_answer() => {
-                    self.work.answer(&mut self.swarm.behaviour_mut().work, channel, reply);
-                }
-                Some((channel, reply)) = self.customer.next_answer() => {
-                    self.customer.answer(&mut self.swarm.behaviour_mut().customer, channel, reply);
-                }
-                Some((channel, reply)) = self.log.next_answer() => {
-                    self.log.answer(&mut self.swarm.behaviour_mut().log, channel, reply);
-                }
+                Some(answered) = self.work.next_answer() => self.answer::<Work>(answered),
+                Some(answered) = self.customer.next_answer() => self.answer::<Customer>(answered),
+                Some(answered) = self.log.next_answer() => self.answer::<Log>(answered),
+                Some(answered) = self.registry.next_answer() => self.answer::<Registry>(answered),
+                Some(answered) = self.redeem.next_answer() => self.answer::<Redeem>(answered),
+                Some(answered) = self.enroll.next_answer() => self.answer::<Enroll>(answered),
                 Some(checked) = self.checks.next() => self.on_checked(checked),
                 _ = ticks.tick() => self.on_tick(),
             }
@@ -243,18 +233,7 @@ impl Service {
 
     fn on_command(&mut self, command: Command) {
         match command {
-            Command::AskWork { to, request, reply } => {
-                let talk = &mut self.swarm.behaviour_mut().work;
-                self.work.ask(talk, to, request, reply);
-            }
-            Command::AskCustomer { to, request, reply } => {
-                let talk = &mut self.swarm.behaviour_mut().customer;
-                self.customer.ask(talk, to, request, reply);
-            }
-            Command::AskLog { to, request, reply } => {
-                let talk = &mut self.swarm.behaviour_mut().log;
-                self.log.ask(talk, to, request, reply);
-            }
+            Command::Ask(asking) => asking.ask(self),
             Command::PublishHead { head, reply } => {
                 let published = self.publish(Subject::Heads, head.as_str().as_bytes());
                 let _ = reply.send(published);

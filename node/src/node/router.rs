@@ -6,13 +6,17 @@ use tally_protocol::coordinator::Input as CoordinatorInput;
 use tally_protocol::id::NodeId;
 use tally_protocol::message::Refusal;
 use tally_protocol::message::customer::CustomerReply;
+use tally_protocol::message::enroll::EnrollReply;
 use tally_protocol::message::log::LogReply;
+use tally_protocol::message::redeem::RedeemReply;
+use tally_protocol::message::registry::{RegistryReply, RegistryRequest};
 use tally_protocol::message::work::{WorkReply, WorkRequest};
 use tally_protocol::terminal::Input as TerminalInput;
 use tally_protocol::witness::Input as WitnessInput;
 use tokio::sync::mpsc;
 
 use super::Roles;
+use crate::app_server;
 use crate::config::Config;
 use crate::coordinator;
 use crate::network::{Answer, Network, NetworkEvent};
@@ -25,6 +29,7 @@ pub(super) struct Router {
     coordinator: Option<mpsc::Sender<coordinator::Message>>,
     terminal: Option<mpsc::Sender<terminal::Message>>,
     witness: Option<mpsc::Sender<witness::Message>>,
+    app_server: Option<mpsc::Sender<app_server::Message>>,
     network: Network,
     share: bool,
 }
@@ -35,6 +40,7 @@ impl Router {
             coordinator: roles.coordinator.as_ref().map(|part| part.mailbox.clone()),
             terminal: roles.terminal.as_ref().map(|part| part.mailbox.clone()),
             witness: roles.witness.clone(),
+            app_server: roles.app_server.as_ref().map(|part| part.mailbox.clone()),
             network,
             share: config.terminal.share_address,
         }
@@ -111,6 +117,33 @@ impl Router {
                 }
                 None => answer.send(CustomerReply::Refused(Refusal::WrongRole)),
             },
+            NetworkEvent::RegistryAsked {
+                from,
+                request,
+                answer,
+            } => self.registry_asked(from, request, answer),
+            NetworkEvent::RedeemAsked {
+                from,
+                request,
+                answer,
+            } => match &self.coordinator {
+                Some(coordinator) => {
+                    let asked = coordinator::PartnerAsked::Redeem(request, answer);
+                    let _ = coordinator.try_send(coordinator::Message::PartnerAsked(from, asked));
+                }
+                None => answer.send(RedeemReply::Refused(Refusal::WrongRole)),
+            },
+            NetworkEvent::EnrollAsked {
+                from,
+                request,
+                answer,
+            } => match &self.app_server {
+                Some(app_server) => {
+                    let message = app_server::Message::EnrollAsked(from, Box::new(request), answer);
+                    let _ = app_server.try_send(message);
+                }
+                None => answer.send(EnrollReply::Refused(Refusal::WrongRole)),
+            },
         }
     }
 
@@ -140,6 +173,25 @@ impl Router {
             (WorkRequest::Hello | WorkRequest::Pull(_) | WorkRequest::Nudge(_), ..) => {
                 answer.send(WorkReply::Refused(Refusal::WrongRole));
             }
+        }
+    }
+
+    fn registry_asked(
+        &self,
+        from: NodeId,
+        request: RegistryRequest,
+        answer: Answer<RegistryReply>,
+    ) {
+        match (&self.coordinator, &self.app_server) {
+            (Some(coordinator), _) => {
+                let asked = coordinator::PartnerAsked::Registry(request, answer);
+                let _ = coordinator.try_send(coordinator::Message::PartnerAsked(from, asked));
+            }
+            (None, Some(app_server)) => {
+                let message = app_server::Message::RegistryAsked(from, request, answer);
+                let _ = app_server.try_send(message);
+            }
+            (None, None) => answer.send(RegistryReply::Refused(Refusal::WrongRole)),
         }
     }
 

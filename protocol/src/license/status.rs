@@ -9,6 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::armour::Armoured;
 use crate::issuer::{FieldError, IssueError, Issued, Issuer, IssuerCertificate, counted};
 use crate::signed::{Signed, Statement, Verified};
 use crate::time::Timestamp;
@@ -47,6 +48,10 @@ pub enum Status {
 impl Statement for StatusList {
     const TYPE: &'static str = "application/tally-status-list+cbor";
     const BYTES_MAX: usize = STATUS_BYTES_MAX + (4 << 10);
+}
+
+impl Armoured for StatusList {
+    const LABEL: &'static str = "STATUS LIST";
 }
 
 impl Issued for StatusList {

@@ -3,6 +3,8 @@
 use futures::FutureExt;
 
 use super::super::discovery::ROLE_RENEWAL;
+use tally_protocol::message::work::{WorkReply, WorkRequest};
+
 use super::*;
 
 /// The longest validity of a role statement that is believed.

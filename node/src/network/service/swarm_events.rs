@@ -10,7 +10,6 @@ use futures::FutureExt;
 use libp2p::identify::Info;
 use libp2p::kad::store::RecordStore;
 use libp2p::kad::{self, GetProvidersOk, ProviderRecord, QueryId, QueryResult, QueryStats};
-use libp2p::request_response::ResponseChannel;
 use libp2p::swarm::{ListenError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, gossipsub, identify, mdns};
 
@@ -94,24 +93,12 @@ impl Service {
             NodeEvent::Kad(event) => self.on_kad_event(event),
             NodeEvent::Gossip(event) => self.on_gossip_event(event),
             NodeEvent::Mdns(mdns::Event::Discovered(found)) => self.on_mdns(found),
-            NodeEvent::Work(event) => {
-                let talk = &mut self.swarm.behaviour_mut().work;
-                if let Some((from, request, channel)) = self.work.on_event(talk, event) {
-                    self.on_work_asked(from, request, channel);
-                }
-            }
-            NodeEvent::Customer(event) => {
-                let talk = &mut self.swarm.behaviour_mut().customer;
-                if let Some((from, request, channel)) = self.customer.on_event(talk, event) {
-                    self.on_customer_asked(from, request, channel);
-                }
-            }
-            NodeEvent::Log(event) => {
-                let talk = &mut self.swarm.behaviour_mut().log;
-                if let Some((from, request, channel)) = self.log.on_event(talk, event) {
-                    self.on_log_asked(from, request, channel);
-                }
-            }
+            NodeEvent::Work(event) => self.on_talk::<Work>(event),
+            NodeEvent::Customer(event) => self.on_talk::<Customer>(event),
+            NodeEvent::Log(event) => self.on_talk::<Log>(event),
+            NodeEvent::Registry(event) => self.on_talk::<Registry>(event),
+            NodeEvent::Redeem(event) => self.on_talk::<Redeem>(event),
+            NodeEvent::Enroll(event) => self.on_talk::<Enroll>(event),
             _ => {}
         }
     }
@@ -177,70 +164,6 @@ impl Service {
                 .discovery
                 .on_candidate(node, vec![address], Instant::now());
             self.act(dial);
-        }
-    }
-
-    fn on_work_asked(
-        &mut self,
-        from: NodeId,
-        request: WorkRequest,
-        channel: ResponseChannel<WorkReply>,
-    ) {
-        if matches!(request, WorkRequest::Hello) {
-            let role = WorkReply::Role(self.role.signed().clone());
-            let talk = &mut self.swarm.behaviour_mut().work;
-            self.work.answer(talk, channel, role);
-        } else if self.can_ask_owner() {
-            let answer = self.work.open_answer(channel);
-            self.tell(NetworkEvent::WorkAsked {
-                from,
-                request,
-                answer,
-            });
-        } else {
-            let talk = &mut self.swarm.behaviour_mut().work;
-            self.work
-                .answer(talk, channel, WorkReply::Refused(Refusal::Busy));
-        }
-    }
-
-    fn on_customer_asked(
-        &mut self,
-        from: NodeId,
-        request: CustomerRequest,
-        channel: ResponseChannel<CustomerReply>,
-    ) {
-        if self.can_ask_owner() {
-            let answer = self.customer.open_answer(channel);
-            self.tell(NetworkEvent::CustomerAsked {
-                from,
-                request,
-                answer,
-            });
-        } else {
-            let talk = &mut self.swarm.behaviour_mut().customer;
-            self.customer
-                .answer(talk, channel, CustomerReply::Refused(Refusal::Busy));
-        }
-    }
-
-    fn on_log_asked(
-        &mut self,
-        from: NodeId,
-        request: LogRequest,
-        channel: ResponseChannel<LogReply>,
-    ) {
-        if self.can_ask_owner() {
-            let answer = self.log.open_answer(channel);
-            self.tell(NetworkEvent::LogAsked {
-                from,
-                request,
-                answer,
-            });
-        } else {
-            let talk = &mut self.swarm.behaviour_mut().log;
-            self.log
-                .answer(talk, channel, LogReply::Refused(Refusal::Busy));
         }
     }
 

@@ -1,0 +1,420 @@
+//! The app server's shell: one task owns the [machine](tally_protocol::app_server), feeds it what happens, commits what
+//! it records, and then carries out its other effects in their order.
+//!
+//! Group commit as the coordinator's: inputs gather while one group of records is written. If the disk does not take a
+//! group, the process stops: nothing that follows from it has left.
+//!
+//! Whoever in this process wants something of the machine holds a [`Desk`]. Questions of other nodes come with signatures
+//! that were checked on other threads.
+
+mod desk;
+mod enrolling;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ed25519_dalek::SigningKey;
+use tally_ledger::cli::{AnswerError, LedgerAnswer, LedgerQuery};
+use tally_ledger::store::{Change, CommitError, Committed, ReadError, Store};
+use tally_protocol::app_server::{
+    Answer, AppServer, AppServerConfig, Effect, Fault, Input, Phase, Reply, Request, RestoreError,
+};
+use tally_protocol::codec;
+use tally_protocol::coordinator::Question;
+use tally_protocol::id::{NodeId, OrderId};
+use tally_protocol::message::enroll::{EnrollReply, EnrollRequest, OrderShown};
+use tally_protocol::message::registry::{RegistryReply, RegistryRequest};
+use tally_protocol::time::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
+
+use crate::blobs::{Access, BlobStore};
+use crate::clock;
+use crate::fault::{self, Point};
+use crate::network::{Answer as Reached, Network};
+
+pub use desk::{Desk, DeskError};
+
+/// Messages that wait for the app server: more make their senders wait.
+pub const MAILBOX_MAX: usize = 1_024;
+/// Inputs of one group commit.
+const INPUTS_MAX: usize = 256;
+/// Those who wait until an order is at rest: more are told at once how it is.
+const WATCHERS_MAX: usize = 4_096;
+
+/// What the shell is told.
+#[derive(Debug)]
+pub enum Message {
+    /// For the machine.
+    Input(Box<Input>),
+    /// For the machine, from this process.
+    Asked(Box<dyn Asks>, oneshot::Sender<Result<Answer, Fault>>),
+    /// A computer asks.
+    EnrollAsked(NodeId, Box<EnrollRequest>, Reached<EnrollReply>),
+    /// A computer asks, with signatures that hold.
+    EnrollChecked(NodeId, Box<dyn Asks>, Reached<EnrollReply>),
+    /// A coordinator tells.
+    RegistryAsked(NodeId, RegistryRequest, Reached<RegistryReply>),
+    /// A coordinator tells, with signatures that hold.
+    Told(Box<dyn Asks>, Reached<RegistryReply>),
+    /// Somebody in this process looks at the machine.
+    Read(Box<dyn Reads>),
+    /// Somebody waits until an order is at rest.
+    Watch(OrderId, oneshot::Sender<Option<OrderShown>>),
+    /// The log.
+    Ledger(
+        LedgerQuery,
+        oneshot::Sender<Result<LedgerAnswer, AnswerError>>,
+    ),
+    /// End the shell.
+    Stop,
+}
+
+/// Makes an input of the question by which it will be answered.
+pub trait Asks: FnOnce(Question) -> Input + Send {}
+impl<T: FnOnce(Question) -> Input + Send> Asks for T {}
+
+impl std::fmt::Debug for dyn Asks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Asks")
+    }
+}
+
+/// Looks at the machine.
+pub trait Reads: FnOnce(&AppServer, Timestamp) + Send {}
+impl<T: FnOnce(&AppServer, Timestamp) + Send> Reads for T {}
+
+impl std::fmt::Debug for dyn Reads {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reads")
+    }
+}
+
+/// What an app server needs.
+#[derive(Debug)]
+pub struct Setup {
+    /// What the machine is told.
+    pub config: AppServerConfig,
+    /// The node's key, for checkpoints of its log.
+    pub key: SigningKey,
+    /// Journal, log and rows.
+    pub store: Store,
+    /// User applications.
+    pub blobs: BlobStore,
+    /// Who may read them: everybody.
+    pub access: Access,
+    /// Facts after which the journal is replaced by a snapshot.
+    pub snapshot_every: u64,
+    /// The overlay.
+    pub network: Network,
+    /// Where the shell's own tasks report to.
+    pub mailbox: mpsc::Sender<Message>,
+}
+
+/// Why an app server cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AppServerError {
+    /// The records cannot be read.
+    #[error("read the app server's records")]
+    Read(#[from] ReadError),
+    /// The records make no sense.
+    #[error("restore the app server")]
+    Restore(#[from] RestoreError),
+    /// A group of records was not written.
+    #[error("record what happened")]
+    Commit(#[from] CommitError),
+}
+
+impl AppServerError {
+    /// Returns what to do next.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::Read(error) => error.hint(),
+            Self::Restore(_) => {
+                "the database is damaged or of another network; restore it from a backup"
+            }
+            Self::Commit(error) => error.hint(),
+        }
+    }
+}
+
+/// Where an answer goes.
+#[derive(Debug)]
+enum Waiting {
+    Here(oneshot::Sender<Result<Answer, Fault>>),
+    Computer(Reached<EnrollReply>),
+    Coordinator(Reached<RegistryReply>),
+}
+
+/// The shell.
+#[derive(Debug)]
+pub struct Shell {
+    machine: AppServer,
+    key: SigningKey,
+    store: Arc<Store>,
+    blobs: BlobStore,
+    access: Access,
+    network: Network,
+    mailbox: mpsc::Sender<Message>,
+    asked: u64,
+    waiting: BTreeMap<Question, Waiting>,
+    watchers: Vec<(OrderId, oneshot::Sender<Option<OrderShown>>)>,
+    snapshot_at: u64,
+    snapshot_every: u64,
+    stopping: bool,
+}
+
+impl Shell {
+    /// Starts from what the store holds.
+    ///
+    /// # Errors
+    /// [`AppServerError`] if the records cannot be read.
+    pub fn start(setup: Setup) -> Result<Self, AppServerError> {
+        let loaded = setup.store.load()?;
+        let snapshot = loaded
+            .snapshot
+            .as_ref()
+            .map(|snapshot| snapshot.bytes.as_slice());
+        let facts: Vec<Vec<u8>> = loaded.facts.collect::<Result<_, _>>()?;
+        let machine = AppServer::restore(setup.config, rand::random(), snapshot, facts)?;
+        let snapshot_at = loaded
+            .snapshot
+            .as_ref()
+            .map_or(0, |snapshot| snapshot.up_to);
+        Ok(Self {
+            machine,
+            key: setup.key,
+            store: Arc::new(setup.store),
+            blobs: setup.blobs,
+            access: setup.access,
+            network: setup.network,
+            mailbox: setup.mailbox,
+            asked: 0,
+            waiting: BTreeMap::new(),
+            watchers: Vec::new(),
+            snapshot_at,
+            snapshot_every: setup.snapshot_every,
+            stopping: false,
+        })
+    }
+
+    /// Runs until it is stopped.
+    ///
+    /// # Errors
+    /// [`AppServerError::Commit`] if a group was not written: the process must stop.
+    pub async fn run(mut self, mut mailbox: mpsc::Receiver<Message>) -> Result<(), AppServerError> {
+        let mut effects = Vec::new();
+        self.machine.resume(clock::now(), &mut effects);
+        self.publish_bundles();
+        self.carry_out(effects).await?;
+        let mut messages = Vec::with_capacity(INPUTS_MAX);
+        while !self.stopping {
+            tokio::select! {
+                count = mailbox.recv_many(&mut messages, INPUTS_MAX) => if count == 0 { break },
+                () = clock::sleep_until(self.machine.next_deadline()) => {
+                    messages.push(Message::Input(Box::new(Input::DeadlineReached)));
+                }
+            }
+            let mut effects = Vec::new();
+            let now = clock::now();
+            for message in messages.drain(..) {
+                self.take(now, message, &mut effects);
+            }
+            self.carry_out(effects).await?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, now: Timestamp, message: Message, effects: &mut Vec<Effect>) {
+        let (asks, waiting) = match message {
+            Message::Input(input) => return self.machine.handle(now, *input, effects),
+            Message::Asked(asks, reply) => (asks, Waiting::Here(reply)),
+            Message::EnrollAsked(from, request, answer) => {
+                return self.enroll_asked(now, from, *request, answer);
+            }
+            Message::EnrollChecked(from, asks, answer) => {
+                tracing::debug!(%from, "a computer asks");
+                (asks, Waiting::Computer(answer))
+            }
+            Message::RegistryAsked(from, request, answer) => {
+                return self.registry_asked(from, request, answer);
+            }
+            Message::Told(asks, answer) => (asks, Waiting::Coordinator(answer)),
+            Message::Read(reads) => return reads(&self.machine, now),
+            Message::Watch(order, reply) => return self.watch(order, reply),
+            Message::Ledger(query, reply) => return self.ledger(query, reply),
+            Message::Stop => {
+                self.stopping = true;
+                return;
+            }
+        };
+        self.asked += 1;
+        let question = Question(self.asked);
+        self.waiting.insert(question, waiting);
+        self.machine.handle(now, asks(question), effects);
+    }
+
+    fn ledger(
+        &self,
+        query: LedgerQuery,
+        reply: oneshot::Sender<Result<LedgerAnswer, AnswerError>>,
+    ) {
+        let (store, key) = (Arc::clone(&self.store), self.key.clone());
+        spawn_blocking(move || {
+            let _ = reply.send(tally_ledger::cli::answer(&store, Some(&key), &query));
+        });
+    }
+
+    /// Commits the records among the effects, then carries out the others in their order.
+    async fn carry_out(&mut self, effects: Vec<Effect>) -> Result<(), AppServerError> {
+        let change = change_of(&effects);
+        if !change.is_empty() {
+            let committed = self.commit(change).await?;
+            self.snapshot(committed).await?;
+        }
+        for effect in effects {
+            self.release(effect);
+        }
+        Ok(())
+    }
+
+    async fn commit(&self, change: Change) -> Result<Committed, AppServerError> {
+        fault::pass(Point::BeforeCommit);
+        let store = Arc::clone(&self.store);
+        let committed = joined(spawn_blocking(move || store.commit(change)).await)?;
+        fault::pass(Point::AfterCommit);
+        Ok(committed)
+    }
+
+    /// Replaces a long journal by a snapshot.
+    async fn snapshot(&mut self, committed: Committed) -> Result<(), AppServerError> {
+        if committed.journal_end - self.snapshot_at < self.snapshot_every {
+            return Ok(());
+        }
+        let (store, bytes) = (Arc::clone(&self.store), self.machine.snapshot());
+        joined(spawn_blocking(move || store.write_snapshot(committed.journal_end, &bytes)).await)?;
+        self.snapshot_at = committed.journal_end;
+        Ok(())
+    }
+
+    fn release(&mut self, effect: Effect) {
+        match effect {
+            Effect::Record(tally_protocol::app_server::Fact::Product(product)) => {
+                self.access.publish(product.bundle.id);
+            }
+            Effect::Record(_) | Effect::Post(_) | Effect::Publish(_) => {}
+            Effect::Ask {
+                question,
+                coordinator,
+                request,
+            } => self.ask(question, coordinator, request),
+            Effect::Answer { question, answer } => self.answer(question, answer),
+            Effect::Changed(order) => self.tell_watchers(order),
+        }
+    }
+
+    /// Lets everybody read the applications of the catalogue.
+    fn publish_bundles(&self) {
+        for product in self.machine.products() {
+            self.access.publish(product.bundle.id);
+            if !self.blobs.has(product.bundle.id) {
+                tracing::error!(
+                    product = %product.id,
+                    "the application is not here: offer the product again with its file"
+                );
+            }
+        }
+    }
+
+    fn ask(&self, question: Question, coordinator: NodeId, request: Request) {
+        let (network, mailbox) = (self.network.clone(), self.mailbox.clone());
+        tokio::spawn(async move {
+            let reply = match request {
+                Request::Registry(request) => {
+                    let reply = network.ask_registry(coordinator, request).await;
+                    reply.map(Reply::Registry)
+                }
+                Request::Redeem(request) => {
+                    let reply = network.ask_redeem(coordinator, request).await;
+                    reply.map(Reply::Redeem)
+                }
+                Request::Settle(_) => return,
+            };
+            let input = match reply {
+                Ok(reply) => Input::Answered {
+                    question,
+                    reply: Box::new(reply),
+                },
+                Err(error) => {
+                    tracing::debug!(%coordinator, "a coordinator does not answer: {error}");
+                    Input::Failed(question)
+                }
+            };
+            let _ = mailbox.send(Message::Input(Box::new(input))).await;
+        });
+    }
+
+    fn answer(&mut self, question: Question, answer: Result<Answer, Fault>) {
+        match self.waiting.remove(&question) {
+            Some(Waiting::Here(reply)) => drop(reply.send(answer)),
+            Some(Waiting::Computer(reply)) => reply.send(self.enroll_reply(answer)),
+            Some(Waiting::Coordinator(reply)) => reply.send(RegistryReply::Heard),
+            None => {}
+        }
+    }
+
+    fn watch(&mut self, order: OrderId, reply: oneshot::Sender<Option<OrderShown>>) {
+        self.watchers.retain(|(_, watcher)| !watcher.is_closed());
+        let shown = self.shown(order);
+        let rests = shown.as_ref().is_none_or(is_at_rest);
+        if rests || self.watchers.len() >= WATCHERS_MAX {
+            let _ = reply.send(shown);
+        } else {
+            self.watchers.push((order, reply));
+        }
+    }
+
+    fn tell_watchers(&mut self, order: OrderId) {
+        let shown = self.shown(order);
+        if shown.as_ref().is_some_and(|shown| !is_at_rest(shown)) {
+            return;
+        }
+        for (_, watcher) in self.watchers.extract_if(.., |(of, _)| *of == order) {
+            let _ = watcher.send(shown.clone());
+        }
+    }
+
+    fn shown(&self, order: OrderId) -> Option<OrderShown> {
+        self.machine.order(order).map(|order| order.shown())
+    }
+}
+
+/// Returns whether nothing happens to an order before somebody does something.
+fn is_at_rest(order: &OrderShown) -> bool {
+    match order.status.phase {
+        Phase::Open | Phase::Posted | Phase::Fulfilled | Phase::Void | Phase::Refunded => true,
+        Phase::Reserving | Phase::Decided | Phase::Paid => false,
+    }
+}
+
+/// Gathers everything durable of the effects into one change.
+fn change_of(effects: &[Effect]) -> Change {
+    let mut change = Change::default();
+    for effect in effects {
+        match effect {
+            Effect::Record(fact) => change.facts.push(codec::to_bytes(fact)),
+            Effect::Post(_)
+            | Effect::Ask { .. }
+            | Effect::Answer { .. }
+            | Effect::Changed(_)
+            | Effect::Publish(_) => {}
+        }
+    }
+    change
+}
+
+/// Returns what a blocking task returned; its panic goes on here.
+fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
+    result.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}
