@@ -2,6 +2,7 @@
 //!
 //! - [`node`]: a running node; [`coordinator`], [`terminal`] and [`app_server`]: the shells of its roles; [`customer`]: the customer's
 //! - [`issuing`]: what an app server issues licenses with
+//! - [`member`]: a computer and its app server, as its owner uses them
 //! - [`witness`]: what the logs of other coordinators have signed
 //! - [`network`]: the overlay; [`blobs`]: content; [`peers`]: the way to other nodes and to the other roles of this one
 //! - [`worker`]: the sandboxes; [`programs`]: those that come with Tally
@@ -23,6 +24,7 @@ pub mod fault;
 pub mod folder;
 pub mod issuing;
 pub mod keys;
+pub mod member;
 pub mod network;
 pub mod node;
 pub mod peers;
