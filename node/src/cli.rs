@@ -8,14 +8,18 @@
 
 mod account;
 mod demo;
+mod enroll;
 mod failure;
 mod key;
 mod ledger;
+mod license;
 mod net;
 mod output;
 mod program;
 mod receipt;
+mod redeem;
 mod run;
+mod start;
 mod task;
 mod wallet;
 
@@ -113,6 +117,16 @@ enum Command {
     /// Check receipts, and run their units again.
     #[command(subcommand)]
     Receipt(receipt::ReceiptCommand),
+    /// Accept an invitation: this computer works for a product, and gets its application.
+    Enroll(enroll::Enroll),
+    /// Spend points on a license or a discount.
+    #[command(subcommand)]
+    Redeem(redeem::Redeem),
+    /// Check, apply and renew licenses.
+    #[command(subcommand)]
+    License(license::LicenseCommand),
+    /// Start an application that was delivered, with its license.
+    Start(start::Start),
 }
 
 impl Common {
@@ -191,6 +205,10 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Ledger(ledger) => ledger.run(&common),
         Command::Wallet(wallet) => wallet.run(&common).await,
         Command::Receipt(receipt) => receipt.run(&common).await,
+        Command::Enroll(enroll) => enroll.run(&common).await,
+        Command::Redeem(redeem) => redeem.run(&common).await,
+        Command::License(license) => license.run(&common).await,
+        Command::Start(start) => start.run(&common).await,
     }
 }
 

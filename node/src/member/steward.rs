@@ -9,6 +9,7 @@
 //! restart; a license that was suspended or revoked is neither renewed nor bought again; whatever fails is tried again
 //! later, and the node goes on.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ use crate::terminal;
 pub const MAILBOX_MAX: usize = 16;
 /// How often an app server is asked what the owner has.
 const PURSE_EVERY: Duration = Duration::from_secs(60);
+/// How often if there is no goal: only to see that the computer is still known.
+const PURSE_EVERY_IDLE: Duration = Duration::from_secs(600);
 /// How long after a receipt: a coordinator tells its app servers every ten seconds.
 const PURSE_AFTER_RECEIPT: Duration = Duration::from_secs(12);
 /// The longest time without a look at the status list, and the shortest.
@@ -116,13 +119,14 @@ struct Steward {
     setup: Setup,
     told: watch::Sender<Vec<MemberStatus>>,
     /// When the purse was asked last, and when a status list was fetched last, of each app server.
-    looks: std::collections::BTreeMap<NodeId, Looks>,
+    looks: BTreeMap<NodeId, Looks>,
 }
 
 /// When things were looked at last.
 #[derive(Debug, Clone, Copy, Default)]
 struct Looks {
     list: Timestamp,
+    purse: Timestamp,
 }
 
 /// Starts the steward; it ends with the runtime, or when the terminal does.
@@ -133,7 +137,7 @@ pub fn start(setup: Setup) -> Stewardship {
     let steward = Steward {
         setup,
         told,
-        looks: std::collections::BTreeMap::new(),
+        looks: BTreeMap::new(),
     };
     tokio::spawn(steward.run(mailbox));
     Stewardship { registered, status }
@@ -146,10 +150,7 @@ impl Steward {
         loop {
             tokio::select! {
                 registration = mailbox.recv() => match registration {
-                    Some(registration) => {
-                        self.tell_terminal(registration).await;
-                        next = clock::now();
-                    }
+                    Some(registration) => self.tell_terminal(registration).await,
                     None => return,
                 },
                 () = earned.notified() => {
@@ -233,7 +234,7 @@ impl Steward {
     /// Sees whether the computer is registered, and renews the registration in time. Returns what its owner has; none
     /// if the app server is not reached or knows it no more.
     async fn stand(
-        &self,
+        &mut self,
         mut membership: Membership,
         mut registration: Verified<Registration>,
     ) -> Result<(Membership, Verified<Registration>, Option<Purse>), MemberError> {
@@ -247,8 +248,18 @@ impl Steward {
             contact: &contact,
         };
         let now = clock::now();
+        let idle = self.goal_of(&membership).is_none();
+        let looks = self.looks.entry(membership.app_server).or_default();
+        let life = registration.expires.since(registration.issued);
+        let is_due = now >= registration.issued + life * 2 / 3;
+        if idle && !is_due && now < looks.purse + PURSE_EVERY_IDLE {
+            return Ok((membership, registration, None));
+        }
         let purse = match desk.purse().await {
-            Ok(purse) => Some(purse),
+            Ok(purse) => {
+                looks.purse = now;
+                Some(purse)
+            }
             Err(MemberError::Fault(Fault::UnknownDevice)) if now < registration.expires => {
                 let app_server = membership.app_server;
                 tracing::warn!(
@@ -265,8 +276,7 @@ impl Steward {
                 None
             }
         };
-        let life = registration.expires.since(registration.issued);
-        if now >= registration.issued + life * 2 / 3 {
+        if is_due {
             registration = enrolling::register(member, desk, &registration.product).await?;
             let signed = registration.signed().clone();
             membership.registration = signed.clone();
