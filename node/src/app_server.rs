@@ -9,6 +9,7 @@
 
 mod desk;
 mod enrolling;
+pub mod operator;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

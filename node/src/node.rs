@@ -22,7 +22,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::app_server;
+use crate::app_server::operator::Counter;
+use crate::app_server::{self, Desk};
 use crate::blobs::{self, Access, BlobStore, ServeLimits, StoreLimits};
 use crate::certificates::{self, Certified};
 use crate::config::Config;
@@ -102,7 +103,7 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
         peers.add_own(part.mailbox.clone(), store);
         running.coordinator = Some(part);
     }
-    let mut wallet_read = None;
+    let (mut wallet_read, mut counter_store) = (None, None);
     if roles.contains(&Role::Terminal) {
         let store = open_store(folder.blobs(), config.terminal.disk_max.bytes())?;
         stores.push(store.clone());
@@ -119,6 +120,7 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
         let limits = config.app_server.applications_max.bytes();
         let store = open_store(folder.applications(), limits)?;
         stores.push(store.clone());
+        counter_store = Some(store.clone());
         let parts = (store, access.clone(), network.clone());
         running.app_server = Some(start_app_server((&folder, &config), &key, parts)?);
     }
@@ -128,6 +130,7 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
     }
     running.witness = start_witness(&folder, &running, &network).await?;
     let serving = blobs::serve(&network, stores, access, ServeLimits::default());
+    let app_server = counter_store.and_then(|store| counter(&running, store, (&network, &key)));
     let socket = crate::admin::listen(&folder.socket())
         .with_context(|| format!("open the admin socket {}", folder.socket().display()))?;
     tracing::info!(node = %me, network = %config.network, ?roles, folder = %folder.root().display(), "node started");
@@ -139,7 +142,8 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
         (me, roles, folder.clone()),
         asked,
     )
-    .with_wallet(wallet_read);
+    .with_wallet(wallet_read)
+    .with_app_server(app_server);
     let stop = either(stop, asked_to_stop.recv());
     let result = until_stopped(&mut running, routed, operator.run(socket), stop).await;
     end(running).await;
@@ -285,6 +289,21 @@ fn start_coordinator(
         })
     });
     Ok(Part { mailbox, task })
+}
+
+/// Returns what answers the operator of the app server.
+fn counter(
+    running: &Roles,
+    blobs: BlobStore,
+    (network, key): (&Network, &SigningKey),
+) -> Option<Counter> {
+    let part = running.app_server.as_ref()?;
+    Some(Counter {
+        desk: Desk::new(part.mailbox.clone()),
+        blobs,
+        network: network.clone(),
+        key: key.clone(),
+    })
 }
 
 fn start_app_server(

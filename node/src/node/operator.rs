@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tally_ledger::cli::LedgerQuery;
 use tally_ledger::wallet::{Wallet, WalletAnswer, WalletQuery};
-use tally_protocol::coordinator::OrderFault;
+use tally_protocol::coordinator::{DecisionFault, OrderFault};
 use tally_protocol::id::NodeId;
 use tally_protocol::message::announce::Role;
 use tally_protocol::message::blob::{BlobGrant, BlobRange};
@@ -17,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Roles;
 use crate::admin::{self, AdminError, Content, FETCH_BYTES_MAX, Request};
+use crate::app_server::operator::Counter;
 use crate::coordinator::{self, ClawBackError, Operator as Ask};
 use crate::error::chain;
 use crate::folder::Folder;
@@ -58,6 +60,7 @@ pub(super) struct Operator {
     roles: Vec<Role>,
     folder: Folder,
     wallet: Option<Arc<Wallet>>,
+    app_server: Option<Counter>,
     stop: mpsc::Sender<()>,
 }
 
@@ -65,6 +68,11 @@ impl Operator {
     /// Lets it read the terminal's wallet.
     pub(super) fn with_wallet(self, wallet: Option<Arc<Wallet>>) -> Self {
         Self { wallet, ..self }
+    }
+
+    /// Lets it ask the app server.
+    pub(super) fn with_app_server(self, app_server: Option<Counter>) -> Self {
+        Self { app_server, ..self }
     }
 
     pub(super) fn new(
@@ -87,6 +95,7 @@ impl Operator {
             roles,
             folder,
             wallet: None,
+            app_server: None,
             stop,
         }
     }
@@ -159,6 +168,28 @@ impl Operator {
                     }
                 }
             }
+            Request::Agreements => json(&self.ask(Ask::Agreements).await?),
+            Request::Decide {
+                app_server,
+                number,
+                decision,
+            } => {
+                let decided = self.ask(|reply| Ask::Decide(app_server, number, decision, reply));
+                match decided.await? {
+                    Ok(()) => Ok(Value::Null),
+                    Err(fault) => Err(refused_decision(&fault)),
+                }
+            }
+            Request::App { question } => match &self.app_server {
+                Some(counter) => counter.answer(question).await,
+                None => {
+                    let hint =
+                        "ask a node that runs with --role app-server, or its folder with --dir";
+                    let message = "this node is no app server";
+                    Err(AdminError::new("wrong_role", message, hint))
+                }
+            },
+            Request::Ledger { query } if self.app_server.is_some() => self.books(query).await,
             Request::Ledger { query } => match self.ask(|reply| Ask::Ledger(query, reply)).await? {
                 Ok(answer) => json(&answer),
                 Err(error) => Err(AdminError::new(error.code(), chain(&error), error.hint())),
@@ -212,6 +243,21 @@ impl Operator {
             let hint = "start the node again";
             AdminError::new("stopping", "the node is stopping", hint)
         })
+    }
+
+    /// Reads the app server's log.
+    async fn books(&self, query: LedgerQuery) -> Result<Value, AdminError> {
+        let Some(counter) = &self.app_server else {
+            return Ok(Value::Null);
+        };
+        match counter.desk.ledger(query).await {
+            Ok(Ok(answer)) => json(&answer),
+            Ok(Err(error)) => Err(AdminError::new(error.code(), chain(&error), error.hint())),
+            Err(error) => {
+                let hint = "start the node again";
+                Err(AdminError::new("stopping", error.to_string(), hint))
+            }
+        }
     }
 
     /// Reads the terminal's wallet.
@@ -270,6 +316,20 @@ impl Operator {
             .map_err(|_| gone(()))?;
         answered.await.map_err(|_| gone(()))
     }
+}
+
+fn refused_decision(fault: &DecisionFault) -> AdminError {
+    let (code, hint) = match fault {
+        DecisionFault::NoProposal { .. } => (
+            "unknown_agreement",
+            "`tally agreement list` shows what is proposed",
+        ),
+        DecisionFault::Faulty(_) => (
+            "faulty_agreement",
+            "decline it, and agree with the app server on another one",
+        ),
+    };
+    AdminError::new(code, format!("decide: {fault}"), hint)
 }
 
 fn refused_order(fault: &OrderFault) -> AdminError {
