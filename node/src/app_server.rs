@@ -271,7 +271,8 @@ impl Shell {
     async fn carry_out(&mut self, effects: Vec<Effect>) -> Result<(), AppServerError> {
         let change = change_of(&effects);
         if !change.is_empty() {
-            let committed = self.commit(change).await?;
+            let points: Vec<(Point, Point)> = effects.iter().filter_map(points_around).collect();
+            let committed = self.commit(change, &points).await?;
             self.snapshot(committed).await?;
         }
         for effect in effects {
@@ -280,11 +281,17 @@ impl Shell {
         Ok(())
     }
 
-    async fn commit(&self, change: Change) -> Result<Committed, AppServerError> {
+    async fn commit(
+        &self,
+        change: Change,
+        points: &[(Point, Point)],
+    ) -> Result<Committed, AppServerError> {
         fault::pass(Point::BeforeCommit);
+        points.iter().for_each(|(before, _)| fault::pass(*before));
         let store = Arc::clone(&self.store);
         let committed = joined(spawn_blocking(move || store.commit(change)).await)?;
         fault::pass(Point::AfterCommit);
+        points.iter().for_each(|(_, after)| fault::pass(*after));
         Ok(committed)
     }
 
@@ -396,6 +403,18 @@ fn is_at_rest(order: &OrderShown) -> bool {
     match order.status.phase {
         Phase::Open | Phase::Posted | Phase::Fulfilled | Phase::Void | Phase::Refunded => true,
         Phase::Reserving | Phase::Decided | Phase::Paid => false,
+    }
+}
+
+/// Returns the fault points around the commit of an effect.
+fn points_around(effect: &Effect) -> Option<(Point, Point)> {
+    match effect {
+        Effect::Record(fact) => Point::around_fact(fact),
+        Effect::Post(_)
+        | Effect::Ask { .. }
+        | Effect::Answer { .. }
+        | Effect::Changed(_)
+        | Effect::Publish(_) => None,
     }
 }
 
