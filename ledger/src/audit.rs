@@ -16,7 +16,10 @@
 //! - an agreement is signed by both sides, its number rises and its points are worth no more than stands behind them; a
 //!   registration and its revocation are signed by an app server with an agreement, the device and its owner;
 //! - points are set aside as their owner, or a device that may, has signed, the oldest first; what is taken is signed by
-//!   the coordinator and worth what the agreement says that was in force; what is given back, the app server has signed;
+//!   the coordinator and worth what the agreement says that was in force, within its cap and its credit; what is given
+//!   back, the app server has signed;
+//! - a settlement is signed by both sides, its number rises; it counts redemptions that were taken, and reversals of what
+//!   was counted, each once, and devices once a period, no more than were registered; it is paid once;
 //! - then, of the whole, each [`Rule`]: what it compares stands in the report.
 //!
 //! It holds one entry at a time, and of the past: the books; about 100 bytes a task and 160 bytes for each 1,024 units of

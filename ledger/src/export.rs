@@ -209,6 +209,8 @@ const fn kind(event: &Event) -> &'static str {
         Event::ReservationEnded { .. } => "reservation_ended",
         Event::PointsRedeemed { .. } => "points_redeemed",
         Event::RedemptionReversed { .. } => "redemption_reversed",
+        Event::SettlementMade { .. } => "settlement_made",
+        Event::SettlementPaid { .. } => "settlement_paid",
         Event::Released { .. } => "released",
         Event::Expired { .. } => "expired",
     }
@@ -219,7 +221,8 @@ fn reference(event: &Event) -> Option<&str> {
     match event {
         Event::Deposited { reference, .. }
         | Event::PaidOut { reference, .. }
-        | Event::Refunded { reference, .. } => Some(reference),
+        | Event::Refunded { reference, .. }
+        | Event::SettlementPaid { reference, .. } => Some(reference),
         Event::ClawedBack { reason, .. } => Some(reason),
         Event::TaskAccepted { .. }
         | Event::BatchValidated { .. }
@@ -235,6 +238,7 @@ fn reference(event: &Event) -> Option<&str> {
         | Event::ReservationEnded { .. }
         | Event::PointsRedeemed { .. }
         | Event::RedemptionReversed { .. }
+        | Event::SettlementMade { .. }
         | Event::Released { .. }
         | Event::Expired { .. } => None,
     }

@@ -102,6 +102,8 @@ impl Point {
             | Event::ReservationEnded { .. }
             | Event::PointsRedeemed { .. }
             | Event::RedemptionReversed { .. }
+            | Event::SettlementMade { .. }
+            | Event::SettlementPaid { .. }
             | Event::Expired { .. } => None,
         }
     }

@@ -51,6 +51,7 @@ use crate::id::{LicenseId, NetworkId, NodeId, OrderId, RedemptionId};
 use crate::issuer::Issuer;
 use crate::license::{Status, StatusList};
 use crate::registration::{Enrolment, PointStatement, Registration};
+use crate::settlement::Settlement;
 use crate::signed::{Signed, Verified};
 use crate::time::Timestamp;
 use crate::voucher::{Split, Voucher};
@@ -70,9 +71,7 @@ pub use order::{
     VoidReason,
 };
 pub use orders::{DECIDE_BEFORE, ORDERS_MAX, ORDERS_OPEN_MAX, Opening, SignedPoints, Wish};
-pub use settlement::{
-    Agreed, Counted, DISPUTED_MAX, Open, SETTLED_MAX, SettleReply, Settlement, SettlementFact,
-};
+pub use settlement::{Agreed, Open, SettlementFact};
 pub use users::{DEVICES_MAX, Device, Standing, UserFact};
 
 use errands::{Errand, Errands};

@@ -15,6 +15,7 @@ use crate::rate_card::RateCard;
 use crate::receipt::Receipt;
 use crate::redemption::{Redeem, Redemption, Reversal};
 use crate::registration::{Registration, Revocation};
+use crate::settlement::Settlement;
 use crate::signed::Signed;
 use crate::task::{BlobRef, Task};
 use crate::time::Timestamp;
@@ -175,6 +176,24 @@ pub enum Event {
         card: u32,
         /// When, by the coordinator's clock.
         at: Timestamp,
+    },
+    /// A coordinator and an app server agree on what is due between them.
+    SettlementMade {
+        /// As both signed it.
+        settlement: Countersigned<Settlement>,
+        /// The redemptions that it counts, rising.
+        redeemed: Vec<RedemptionId>,
+        /// The reversals that it counts, rising.
+        reversed: Vec<RedemptionId>,
+    },
+    /// What was due is paid, by whoever owed it.
+    SettlementPaid {
+        /// The other side: the app server in the log of a coordinator, and the other way round.
+        with: NodeId,
+        /// The number of the settlement.
+        number: u32,
+        /// What the payment is called outside.
+        reference: String,
     },
 }
 

@@ -4,6 +4,7 @@
 //! that stands there; then it is made on books of its own.
 
 mod partners;
+mod settlements;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -27,6 +28,7 @@ use super::finding::{Problem, ReceiptProblem};
 use super::units::{Counted, Leaves, OpenUnits};
 use crate::store::Identity;
 use partners::Partners;
+use settlements::Settlements;
 
 /// Finds the entry with a receipt that came earlier.
 pub(super) type Issued<'a> = &'a mut dyn FnMut(ReceiptId) -> Option<Entry>;
@@ -46,6 +48,7 @@ pub(super) struct Accounts {
     /// Postings that nothing but their id tells apart: orders of the operator, releases and expiries.
     acts: HashSet<PostingId>,
     partners: Partners,
+    settlements: Settlements,
     books: Books,
     totals: Totals,
 }
@@ -85,6 +88,7 @@ impl Accounts {
             tasks: HashMap::new(),
             acts: HashSet::new(),
             partners: Partners::default(),
+            settlements: Settlements::default(),
             books: Books::default(),
             totals: Totals::default(),
         }
@@ -135,7 +139,9 @@ impl Accounts {
             | Event::PointsReserved { .. }
             | Event::ReservationEnded { .. }
             | Event::PointsRedeemed { .. }
-            | Event::RedemptionReversed { .. } => None,
+            | Event::RedemptionReversed { .. }
+            | Event::SettlementMade { .. }
+            | Event::SettlementPaid { .. } => None,
             Event::Deposited { .. }
             | Event::PaidOut { .. }
             | Event::Refunded { .. }
@@ -221,6 +227,19 @@ impl Accounts {
             Event::ReservationEnded { redemption } => self.let_go(*redemption),
             Event::PointsRedeemed { redemption } => self.redeemed(entry.at, redemption),
             Event::RedemptionReversed { reversal } => self.reversed(reversal),
+            Event::SettlementMade {
+                settlement,
+                redeemed,
+                reversed,
+            } => self.settlement_made(entry.at, settlement, (redeemed, reversed)),
+            Event::SettlementPaid {
+                with,
+                number,
+                reference,
+            } => {
+                check_text(reference)?;
+                self.settlement_paid((*with, *number)).map(Some)
+            }
             Event::Released { at } => self.released(entry, *at),
             Event::Expired { card, at } => self.expired(entry, *card, *at),
         }

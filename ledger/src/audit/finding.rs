@@ -177,6 +177,12 @@ pub enum Problem {
         /// Why not.
         reason: String,
     },
+    /// The settlement does not follow from what was taken, or its payment not from it.
+    #[error("its settlement: {reason}")]
+    Settlement {
+        /// Why not.
+        reason: String,
+    },
     /// The receipt was never issued.
     #[error("there is no receipt {receipt} before it")]
     NoSuchReceipt {

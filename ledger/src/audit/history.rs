@@ -88,6 +88,8 @@ impl History {
             | Event::ReservationEnded { .. }
             | Event::PointsRedeemed { .. }
             | Event::RedemptionReversed { .. }
+            | Event::SettlementMade { .. }
+            | Event::SettlementPaid { .. }
             | Event::Released { .. }
             | Event::Expired { .. } => {}
         }

@@ -92,7 +92,9 @@ fn event(text: &mut Text, event: &EventDetail) {
         | EventDetail::PointsReserved { .. }
         | EventDetail::ReservationEnded { .. }
         | EventDetail::PointsRedeemed { .. }
-        | EventDetail::RedemptionReversed { .. } => partners::event(text, event),
+        | EventDetail::RedemptionReversed { .. }
+        | EventDetail::SettlementMade { .. }
+        | EventDetail::SettlementPaid { .. } => partners::event(text, event),
         EventDetail::Released { at } => text.field("due", &at.to_string()),
         EventDetail::Expired { card, at } => {
             text.field("due", &at.to_string());
@@ -121,6 +123,8 @@ const fn what(event: &EventDetail) -> &'static str {
         EventDetail::ReservationEnded { .. } => "points free again",
         EventDetail::PointsRedeemed { .. } => "points redeemed",
         EventDetail::RedemptionReversed { .. } => "points given back",
+        EventDetail::SettlementMade { .. } => "settlement made",
+        EventDetail::SettlementPaid { .. } => "settlement paid",
         EventDetail::Released { .. } => "points left escrow",
         EventDetail::Expired { .. } => "points expired",
     }
@@ -184,6 +188,8 @@ fn payment(text: &mut Text, event: &EventDetail) {
         | EventDetail::ReservationEnded { .. }
         | EventDetail::PointsRedeemed { .. }
         | EventDetail::RedemptionReversed { .. }
+        | EventDetail::SettlementMade { .. }
+        | EventDetail::SettlementPaid { .. }
         | EventDetail::Released { .. }
         | EventDetail::Expired { .. } => return,
     };

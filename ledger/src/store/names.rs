@@ -73,6 +73,8 @@ impl Name {
             | Event::ReservationEnded { .. }
             | Event::PointsRedeemed { .. }
             | Event::RedemptionReversed { .. }
+            | Event::SettlementMade { .. }
+            | Event::SettlementPaid { .. }
             | Event::Released { .. }
             | Event::Expired { .. } => None,
         };

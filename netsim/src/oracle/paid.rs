@@ -178,6 +178,8 @@ impl Clerk {
             | Event::ReservationEnded { .. }
             | Event::PointsRedeemed { .. }
             | Event::RedemptionReversed { .. }
+            | Event::SettlementMade { .. }
+            | Event::SettlementPaid { .. }
             | Event::Released { .. }
             | Event::Expired { .. } => {}
         }

@@ -203,6 +203,7 @@ impl State {
             SettlementFact::Paid(..) => posting::settlement(&settled),
             SettlementFact::Stated(_)
             | SettlementFact::Disputed(..)
+            | SettlementFact::Refused(..)
             | SettlementFact::Resolved(..) => None,
         };
         self.post(settled.until, posting)

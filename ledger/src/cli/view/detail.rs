@@ -16,6 +16,7 @@ use tally_protocol::rate_card::RateCard;
 use tally_protocol::receipt::Receipt;
 use tally_protocol::redemption::{Redeem, Reversal};
 use tally_protocol::registration::Revocation;
+use tally_protocol::settlement::Settlement;
 use tally_protocol::signed::{self, Signed, Verified};
 use tally_protocol::task::Task;
 use tally_protocol::time::Timestamp;
@@ -176,6 +177,26 @@ pub enum EventDetail {
     RedemptionReversed {
         /// What the app server signed.
         statement: Statement<Reversal>,
+    },
+    /// What is due between coordinator and app server.
+    SettlementMade {
+        /// What the app server signed.
+        statement: Statement<Settlement>,
+        /// What the coordinator signed.
+        agreed: Statement<Countersignature>,
+        /// The redemptions that it counts.
+        redeemed: Vec<RedemptionId>,
+        /// The reversals that it counts.
+        reversed: Vec<RedemptionId>,
+    },
+    /// What was due is paid.
+    SettlementPaid {
+        /// The other side.
+        with: NodeId,
+        /// The number of the settlement.
+        number: u32,
+        /// What the payment is called outside.
+        reference: String,
     },
     /// Points left escrow.
     Released {
@@ -342,6 +363,25 @@ impl EventDetail {
             },
             Event::RedemptionReversed { reversal } => Self::RedemptionReversed {
                 statement: Statement::of(reversal, network, checking),
+            },
+            Event::SettlementMade {
+                settlement,
+                redeemed,
+                reversed,
+            } => Self::SettlementMade {
+                statement: Statement::of(settlement.statement, network, checking),
+                agreed: Statement::of(settlement.agreed, network, checking),
+                redeemed,
+                reversed,
+            },
+            Event::SettlementPaid {
+                with,
+                number,
+                reference,
+            } => Self::SettlementPaid {
+                with,
+                number,
+                reference,
             },
             Event::Released { at } => Self::Released { at },
             Event::Expired { card, at } => Self::Expired { card, at },

@@ -110,6 +110,8 @@ impl Parties {
             | Event::ReservationEnded { .. }
             | Event::PointsRedeemed { .. }
             | Event::RedemptionReversed { .. }
+            | Event::SettlementMade { .. }
+            | Event::SettlementPaid { .. }
             | Event::Deposited { .. }
             | Event::PaidOut { .. }
             | Event::Refunded { .. }

@@ -15,7 +15,8 @@ use tally_protocol::task::Task;
 use tally_protocol::time::Timestamp;
 
 use super::partners::{
-    AgreementSummary, RedeemSummary, RedemptionSummary, RegistrationSummary, registered, revoked,
+    AgreementSummary, RedeemSummary, RedemptionSummary, RegistrationSummary, SettlementSummary,
+    registered, revoked,
 };
 use crate::store::StoredEntry;
 
@@ -170,6 +171,20 @@ pub enum EventRow {
         /// Which and why, if the statement verifies.
         summary: Option<Reversal>,
     },
+    /// What is due between coordinator and app server.
+    SettlementMade {
+        /// What, if both signatures hold.
+        summary: Option<SettlementSummary>,
+    },
+    /// What was due is paid.
+    SettlementPaid {
+        /// The other side.
+        with: NodeId,
+        /// The number of the settlement.
+        number: u32,
+        /// What the payment is called outside.
+        reference: String,
+    },
     /// Points left escrow.
     Released {
         /// How many.
@@ -265,6 +280,8 @@ impl EntryRow {
             | EventRow::ReservationEnded { .. }
             | EventRow::PointsRedeemed { .. }
             | EventRow::RedemptionReversed { .. }
+            | EventRow::SettlementMade { .. }
+            | EventRow::SettlementPaid { .. }
             | EventRow::Released { .. }
             | EventRow::Expired { .. }
             | EventRow::Unreadable { .. } => None,
@@ -358,6 +375,18 @@ impl EventRow {
             Event::RedemptionReversed { reversal } => Self::RedemptionReversed {
                 points: points(posting),
                 summary: reversal.verify(network).ok().map(|of| of.value().clone()),
+            },
+            Event::SettlementMade { settlement, .. } => Self::SettlementMade {
+                summary: SettlementSummary::of(settlement, network),
+            },
+            Event::SettlementPaid {
+                with,
+                number,
+                reference,
+            } => Self::SettlementPaid {
+                with,
+                number,
+                reference,
             },
             Event::Released { .. } => Self::Released {
                 points: points(posting),
