@@ -211,6 +211,9 @@ const fn kind(event: &Event) -> &'static str {
         Event::RedemptionReversed { .. } => "redemption_reversed",
         Event::SettlementMade { .. } => "settlement_made",
         Event::SettlementPaid { .. } => "settlement_paid",
+        Event::OrderCharged { .. } => "order_charged",
+        Event::OrderPaid { .. } => "order_paid",
+        Event::OrderRefunded { .. } => "order_refunded",
         Event::Released { .. } => "released",
         Event::Expired { .. } => "expired",
     }
@@ -222,7 +225,8 @@ fn reference(event: &Event) -> Option<&str> {
         Event::Deposited { reference, .. }
         | Event::PaidOut { reference, .. }
         | Event::Refunded { reference, .. }
-        | Event::SettlementPaid { reference, .. } => Some(reference),
+        | Event::SettlementPaid { reference, .. }
+        | Event::OrderPaid { reference, .. } => Some(reference),
         Event::ClawedBack { reason, .. } => Some(reason),
         Event::TaskAccepted { .. }
         | Event::BatchValidated { .. }
@@ -239,6 +243,8 @@ fn reference(event: &Event) -> Option<&str> {
         | Event::PointsRedeemed { .. }
         | Event::RedemptionReversed { .. }
         | Event::SettlementMade { .. }
+        | Event::OrderCharged { .. }
+        | Event::OrderRefunded { .. }
         | Event::Released { .. }
         | Event::Expired { .. } => None,
     }

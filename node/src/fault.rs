@@ -104,6 +104,9 @@ impl Point {
             | Event::RedemptionReversed { .. }
             | Event::SettlementMade { .. }
             | Event::SettlementPaid { .. }
+            | Event::OrderCharged { .. }
+            | Event::OrderPaid { .. }
+            | Event::OrderRefunded { .. }
             | Event::Expired { .. } => None,
         }
     }

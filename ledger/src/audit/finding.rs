@@ -183,6 +183,12 @@ pub enum Problem {
         /// Why not.
         reason: String,
     },
+    /// What an order is charged, paid or given back does not follow from what came before.
+    #[error("its order: {reason}")]
+    Order {
+        /// Why not.
+        reason: String,
+    },
     /// The receipt was never issued.
     #[error("there is no receipt {receipt} before it")]
     NoSuchReceipt {

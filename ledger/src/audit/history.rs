@@ -90,6 +90,9 @@ impl History {
             | Event::RedemptionReversed { .. }
             | Event::SettlementMade { .. }
             | Event::SettlementPaid { .. }
+            | Event::OrderCharged { .. }
+            | Event::OrderPaid { .. }
+            | Event::OrderRefunded { .. }
             | Event::Released { .. }
             | Event::Expired { .. } => {}
         }

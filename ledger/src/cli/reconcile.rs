@@ -284,7 +284,7 @@ fn recorded(
         Event::PaidOut {
             money, reference, ..
         } => (-1, money, reference),
-        Event::SettlementPaid { reference, .. } => {
+        Event::SettlementPaid { reference, .. } | Event::OrderPaid { reference, .. } => {
             let Some((sign, money)) = outside(entry.posting.as_ref()) else {
                 return Ok(None);
             };
@@ -307,6 +307,8 @@ fn recorded(
         | Event::PointsRedeemed { .. }
         | Event::RedemptionReversed { .. }
         | Event::SettlementMade { .. }
+        | Event::OrderCharged { .. }
+        | Event::OrderRefunded { .. }
         | Event::Released { .. }
         | Event::Expired { .. } => return Ok(None),
     };

@@ -1,5 +1,6 @@
 //! One entry whole, as text for people.
 
+mod orders;
 mod partners;
 
 use tally_protocol::account::{Account, Currency, Holder, Lot, Money};
@@ -95,6 +96,9 @@ fn event(text: &mut Text, event: &EventDetail) {
         | EventDetail::RedemptionReversed { .. }
         | EventDetail::SettlementMade { .. }
         | EventDetail::SettlementPaid { .. } => partners::event(text, event),
+        EventDetail::OrderCharged { .. }
+        | EventDetail::OrderPaid { .. }
+        | EventDetail::OrderRefunded { .. } => orders::event(text, event),
         EventDetail::Released { at } => text.field("due", &at.to_string()),
         EventDetail::Expired { card, at } => {
             text.field("due", &at.to_string());
@@ -125,6 +129,9 @@ const fn what(event: &EventDetail) -> &'static str {
         EventDetail::RedemptionReversed { .. } => "points given back",
         EventDetail::SettlementMade { .. } => "settlement made",
         EventDetail::SettlementPaid { .. } => "settlement paid",
+        EventDetail::OrderCharged { .. } => "order charged",
+        EventDetail::OrderPaid { .. } => "order paid",
+        EventDetail::OrderRefunded { .. } => "order undone",
         EventDetail::Released { .. } => "points left escrow",
         EventDetail::Expired { .. } => "points expired",
     }
@@ -190,6 +197,9 @@ fn payment(text: &mut Text, event: &EventDetail) {
         | EventDetail::RedemptionReversed { .. }
         | EventDetail::SettlementMade { .. }
         | EventDetail::SettlementPaid { .. }
+        | EventDetail::OrderCharged { .. }
+        | EventDetail::OrderPaid { .. }
+        | EventDetail::OrderRefunded { .. }
         | EventDetail::Released { .. }
         | EventDetail::Expired { .. } => return,
     };

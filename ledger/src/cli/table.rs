@@ -77,6 +77,9 @@ impl EventRow {
             Self::RedemptionReversed { .. } => "reversed",
             Self::SettlementMade { .. } => "due",
             Self::SettlementPaid { .. } => "due paid",
+            Self::OrderCharged { .. } => "charged",
+            Self::OrderPaid { .. } => "paid",
+            Self::OrderRefunded { .. } => "undone",
             Self::Released { .. } => "released",
             Self::Expired { .. } => "expired",
             Self::Unreadable { .. } => "unreadable",
@@ -154,6 +157,18 @@ impl EventRow {
             | Self::RedemptionReversed { .. }
             | Self::SettlementMade { .. }
             | Self::SettlementPaid { .. } => self.about_partner().unwrap_or(NOT_SIGNED.into()),
+            Self::OrderCharged { user, fee, due, .. } => {
+                format!("{fee}, {due} of it to {}", user.short())
+            }
+            Self::OrderPaid {
+                user,
+                money,
+                reference,
+                ..
+            } => format!("{money} by {}: {reference}", user.short()),
+            Self::OrderRefunded { user, paid, .. } => {
+                format!("{paid} back to {}", user.short())
+            }
             Self::Released { points } => format!("{points} points from escrow"),
             Self::Expired { card, points } => format!("{points} points of card {card}"),
             Self::Unreadable { reason } => reason.clone(),
@@ -215,6 +230,9 @@ impl EventRow {
             | Self::PaidOut { .. }
             | Self::Refunded { .. }
             | Self::ClawedBack { .. }
+            | Self::OrderCharged { .. }
+            | Self::OrderPaid { .. }
+            | Self::OrderRefunded { .. }
             | Self::Released { .. }
             | Self::Expired { .. }
             | Self::Unreadable { .. } => return None,

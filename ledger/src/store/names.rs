@@ -75,6 +75,9 @@ impl Name {
             | Event::RedemptionReversed { .. }
             | Event::SettlementMade { .. }
             | Event::SettlementPaid { .. }
+            | Event::OrderCharged { .. }
+            | Event::OrderPaid { .. }
+            | Event::OrderRefunded { .. }
             | Event::Released { .. }
             | Event::Expired { .. } => None,
         };

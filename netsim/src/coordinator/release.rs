@@ -322,7 +322,10 @@ impl CoordinatorNode {
             | Event::PointsRedeemed { .. }
             | Event::RedemptionReversed { .. }
             | Event::SettlementMade { .. }
-            | Event::SettlementPaid { .. } => {}
+            | Event::SettlementPaid { .. }
+            | Event::OrderCharged { .. }
+            | Event::OrderPaid { .. }
+            | Event::OrderRefunded { .. } => {}
         }
     }
 
@@ -372,7 +375,10 @@ impl CoordinatorNode {
             | Event::PointsRedeemed { .. }
             | Event::RedemptionReversed { .. }
             | Event::SettlementMade { .. }
-            | Event::SettlementPaid { .. } => return,
+            | Event::SettlementPaid { .. }
+            | Event::OrderCharged { .. }
+            | Event::OrderPaid { .. }
+            | Event::OrderRefunded { .. } => return,
         };
         stage.note(&what);
     }

@@ -231,6 +231,9 @@ impl Book {
             | Event::RedemptionReversed { .. }
             | Event::SettlementMade { .. }
             | Event::SettlementPaid { .. }
+            | Event::OrderCharged { .. }
+            | Event::OrderPaid { .. }
+            | Event::OrderRefunded { .. }
             | Event::Released { .. }
             | Event::Expired { .. } => {}
         }

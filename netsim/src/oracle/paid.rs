@@ -180,6 +180,9 @@ impl Clerk {
             | Event::RedemptionReversed { .. }
             | Event::SettlementMade { .. }
             | Event::SettlementPaid { .. }
+            | Event::OrderCharged { .. }
+            | Event::OrderPaid { .. }
+            | Event::OrderRefunded { .. }
             | Event::Released { .. }
             | Event::Expired { .. } => {}
         }

@@ -284,6 +284,9 @@ const fn kind(event: &Event) -> &'static str {
         Event::RedemptionReversed { .. } => "redemption reversed",
         Event::SettlementMade { .. } => "settlement made",
         Event::SettlementPaid { .. } => "settlement paid",
+        Event::OrderCharged { .. } => "order charged",
+        Event::OrderPaid { .. } => "order paid",
+        Event::OrderRefunded { .. } => "order refunded",
         Event::Released { .. } => "released",
         Event::Expired { .. } => "expired",
     }

@@ -221,6 +221,13 @@ impl Settlements {
         })
     }
 
+    /// Returns the redemptions and the reversals that the statement counts that a coordinator has not answered.
+    pub(super) fn counted(&self, of: NodeId) -> Option<(Vec<RedemptionId>, Vec<RedemptionId>)> {
+        let open = self.of.get(&of)?.open.as_ref()?;
+        let ids = |claims: &[settlement::Claim]| claims.iter().map(|(id, _)| *id).collect();
+        Some((ids(&open.redeemed), ids(&open.reversed)))
+    }
+
     /// Returns what the next statement counts: redemptions that are in none yet, and reversals of what is in one.
     fn to_settle(&self, coordinator: NodeId) -> (Vec<settlement::Claim>, Vec<settlement::Claim>) {
         let claims = || {

@@ -264,9 +264,12 @@ impl Accounts {
         let pair = pair.map_err(|error| refused(format!("failed to {error}")))?;
         let (signers, terms) = (pair.signers(), pair.value());
         let between = (terms.app_server, terms.coordinator);
-        if between != signers || terms.coordinator != self.coordinator {
+        if between != signers || ![between.0, between.1].contains(&self.node) {
             let (one, other) = signers;
             return Err(refused(format!("{one} and {other} signed it")));
+        }
+        if terms.coordinator != self.node {
+            return self.bought(&pair).map(|()| None);
         }
         let known = self.partners.agreements.entry(terms.app_server);
         let known = known.or_default();
@@ -361,7 +364,7 @@ impl Accounts {
         }
         let redeem = verify(signed, self)?;
         let certificate = shown.map(|shown| verify(shown, self)).transpose()?;
-        if redeem.coordinator != self.coordinator {
+        if redeem.coordinator != self.node {
             return Err(refused("it is for another coordinator".to_owned()));
         }
         if redeem.expires <= at {
@@ -424,8 +427,13 @@ impl Accounts {
     ) -> Result<Option<Posting>, Problem> {
         let redemption = verify(signed, self)?;
         let signer = redemption.signer();
-        if signer != self.coordinator {
-            return Err(refused(format!("{signer} signed it, not the coordinator")));
+        if signer != self.node {
+            let redeem = verify(&redemption.redeem, self)?;
+            return if redeem.app_server == self.node {
+                self.taken(&redemption, &redeem).map(|()| None)
+            } else {
+                Err(refused(format!("{signer} signed it, not the coordinator")))
+            };
         }
         check_time(redemption.at, written)?;
         let id = RedemptionId::of(&redemption.redeem);
@@ -454,11 +462,15 @@ impl Accounts {
 
     pub(super) fn reversed(
         &mut self,
+        written: Timestamp,
         signed: &Signed<Reversal>,
     ) -> Result<Option<Posting>, Problem> {
         let reversal = verify(signed, self)?;
         if !registration::is_reason(&reversal.reason) {
             return Err(refused("its reason is not well formed".to_owned()));
+        }
+        if reversal.signer() == self.node {
+            return self.given_back(written, &reversal);
         }
         let id = reversal.redemption;
         let unknown = || refused(format!("no points were taken for {id}"));

@@ -34,9 +34,12 @@ impl Accounts {
         let pair = pair.map_err(|error| refused(format!("failed to {error}")))?;
         let (signers, settled) = (pair.signers(), pair.value());
         let between = (settled.app_server, settled.coordinator);
-        if between != signers || settled.coordinator != self.coordinator {
+        if between != signers || ![between.0, between.1].contains(&self.node) {
             let (one, other) = signers;
             return Err(refused(format!("{one} and {other} signed it")));
+        }
+        if settled.coordinator != self.node {
+            return self.stated(written, settled, (redeemed, reversed));
         }
         check_time(settled.until, written)?;
         let app_server = settled.app_server;
@@ -110,6 +113,7 @@ impl Accounts {
     ) -> Result<Posting, Problem> {
         let settled = self.settlements.unpaid.remove(&(with, number));
         let posting = settled.as_ref().and_then(posting::settlement_paid);
+        let posting = posting.or_else(|| self.stated_paid((with, number)));
         posting.ok_or_else(|| refused(format!("nothing is due by number {number} with {with}")))
     }
 }

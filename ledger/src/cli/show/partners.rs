@@ -89,6 +89,9 @@ pub(super) fn event(text: &mut Text, event: &EventDetail) {
         | EventDetail::PaidOut { .. }
         | EventDetail::Refunded { .. }
         | EventDetail::ClawedBack { .. }
+        | EventDetail::OrderCharged { .. }
+        | EventDetail::OrderPaid { .. }
+        | EventDetail::OrderRefunded { .. }
         | EventDetail::Released { .. }
         | EventDetail::Expired { .. } => {}
     }

@@ -9,8 +9,10 @@ use tally_protocol::books::Posting;
 use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::codec::DecodeError;
 use tally_protocol::countersignature::Countersignature;
-use tally_protocol::entry::{Ending, Entry, Event, Fund, Payee, ValidatedUnit};
-use tally_protocol::id::{Hash, NetworkId, NodeId, RateCardId, ReceiptId, RedemptionId, TaskId};
+use tally_protocol::entry::{Ending, Entry, Event, Fund, Part, Payee, ValidatedUnit};
+use tally_protocol::id::{
+    Hash, NetworkId, NodeId, OrderId, RateCardId, ReceiptId, RedemptionId, TaskId,
+};
 use tally_protocol::message::work::Batch;
 use tally_protocol::rate_card::RateCard;
 use tally_protocol::receipt::Receipt;
@@ -198,6 +200,41 @@ pub enum EventDetail {
         /// What the payment is called outside.
         reference: String,
     },
+    /// An app server charges for an order.
+    OrderCharged {
+        /// The order.
+        order: OrderId,
+        /// Who ordered.
+        user: NodeId,
+        /// What is charged: what the user owes, and all parts.
+        fee: Money,
+        /// What the user owes.
+        due: Money,
+        /// What coordinators owe.
+        parts: Vec<Part>,
+    },
+    /// A user has paid for an order.
+    OrderPaid {
+        /// The order.
+        order: OrderId,
+        /// Who ordered.
+        user: NodeId,
+        /// How much.
+        money: Money,
+        /// What the payment is called outside.
+        reference: String,
+    },
+    /// An order comes to nothing.
+    OrderRefunded {
+        /// The order.
+        order: OrderId,
+        /// Who ordered.
+        user: NodeId,
+        /// What is not owed any more.
+        due: Money,
+        /// What is given back.
+        paid: Money,
+    },
     /// Points left escrow.
     Released {
         /// When, by the coordinator's clock.
@@ -382,6 +419,41 @@ impl EventDetail {
                 with,
                 number,
                 reference,
+            },
+            Event::OrderCharged {
+                order,
+                user,
+                fee,
+                due,
+                parts,
+            } => Self::OrderCharged {
+                order,
+                user,
+                fee,
+                due,
+                parts,
+            },
+            Event::OrderPaid {
+                order,
+                user,
+                money,
+                reference,
+            } => Self::OrderPaid {
+                order,
+                user,
+                money,
+                reference,
+            },
+            Event::OrderRefunded {
+                order,
+                user,
+                due,
+                paid,
+            } => Self::OrderRefunded {
+                order,
+                user,
+                due,
+                paid,
             },
             Event::Released { at } => Self::Released { at },
             Event::Expired { card, at } => Self::Expired { card, at },

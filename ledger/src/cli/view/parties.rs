@@ -104,6 +104,9 @@ impl Parties {
                 let revocation = unchecked(revocation.clone(), network);
                 self.devices.extend(revocation.map(|of| of.device));
             }
+            Event::OrderCharged { user, .. }
+            | Event::OrderPaid { user, .. }
+            | Event::OrderRefunded { user, .. } => self.owners.push(*user),
             Event::RateCardPublished { .. }
             | Event::AgreementMade { .. }
             | Event::PointsReserved { .. }

@@ -5,8 +5,10 @@ use serde::{Deserialize, Serialize};
 use tally_protocol::account::{Commodity, Money};
 use tally_protocol::books::Posting;
 use tally_protocol::certificate::DeviceCertificate;
-use tally_protocol::entry::{Ending, Entry, Event, Fund, Payee, ValidatedUnit};
-use tally_protocol::id::{Hash, NetworkId, NodeId, RateCardId, ReceiptId, RedemptionId, TaskId};
+use tally_protocol::entry::{Ending, Entry, Event, Fund, Part, Payee, ValidatedUnit};
+use tally_protocol::id::{
+    Hash, NetworkId, NodeId, OrderId, RateCardId, ReceiptId, RedemptionId, TaskId,
+};
 use tally_protocol::points::Points;
 use tally_protocol::receipt::Receipt;
 use tally_protocol::redemption::Reversal;
@@ -185,6 +187,41 @@ pub enum EventRow {
         /// What the payment is called outside.
         reference: String,
     },
+    /// An app server charges for an order.
+    OrderCharged {
+        /// The order.
+        order: OrderId,
+        /// Who ordered.
+        user: NodeId,
+        /// What is charged: what the user owes, and all parts.
+        fee: Money,
+        /// What the user owes.
+        due: Money,
+        /// What coordinators owe.
+        parts: Vec<Part>,
+    },
+    /// A user has paid for an order.
+    OrderPaid {
+        /// The order.
+        order: OrderId,
+        /// Who ordered.
+        user: NodeId,
+        /// How much.
+        money: Money,
+        /// What the payment is called outside.
+        reference: String,
+    },
+    /// An order comes to nothing.
+    OrderRefunded {
+        /// The order.
+        order: OrderId,
+        /// Who ordered.
+        user: NodeId,
+        /// What is not owed any more.
+        due: Money,
+        /// What is given back.
+        paid: Money,
+    },
     /// Points left escrow.
     Released {
         /// How many.
@@ -282,6 +319,9 @@ impl EntryRow {
             | EventRow::RedemptionReversed { .. }
             | EventRow::SettlementMade { .. }
             | EventRow::SettlementPaid { .. }
+            | EventRow::OrderCharged { .. }
+            | EventRow::OrderPaid { .. }
+            | EventRow::OrderRefunded { .. }
             | EventRow::Released { .. }
             | EventRow::Expired { .. }
             | EventRow::Unreadable { .. } => None,
@@ -387,6 +427,41 @@ impl EventRow {
                 with,
                 number,
                 reference,
+            },
+            Event::OrderCharged {
+                order,
+                user,
+                fee,
+                due,
+                parts,
+            } => Self::OrderCharged {
+                order,
+                user,
+                fee,
+                due,
+                parts,
+            },
+            Event::OrderPaid {
+                order,
+                user,
+                money,
+                reference,
+            } => Self::OrderPaid {
+                order,
+                user,
+                money,
+                reference,
+            },
+            Event::OrderRefunded {
+                order,
+                user,
+                due,
+                paid,
+            } => Self::OrderRefunded {
+                order,
+                user,
+                due,
+                paid,
             },
             Event::Released { .. } => Self::Released {
                 points: points(posting),
