@@ -102,6 +102,15 @@ pub enum Request {
         /// What becomes of it.
         decision: Decision,
     },
+    /// Enter that a settlement with an app server was paid.
+    PaySettlement {
+        /// The app server.
+        app_server: NodeId,
+        /// The number of the settlement.
+        number: u32,
+        /// What the payment is called in the outside world.
+        reference: String,
+    },
     /// Of the app server.
     App {
         /// What.

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use tally_protocol::app_server::{Fact, OrderChange, UserFact};
+use tally_protocol::app_server::{Fact, OrderChange, SettlementFact, UserFact};
 use tally_protocol::entry::Event;
 
 /// Makes the points with their names on the command line.
@@ -87,6 +87,14 @@ points! {
     BeforeReverse = "before-reverse",
     /// Points are given back, which nobody has heard.
     AfterReverse = "after-reverse",
+    /// A settlement that both signed is about to be committed.
+    BeforeSettlement = "before-settlement",
+    /// It is durable, the other side has not heard.
+    AfterSettlement = "after-settlement",
+    /// The app server is about to state what a coordinator owes.
+    BeforeState = "before-state",
+    /// That is recorded, the coordinator was not asked.
+    AfterState = "after-state",
     /// The app server is about to record that a device is registered.
     BeforeRegister = "before-register",
     /// A device is registered, which nobody has heard.
@@ -130,6 +138,7 @@ impl Point {
             Event::PointsReserved { .. } => Some((Self::BeforeReserve, Self::AfterReserve)),
             Event::PointsRedeemed { .. } => Some((Self::BeforeRedeem, Self::AfterRedeem)),
             Event::RedemptionReversed { .. } => Some((Self::BeforeReverse, Self::AfterReverse)),
+            Event::SettlementMade { .. } => Some((Self::BeforeSettlement, Self::AfterSettlement)),
             Event::TaskEnded { .. }
             | Event::RateCardPublished { .. }
             | Event::DeviceCertified { .. }
@@ -141,6 +150,10 @@ impl Point {
             | Event::DeviceRegistered { .. }
             | Event::RegistrationRevoked { .. }
             | Event::ReservationEnded { .. }
+            | Event::SettlementPaid { .. }
+            | Event::OrderCharged { .. }
+            | Event::OrderPaid { .. }
+            | Event::OrderRefunded { .. }
             | Event::Expired { .. } => None,
         }
     }
@@ -166,6 +179,9 @@ impl Point {
                 | OrderChange::FoundTaken(_)
                 | OrderChange::LegEnded(_) => None,
             },
+            Fact::Settlement(SettlementFact::Stated(_)) => {
+                Some((Self::BeforeState, Self::AfterState))
+            }
             Fact::Product(_)
             | Fact::Offer(_)
             | Fact::Agreement(_)

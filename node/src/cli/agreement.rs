@@ -2,10 +2,13 @@
 
 use clap::{Args, Subcommand};
 use serde_json::json;
+use tally_protocol::account::Money;
 use tally_protocol::coordinator::Decision;
 use tally_protocol::id::NodeId;
+use tally_protocol::settlement::Settlement;
 
-use super::app::{agreements, line};
+use super::app::{agreements, line, signed};
+use super::output::table;
 use super::{Common, Exit, Failure};
 use crate::admin::{Request, ask};
 use crate::clock;
@@ -20,6 +23,18 @@ pub(super) enum AgreementCommand {
     Accept(Proposal),
     /// Decline a proposal.
     Decline(Proposal),
+    /// List settlements that are not paid, and the newest with each app server.
+    Settlements,
+    /// Enter that a settlement was paid.
+    Pay {
+        /// The app server.
+        app_server: NodeId,
+        /// The number of the settlement.
+        number: u32,
+        /// What the payment is called outside: the bank's reference, for example.
+        #[arg(long, value_name = "TEXT")]
+        reference: String,
+    },
 }
 
 /// A proposal.
@@ -35,6 +50,19 @@ impl AgreementCommand {
             Self::List => list(common).await,
             Self::Accept(proposal) => proposal.decide(common, Decision::Accept).await,
             Self::Decline(proposal) => proposal.decide(common, Decision::Decline).await,
+            Self::Settlements => settlements(common).await,
+            Self::Pay {
+                app_server,
+                number,
+                reference,
+            } => {
+                let request = Request::PaySettlement {
+                    app_server,
+                    number,
+                    reference,
+                };
+                super::account::post(common, request).await
+            }
         }
     }
 }
@@ -63,6 +91,35 @@ async fn list(common: &Common) -> Result<(), Failure> {
         });
         let rows: Vec<_> = proposed.chain(made).collect();
         agreements(&rows, "app server")
+    })
+}
+
+async fn settlements(common: &Common) -> Result<(), Failure> {
+    let settlements = partners(common).await?.settlements;
+    common.output().result(&settlements, || {
+        if settlements.is_empty() {
+            return "no settlement yet".to_owned();
+        }
+        let row = |(settled, is_open): &(Settlement, bool)| {
+            let money = |minor| Money {
+                currency: settled.currency,
+                minor,
+            };
+            let state = if *is_open { "open" } else { "paid" };
+            vec![
+                settled.app_server.to_string(),
+                settled.number.to_string(),
+                format!(
+                    "{} of {}",
+                    money(settled.redeemed.minor),
+                    settled.redeemed.count
+                ),
+                signed(settled.due, money(0)),
+                state.to_owned(),
+            ]
+        };
+        let rows: Vec<_> = settlements.iter().map(row).collect();
+        table(&["app server", "number", "redeemed", "due", "state"], &rows)
     })
 }
 

@@ -102,7 +102,7 @@ fn done(common: &Common, value: &impl Serialize, text: &str) -> Result<(), Failu
 }
 
 /// Returns an amount below zero with its sign.
-fn signed(minor: i64, of: Money) -> String {
+pub(super) fn signed(minor: i64, of: Money) -> String {
     let amount = Money {
         minor: minor.unsigned_abs(),
         ..of

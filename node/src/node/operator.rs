@@ -180,6 +180,17 @@ impl Operator {
                     Err(fault) => Err(refused_decision(&fault)),
                 }
             }
+            Request::PaySettlement {
+                app_server,
+                number,
+                reference,
+            } => {
+                let paid = |reply| Ask::PaySettlement(app_server, number, reference, reply);
+                match self.ask(paid).await? {
+                    Ok(posting) => json(&posting),
+                    Err(fault) => Err(refused_order(&fault)),
+                }
+            }
             Request::App { question } => match &self.app_server {
                 Some(counter) => counter.answer(question).await,
                 None => {
@@ -353,6 +364,10 @@ fn refused_order(fault: &OrderFault) -> AdminError {
         OrderFault::NothingLeft => (
             "nothing_left",
             "`tally ledger receipt ID` shows what became of it",
+        ),
+        OrderFault::NoSettlement { .. } => (
+            "no_settlement",
+            "`tally ledger entries` shows the settlements and what was paid",
         ),
     };
     AdminError::new(code, format!("post this: {fault}"), hint)

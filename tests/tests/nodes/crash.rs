@@ -212,6 +212,10 @@ const fn passes(point: Point) -> Option<u64> {
         | Point::AfterSettle
         | Point::BeforeRelease
         | Point::AfterRelease
+        | Point::BeforeSettlement
+        | Point::AfterSettlement
+        | Point::BeforeState
+        | Point::AfterState
         | Point::BeforeReserve
         | Point::AfterReserve
         | Point::BeforeRedeem
