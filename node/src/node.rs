@@ -52,7 +52,7 @@ pub struct Start {
 }
 
 /// The roles of a running node.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Roles {
     coordinator: Option<Part<coordinator::Message>>,
     terminal: Option<Part<terminal::Message>>,
@@ -85,12 +85,7 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
     let (network, events) = Network::start(network_config(&folder, &config, &roles, &key))?;
     let mut peers = Peers::new(network.clone());
     let mut stores = Vec::new();
-    let mut running = Roles {
-        coordinator: None,
-        terminal: None,
-        app_server: None,
-        witness: None,
-    };
+    let mut running = Roles::default();
     if roles.contains(&Role::Coordinator) {
         let store = open_store(folder.tasks(), config.coordinator.disk_max.bytes())?;
         stores.push(store.clone());
@@ -103,7 +98,7 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
         peers.add_own(part.mailbox.clone(), store);
         running.coordinator = Some(part);
     }
-    let (mut wallet_read, mut counter_store) = (None, None);
+    let (mut wallet_read, mut app_server) = (None, None);
     if roles.contains(&Role::Terminal) {
         let store = open_store(folder.blobs(), config.terminal.disk_max.bytes())?;
         stores.push(store.clone());
@@ -117,20 +112,13 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
         )?);
     }
     if roles.contains(&Role::AppServer) {
-        let limits = config.app_server.applications_max.bytes();
-        let store = open_store(folder.applications(), limits)?;
-        stores.push(store.clone());
-        counter_store = Some(store.clone());
-        let parts = (store, access.clone(), network.clone());
-        running.app_server = Some(start_app_server((&folder, &config), &key, parts)?);
+        let parts = (&mut stores, access.clone(), network.clone());
+        let (part, counter) = start_app_server((&folder, &config), &key, parts)?;
+        (running.app_server, app_server) = (Some(part), Some(counter));
     }
-    if let (Some(coordinator), Some(terminal)) = (&running.coordinator, &running.terminal) {
-        let beside = coordinator::Message::Beside(terminal.mailbox.clone());
-        let _ = coordinator.mailbox.send(beside).await;
-    }
+    introduce(&running).await;
     running.witness = start_witness(&folder, &running, &network).await?;
     let serving = blobs::serve(&network, stores, access, ServeLimits::default());
-    let app_server = counter_store.and_then(|store| counter(&running, store, (&network, &key)));
     let socket = crate::admin::listen(&folder.socket())
         .with_context(|| format!("open the admin socket {}", folder.socket().display()))?;
     tracing::info!(node = %me, network = %config.network, ?roles, folder = %folder.root().display(), "node started");
@@ -151,6 +139,14 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
     serving.abort();
     let _ = std::fs::remove_file(folder.socket());
     result
+}
+
+/// Lets the coordinator nudge the terminal of the same node.
+async fn introduce(running: &Roles) {
+    if let (Some(coordinator), Some(terminal)) = (&running.coordinator, &running.terminal) {
+        let beside = coordinator::Message::Beside(terminal.mailbox.clone());
+        let _ = coordinator.mailbox.send(beside).await;
+    }
 }
 
 /// Waits for the first of two things.
@@ -291,32 +287,20 @@ fn start_coordinator(
     Ok(Part { mailbox, task })
 }
 
-/// Returns what answers the operator of the app server.
-fn counter(
-    running: &Roles,
-    blobs: BlobStore,
-    (network, key): (&Network, &SigningKey),
-) -> Option<Counter> {
-    let part = running.app_server.as_ref()?;
-    Some(Counter {
-        desk: Desk::new(part.mailbox.clone()),
-        blobs,
-        network: network.clone(),
-        key: key.clone(),
-    })
-}
-
+/// Starts the app server, and returns what answers its operator beside it.
 fn start_app_server(
     (folder, config): (&Folder, &Config),
     key: &SigningKey,
-    (blobs, access, network): (BlobStore, Access, Network),
-) -> Result<Part<app_server::Message>> {
+    (stores, access, network): (&mut Vec<BlobStore>, Access, Network),
+) -> Result<(Part<app_server::Message>, Counter)> {
     let me = keys::node_id(key);
     let identity = Identity {
         network: config.network.clone(),
         node: me,
     };
     let table = &config.app_server;
+    let blobs = open_store(folder.applications(), table.applications_max.bytes())?;
+    stores.push(blobs.clone());
     let issuer = issuing::issuer(folder, &config.network).context(
         "`tally app init` makes an issuer key, and with the vendor's key its certificate",
     )?;
@@ -329,6 +313,12 @@ fn start_app_server(
         issuer,
         pay_within: Duration::from_secs(table.pay_hours * 3_600),
         status_every: Duration::from_secs(table.status_minutes * 60),
+    };
+    let counter = Counter {
+        desk: Desk::new(mailbox.clone()),
+        blobs: blobs.clone(),
+        network: network.clone(),
+        key: key.clone(),
     };
     let shell = app_server::Shell::start(app_server::Setup {
         config: role,
@@ -347,7 +337,7 @@ fn start_app_server(
             anyhow::Error::from(error).context(hint)
         })
     });
-    Ok(Part { mailbox, task })
+    Ok((Part { mailbox, task }, counter))
 }
 
 /// Starts the witness, on a node that has to do with coordinators.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tally_ledger::cli::LedgerQuery;
+use tally_ledger::cli::{AnswerError, LedgerQuery};
 use tally_ledger::wallet::{Wallet, WalletAnswer, WalletQuery};
 use tally_protocol::coordinator::{DecisionFault, OrderFault};
-use tally_protocol::id::NodeId;
+use tally_protocol::id::{NodeId, PostingId};
 use tally_protocol::message::announce::Role;
 use tally_protocol::message::blob::{BlobGrant, BlobRange};
 use tally_protocol::signed::Signed;
@@ -128,13 +128,7 @@ impl Operator {
             Request::Peers => json(&self.network.peers().await),
             Request::Find => json(&self.network.find_coordinators().await),
             Request::Witness => json(&self.witnessed().await?),
-            Request::Counters => {
-                let counters = self.network.counters().all().into_iter();
-                let named: BTreeMap<String, u64> = counters
-                    .map(|((topic, name), n)| (format!("{topic}.{name}"), n))
-                    .collect();
-                json(&named)
-            }
+            Request::Counters => json(&self.counters()),
             Request::Tasks => json(&self.ask(Ask::List).await?),
             Request::Task { task } => match self.ask(|reply| Ask::Status(task, reply)).await? {
                 Some(status) => json(&status),
@@ -149,24 +143,12 @@ impl Operator {
                 money,
                 reference,
             } => {
-                let ordered = self.ask(|reply| Ask::Move(movement, money, reference, reply));
-                match ordered.await? {
-                    Ok(posting) => json(&posting),
-                    Err(fault) => Err(refused_order(&fault)),
-                }
+                let ordered = |reply| Ask::Move(movement, money, reference, reply);
+                posted(self.ask(ordered).await?)
             }
             Request::ClawBack { receipt, reason } => {
-                match self
-                    .ask(|reply| Ask::ClawBack(receipt, reason, reply))
-                    .await?
-                {
-                    Ok(posting) => json(&posting),
-                    Err(ClawBackError::Order(fault)) => Err(refused_order(&fault)),
-                    Err(error) => {
-                        let hint = "`tally ledger entries` lists the receipts";
-                        Err(AdminError::new("no_such_receipt", chain(&error), hint))
-                    }
-                }
+                let ordered = |reply| Ask::ClawBack(receipt, reason, reply);
+                clawed_back(self.ask(ordered).await?)
             }
             Request::Agreements => json(&self.ask(Ask::Agreements).await?),
             Request::Decide {
@@ -175,10 +157,8 @@ impl Operator {
                 decision,
             } => {
                 let decided = self.ask(|reply| Ask::Decide(app_server, number, decision, reply));
-                match decided.await? {
-                    Ok(()) => Ok(Value::Null),
-                    Err(fault) => Err(refused_decision(&fault)),
-                }
+                let decided = decided.await?.map_err(|fault| refused_decision(&fault));
+                decided.map(|()| Value::Null)
             }
             Request::PaySettlement {
                 app_server,
@@ -186,25 +166,13 @@ impl Operator {
                 reference,
             } => {
                 let paid = |reply| Ask::PaySettlement(app_server, number, reference, reply);
-                match self.ask(paid).await? {
-                    Ok(posting) => json(&posting),
-                    Err(fault) => Err(refused_order(&fault)),
-                }
+                posted(self.ask(paid).await?)
             }
             Request::App { question } => match &self.app_server {
                 Some(counter) => counter.answer(question).await,
-                None => {
-                    let hint =
-                        "ask a node that runs with --role app-server, or its folder with --dir";
-                    let message = "this node is no app server";
-                    Err(AdminError::new("wrong_role", message, hint))
-                }
+                None => Err(no_app_server()),
             },
-            Request::Ledger { query } if self.app_server.is_some() => self.books(query).await,
-            Request::Ledger { query } => match self.ask(|reply| Ask::Ledger(query, reply)).await? {
-                Ok(answer) => json(&answer),
-                Err(error) => Err(AdminError::new(error.code(), chain(&error), error.hint())),
-            },
+            Request::Ledger { query } => self.ledger(query).await,
             Request::Wallet { query } => json(&self.wallet(query).await?),
             Request::Fetch { from, range, grant } => json(&self.fetch(from, range, grant).await?),
             Request::Stop => {
@@ -256,19 +224,23 @@ impl Operator {
         })
     }
 
-    /// Reads the app server's log.
-    async fn books(&self, query: LedgerQuery) -> Result<Value, AdminError> {
-        let Some(counter) = &self.app_server else {
-            return Ok(Value::Null);
+    /// Reads the log of the coordinator or app server of this node.
+    async fn ledger(&self, query: LedgerQuery) -> Result<Value, AdminError> {
+        let answer = match &self.app_server {
+            Some(counter) => counter.desk.ledger(query).await.map_err(|error| {
+                AdminError::new("stopping", error.to_string(), "start the node again")
+            })?,
+            None => self.ask(|reply| Ask::Ledger(query, reply)).await?,
         };
-        match counter.desk.ledger(query).await {
-            Ok(Ok(answer)) => json(&answer),
-            Ok(Err(error)) => Err(AdminError::new(error.code(), chain(&error), error.hint())),
-            Err(error) => {
-                let hint = "start the node again";
-                Err(AdminError::new("stopping", error.to_string(), hint))
-            }
-        }
+        let refused =
+            |error: AnswerError| AdminError::new(error.code(), chain(&error), error.hint());
+        json(&answer.map_err(refused)?)
+    }
+
+    fn counters(&self) -> BTreeMap<String, u64> {
+        let counters = self.network.counters().all().into_iter();
+        let named = counters.map(|((topic, name), n)| (format!("{topic}.{name}"), n));
+        named.collect()
     }
 
     /// Reads the terminal's wallet.
@@ -327,6 +299,25 @@ impl Operator {
             .map_err(|_| gone(()))?;
         answered.await.map_err(|_| gone(()))
     }
+}
+
+fn posted(posting: Result<PostingId, OrderFault>) -> Result<Value, AdminError> {
+    json(&posting.map_err(|fault| refused_order(&fault))?)
+}
+
+fn clawed_back(posting: Result<PostingId, ClawBackError>) -> Result<Value, AdminError> {
+    json(&posting.map_err(|error| match error {
+        ClawBackError::Order(fault) => refused_order(&fault),
+        ClawBackError::Unknown(_) | ClawBackError::Read(_) => {
+            let hint = "`tally ledger entries` lists the receipts";
+            AdminError::new("no_such_receipt", chain(&error), hint)
+        }
+    })?)
+}
+
+fn no_app_server() -> AdminError {
+    let hint = "ask a node that runs with --role app-server, or its folder with --dir";
+    AdminError::new("wrong_role", "this node is no app server", hint)
 }
 
 fn refused_decision(fault: &DecisionFault) -> AdminError {
