@@ -23,7 +23,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
-use crate::app_server;
+use crate::app_server::operator::Counter;
+use crate::app_server::{self, Desk};
 use crate::blobs::{self, Access, BlobStore, ServeLimits, StoreLimits};
 use crate::certificates::{self, Certified};
 use crate::config::Config;
@@ -55,7 +56,7 @@ pub struct Start {
 }
 
 /// The roles of a running node.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Roles {
     coordinator: Option<Part<coordinator::Message>>,
     terminal: Option<Part<terminal::Message>>,
@@ -88,12 +89,7 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
     let (network, events) = Network::start(network_config(&folder, &config, &roles, &key))?;
     let mut peers = Peers::new(network.clone());
     let mut stores = Vec::new();
-    let mut running = Roles {
-        coordinator: None,
-        terminal: None,
-        app_server: None,
-        witness: None,
-    };
+    let mut running = Roles::default();
     if roles.contains(&Role::Coordinator) {
         let store = open_store(folder.tasks(), config.coordinator.disk_max.bytes())?;
         stores.push(store.clone());
@@ -106,7 +102,7 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
         peers.add_own(part.mailbox.clone(), store);
         running.coordinator = Some(part);
     }
-    let (mut wallet_read, mut stewardship) = (None, None);
+    let (mut wallet_read, mut stewardship, mut app_server) = (None, None, None);
     let member = Member::new(&folder, config.network.clone(), key.clone());
     if roles.contains(&Role::Terminal) {
         let store = open_store(folder.blobs(), config.terminal.disk_max.bytes())?;
@@ -123,16 +119,11 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
         running.terminal = Some(terminal.part);
     }
     if roles.contains(&Role::AppServer) {
-        let limits = config.app_server.applications_max.bytes();
-        let store = open_store(folder.applications(), limits)?;
-        stores.push(store.clone());
-        let parts = (store, access.clone(), network.clone());
-        running.app_server = Some(start_app_server((&folder, &config), &key, parts)?);
+        let parts = (&mut stores, access.clone(), network.clone());
+        let (part, counter) = start_app_server((&folder, &config), &key, parts)?;
+        (running.app_server, app_server) = (Some(part), Some(counter));
     }
-    if let (Some(coordinator), Some(terminal)) = (&running.coordinator, &running.terminal) {
-        let beside = coordinator::Message::Beside(terminal.mailbox.clone());
-        let _ = coordinator.mailbox.send(beside).await;
-    }
+    introduce(&running).await;
     running.witness = start_witness(&folder, &running, &network).await?;
     let serving = blobs::serve(&network, stores, access, ServeLimits::default());
     let socket = crate::admin::listen(&folder.socket())
@@ -142,7 +133,8 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
     let (asked, mut asked_to_stop) = mpsc::channel(1);
     let operator = operator::Operator::new(&running, network.clone(), (member, roles), asked)
         .with_steward(stewardship)
-        .with_wallet(wallet_read);
+        .with_wallet(wallet_read)
+        .with_app_server(app_server);
     let stop = either(stop, asked_to_stop.recv());
     let result = until_stopped(&mut running, routed, operator.run(socket), stop).await;
     end(running).await;
@@ -150,6 +142,14 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
     serving.abort();
     let _ = std::fs::remove_file(folder.socket());
     result
+}
+
+/// Lets the coordinator nudge the terminal of the same node.
+async fn introduce(running: &Roles) {
+    if let (Some(coordinator), Some(terminal)) = (&running.coordinator, &running.terminal) {
+        let beside = coordinator::Message::Beside(terminal.mailbox.clone());
+        let _ = coordinator.mailbox.send(beside).await;
+    }
 }
 
 /// Waits for the first of two things.
@@ -290,17 +290,20 @@ fn start_coordinator(
     Ok(Part { mailbox, task })
 }
 
+/// Starts the app server, and returns what answers its operator beside it.
 fn start_app_server(
     (folder, config): (&Folder, &Config),
     key: &SigningKey,
-    (blobs, access, network): (BlobStore, Access, Network),
-) -> Result<Part<app_server::Message>> {
+    (stores, access, network): (&mut Vec<BlobStore>, Access, Network),
+) -> Result<(Part<app_server::Message>, Counter)> {
     let me = keys::node_id(key);
     let identity = Identity {
         network: config.network.clone(),
         node: me,
     };
     let table = &config.app_server;
+    let blobs = open_store(folder.applications(), table.applications_max.bytes())?;
+    stores.push(blobs.clone());
     let issuer = issuing::issuer(folder, &config.network).context(
         "`tally app init` makes an issuer key, and with the vendor's key its certificate",
     )?;
@@ -313,6 +316,12 @@ fn start_app_server(
         issuer,
         pay_within: Duration::from_secs(table.pay_hours * 3_600),
         status_every: Duration::from_secs(table.status_minutes * 60),
+    };
+    let counter = Counter {
+        desk: Desk::new(mailbox.clone()),
+        blobs: blobs.clone(),
+        network: network.clone(),
+        key: key.clone(),
     };
     let shell = app_server::Shell::start(app_server::Setup {
         config: role,
@@ -331,7 +340,7 @@ fn start_app_server(
             anyhow::Error::from(error).context(hint)
         })
     });
-    Ok(Part { mailbox, task })
+    Ok((Part { mailbox, task }, counter))
 }
 
 /// Starts the witness, on a node that has to do with coordinators.

@@ -95,7 +95,7 @@ fn peers_table(peers: &[PeerInfo]) -> String {
                 .roles
                 .iter()
                 .flatten()
-                .map(|role| format!("{role:?}").to_lowercase())
+                .map(ToString::to_string)
                 .collect();
             let address = peer
                 .addresses
@@ -178,7 +178,7 @@ pub(super) async fn status(common: &Common) -> Result<(), Failure> {
         let roles: Vec<String> = status
             .roles
             .iter()
-            .map(|role| format!("{role:?}").to_lowercase())
+            .map(ToString::to_string)
             .collect();
         let mut lines = vec![
             format!("node      {}", status.node),

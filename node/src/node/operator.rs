@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tally_ledger::cli::{AnswerError, LedgerQuery};
 use tally_ledger::wallet::{Wallet, WalletAnswer, WalletQuery};
 use tally_protocol::codec;
-use tally_protocol::coordinator::OrderFault;
-use tally_protocol::id::NodeId;
+use tally_protocol::coordinator::{DecisionFault, OrderFault};
+use tally_protocol::id::{NodeId, PostingId};
 use tally_protocol::message::announce::Role;
 use tally_protocol::message::blob::{BlobGrant, BlobRange};
 use tally_protocol::message::enroll::ENROLL_BYTES_MAX;
@@ -20,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Roles;
 use crate::admin::{self, AdminError, Content, FETCH_BYTES_MAX, Request};
+use crate::app_server::operator::Counter;
 use crate::coordinator::{self, ClawBackError, Operator as Ask};
 use crate::error::chain;
 use crate::folder::Folder;
@@ -69,6 +71,7 @@ pub(super) struct Operator {
     member: Member,
     stewardship: Option<Stewardship>,
     downloads: Downloads,
+    app_server: Option<Counter>,
     stop: mpsc::Sender<()>,
 }
 
@@ -84,6 +87,11 @@ impl Operator {
     /// Lets it read the terminal's wallet.
     pub(super) fn with_wallet(self, wallet: Option<Arc<Wallet>>) -> Self {
         Self { wallet, ..self }
+    }
+
+    /// Lets it ask the app server.
+    pub(super) fn with_app_server(self, app_server: Option<Counter>) -> Self {
+        Self { app_server, ..self }
     }
 
     pub(super) fn new(
@@ -109,6 +117,7 @@ impl Operator {
             member,
             stewardship: None,
             downloads: Downloads::default(),
+            app_server: None,
             stop,
         }
     }
@@ -141,13 +150,7 @@ impl Operator {
             Request::Peers => json(&self.network.peers().await),
             Request::Find => json(&self.network.find_coordinators().await),
             Request::Witness => json(&self.witnessed().await?),
-            Request::Counters => {
-                let counters = self.network.counters().all().into_iter();
-                let named: BTreeMap<String, u64> = counters
-                    .map(|((topic, name), n)| (format!("{topic}.{name}"), n))
-                    .collect();
-                json(&named)
-            }
+            Request::Counters => json(&self.counters()),
             Request::Tasks => json(&self.ask(Ask::List).await?),
             Request::Task { task } => match self.ask(|reply| Ask::Status(task, reply)).await? {
                 Some(status) => json(&status),
@@ -162,29 +165,36 @@ impl Operator {
                 money,
                 reference,
             } => {
-                let ordered = self.ask(|reply| Ask::Move(movement, money, reference, reply));
-                match ordered.await? {
-                    Ok(posting) => json(&posting),
-                    Err(fault) => Err(refused_order(&fault)),
-                }
+                let ordered = |reply| Ask::Move(movement, money, reference, reply);
+                posted(self.ask(ordered).await?)
             }
             Request::ClawBack { receipt, reason } => {
-                match self
-                    .ask(|reply| Ask::ClawBack(receipt, reason, reply))
-                    .await?
-                {
-                    Ok(posting) => json(&posting),
-                    Err(ClawBackError::Order(fault)) => Err(refused_order(&fault)),
-                    Err(error) => {
-                        let hint = "`tally ledger entries` lists the receipts";
-                        Err(AdminError::new("no_such_receipt", chain(&error), hint))
-                    }
-                }
+                let ordered = |reply| Ask::ClawBack(receipt, reason, reply);
+                clawed_back(self.ask(ordered).await?)
             }
-            Request::Ledger { query } => match self.ask(|reply| Ask::Ledger(query, reply)).await? {
-                Ok(answer) => json(&answer),
-                Err(error) => Err(AdminError::new(error.code(), chain(&error), error.hint())),
+            Request::Agreements => json(&self.ask(Ask::Agreements).await?),
+            Request::Decide {
+                app_server,
+                number,
+                decision,
+            } => {
+                let decided = self.ask(|reply| Ask::Decide(app_server, number, decision, reply));
+                let decided = decided.await?.map_err(|fault| refused_decision(&fault));
+                decided.map(|()| Value::Null)
+            }
+            Request::PaySettlement {
+                app_server,
+                number,
+                reference,
+            } => {
+                let paid = |reply| Ask::PaySettlement(app_server, number, reference, reply);
+                posted(self.ask(paid).await?)
+            }
+            Request::App { question } => match &self.app_server {
+                Some(counter) => counter.answer(question).await,
+                None => Err(no_app_server()),
             },
+            Request::Ledger { query } => self.ledger(query).await,
             Request::Wallet { query } => json(&self.wallet(query).await?),
             Request::Fetch { from, range, grant } => json(&self.fetch(from, range, grant).await?),
             Request::AskAppServer { contact, request } => {
@@ -276,6 +286,25 @@ impl Operator {
         Ok(Value::Null)
     }
 
+    /// Reads the log of the coordinator or app server of this node.
+    async fn ledger(&self, query: LedgerQuery) -> Result<Value, AdminError> {
+        let answer = match &self.app_server {
+            Some(counter) => counter.desk.ledger(query).await.map_err(|error| {
+                AdminError::new("stopping", error.to_string(), "start the node again")
+            })?,
+            None => self.ask(|reply| Ask::Ledger(query, reply)).await?,
+        };
+        let refused =
+            |error: AnswerError| AdminError::new(error.code(), chain(&error), error.hint());
+        json(&answer.map_err(refused)?)
+    }
+
+    fn counters(&self) -> BTreeMap<String, u64> {
+        let counters = self.network.counters().all().into_iter();
+        let named = counters.map(|((topic, name), n)| (format!("{topic}.{name}"), n));
+        named.collect()
+    }
+
     /// Reads the terminal's wallet.
     async fn wallet(&self, query: WalletQuery) -> Result<WalletAnswer, AdminError> {
         let Some(wallet) = self.wallet.clone() else {
@@ -334,6 +363,39 @@ impl Operator {
     }
 }
 
+fn posted(posting: Result<PostingId, OrderFault>) -> Result<Value, AdminError> {
+    json(&posting.map_err(|fault| refused_order(&fault))?)
+}
+
+fn clawed_back(posting: Result<PostingId, ClawBackError>) -> Result<Value, AdminError> {
+    json(&posting.map_err(|error| match error {
+        ClawBackError::Order(fault) => refused_order(&fault),
+        ClawBackError::Unknown(_) | ClawBackError::Read(_) => {
+            let hint = "`tally ledger entries` lists the receipts";
+            AdminError::new("no_such_receipt", chain(&error), hint)
+        }
+    })?)
+}
+
+fn no_app_server() -> AdminError {
+    let hint = "ask a node that runs with --role app-server, or its folder with --dir";
+    AdminError::new("wrong_role", "this node is no app server", hint)
+}
+
+fn refused_decision(fault: &DecisionFault) -> AdminError {
+    let (code, hint) = match fault {
+        DecisionFault::NoProposal { .. } => (
+            "unknown_agreement",
+            "`tally agreement list` shows what is proposed",
+        ),
+        DecisionFault::Faulty(_) => (
+            "faulty_agreement",
+            "decline it, and agree with the app server on another one",
+        ),
+    };
+    AdminError::new(code, format!("decide: {fault}"), hint)
+}
+
 fn refused_order(fault: &OrderFault) -> AdminError {
     let (code, hint) = match fault {
         OrderFault::Repeated { .. } => (
@@ -355,6 +417,10 @@ fn refused_order(fault: &OrderFault) -> AdminError {
         OrderFault::NothingLeft => (
             "nothing_left",
             "`tally ledger receipt ID` shows what became of it",
+        ),
+        OrderFault::NoSettlement { .. } => (
+            "no_settlement",
+            "`tally ledger entries` shows the settlements and what was paid",
         ),
     };
     AdminError::new(code, format!("post this: {fault}"), hint)
