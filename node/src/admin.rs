@@ -14,12 +14,14 @@ use serde_json::Value;
 use tally_ledger::cli::LedgerQuery;
 use tally_ledger::wallet::WalletQuery;
 use tally_protocol::account::Money;
-use tally_protocol::coordinator::Movement;
+use tally_protocol::coordinator::{Decision, Movement};
 use tally_protocol::id::{NodeId, ReceiptId, TaskId};
 use tally_protocol::message::blob::{BlobGrant, BlobRange};
 use tally_protocol::signed::Signed;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+
+use crate::app_server::operator::AppAsk;
 
 /// The longest question in bytes.
 const REQUEST_BYTES_MAX: u64 = 64 << 10;
@@ -88,6 +90,31 @@ pub enum Request {
         range: BlobRange,
         /// The leave.
         grant: Signed<BlobGrant>,
+    },
+    /// About agreements with app servers.
+    Agreements,
+    /// Decide about an agreement that an app server has proposed.
+    Decide {
+        /// Who proposed it.
+        app_server: NodeId,
+        /// Its number.
+        number: u32,
+        /// What becomes of it.
+        decision: Decision,
+    },
+    /// Enter that a settlement with an app server was paid.
+    PaySettlement {
+        /// The app server.
+        app_server: NodeId,
+        /// The number of the settlement.
+        number: u32,
+        /// What the payment is called in the outside world.
+        reference: String,
+    },
+    /// Of the app server.
+    App {
+        /// What.
+        question: AppAsk,
     },
     /// Finish the units at hand and stop.
     Stop,

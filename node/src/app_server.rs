@@ -9,13 +9,14 @@
 
 mod desk;
 mod enrolling;
+pub mod operator;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
 use tally_ledger::cli::{AnswerError, LedgerAnswer, LedgerQuery};
-use tally_ledger::store::{Change, CommitError, Committed, ReadError, Store};
+use tally_ledger::store::{Change, CommitError, Committed, Draft, ReadError, Store};
 use tally_protocol::app_server::{
     Answer, AppServer, AppServerConfig, Effect, Fault, Input, Phase, Reply, Request, RestoreError,
 };
@@ -274,7 +275,7 @@ impl Shell {
 
     /// Commits the records among the effects, then carries out the others in their order.
     async fn carry_out(&mut self, effects: Vec<Effect>) -> Result<(), AppServerError> {
-        let mut change = change_of(&effects);
+        let mut change = change_of(clock::now(), &effects);
         let mut written = Vec::new();
         for (rows, reply) in self.kept.drain(..) {
             change.puts.extend(rows.puts);
@@ -282,7 +283,8 @@ impl Shell {
             written.push(reply);
         }
         if !change.is_empty() {
-            let committed = self.commit(change).await?;
+            let points: Vec<(Point, Point)> = effects.iter().filter_map(points_around).collect();
+            let committed = self.commit(change, &points).await?;
             self.snapshot(committed).await?;
         }
         for reply in written {
@@ -294,11 +296,17 @@ impl Shell {
         Ok(())
     }
 
-    async fn commit(&self, change: Change) -> Result<Committed, AppServerError> {
+    async fn commit(
+        &self,
+        change: Change,
+        points: &[(Point, Point)],
+    ) -> Result<Committed, AppServerError> {
         fault::pass(Point::BeforeCommit);
+        points.iter().for_each(|(before, _)| fault::pass(*before));
         let store = Arc::clone(&self.store);
         let committed = joined(spawn_blocking(move || store.commit(change)).await)?;
         fault::pass(Point::AfterCommit);
+        points.iter().for_each(|(_, after)| fault::pass(*after));
         Ok(committed)
     }
 
@@ -318,7 +326,7 @@ impl Shell {
             Effect::Record(tally_protocol::app_server::Fact::Product(product)) => {
                 self.access.publish(product.bundle.id);
             }
-            Effect::Record(_) | Effect::Post(_) | Effect::Publish(_) => {}
+            Effect::Record(_) | Effect::Append { .. } | Effect::Publish(_) => {}
             Effect::Ask {
                 question,
                 coordinator,
@@ -354,7 +362,6 @@ impl Shell {
                     let reply = network.ask_redeem(coordinator, request).await;
                     reply.map(Reply::Redeem)
                 }
-                Request::Settle(_) => return,
             };
             let input = match reply {
                 Ok(reply) => Input::Answered {
@@ -413,14 +420,29 @@ fn is_at_rest(order: &OrderShown) -> bool {
     }
 }
 
+/// Returns the fault points around the commit of an effect.
+fn points_around(effect: &Effect) -> Option<(Point, Point)> {
+    match effect {
+        Effect::Record(fact) => Point::around_fact(fact),
+        Effect::Append { event, .. } => Point::around(event),
+        Effect::Ask { .. } | Effect::Answer { .. } | Effect::Changed(_) | Effect::Publish(_) => {
+            None
+        }
+    }
+}
+
 /// Gathers everything durable of the effects into one change.
-fn change_of(effects: &[Effect]) -> Change {
+fn change_of(at: Timestamp, effects: &[Effect]) -> Change {
     let mut change = Change::default();
     for effect in effects {
         match effect {
             Effect::Record(fact) => change.facts.push(codec::to_bytes(fact)),
-            Effect::Post(_)
-            | Effect::Ask { .. }
+            Effect::Append { event, posting } => change.events.push(Draft {
+                at,
+                event: event.clone(),
+                posting: posting.clone(),
+            }),
+            Effect::Ask { .. }
             | Effect::Answer { .. }
             | Effect::Changed(_)
             | Effect::Publish(_) => {}

@@ -7,6 +7,8 @@
 //! or the unit itself did not succeed, 130 interrupted.
 
 mod account;
+mod agreement;
+mod app;
 mod demo;
 mod failure;
 mod key;
@@ -102,6 +104,12 @@ enum Command {
     /// Money and points: payments that came or go, refunds, what a customer has.
     #[command(subcommand)]
     Account(account::Account),
+    /// Sell for points: products, agreements, users, orders, charges, settlements of an app server.
+    #[command(subcommand)]
+    App(app::App),
+    /// What app servers may give for a coordinator's points.
+    #[command(subcommand)]
+    Agreement(agreement::AgreementCommand),
     /// Look at the overlay through the node of this folder.
     #[command(subcommand)]
     Net(net::Net),
@@ -187,6 +195,8 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Task(task) => task.run(&common).await,
         Command::Program(program) => program.run(&common),
         Command::Account(account) => account.run(&common).await,
+        Command::App(app) => app.run(&common).await,
+        Command::Agreement(agreement) => agreement.run(&common).await,
         Command::Net(net) => net.run(&common).await,
         Command::Ledger(ledger) => ledger.run(&common),
         Command::Wallet(wallet) => wallet.run(&common).await,

@@ -39,6 +39,7 @@ use tally_protocol::message::Refusal;
 use tally_protocol::message::customer::{CustomerReply, CustomerRequest, TaskStatus, TaskSummary};
 use tally_protocol::message::log::{LogReply, LogRequest};
 use tally_protocol::message::work::{Pull, VerifiedReport, WorkReply, WorkRequest};
+use tally_protocol::settlement::Settlement;
 use tally_protocol::signed::Verified;
 use tally_protocol::time::Timestamp;
 use tokio::sync::{mpsc, oneshot};
@@ -150,6 +151,13 @@ pub enum Operator {
         Decision,
         oneshot::Sender<Result<(), DecisionFault>>,
     ),
+    /// A settlement with an app server was paid.
+    PaySettlement(
+        NodeId,
+        u32,
+        String,
+        oneshot::Sender<Result<PostingId, OrderFault>>,
+    ),
     /// Take a receipt back, for this reason.
     ClawBack(
         ReceiptId,
@@ -174,6 +182,8 @@ pub struct Partners {
     pub made: Vec<Agreement>,
     /// Registrations that are kept.
     pub registrations: usize,
+    /// Settlements that are not paid, and of each app server the newest; with whether it is still to be paid.
+    pub settlements: Vec<(Settlement, bool)>,
 }
 
 /// Why a receipt was not taken back.
@@ -492,6 +502,14 @@ impl Shell {
                 };
                 self.machine.handle(now, input, effects);
             }
+            Operator::PaySettlement(app_server, number, reference, reply) => {
+                let order = Order::PaySettlement {
+                    app_server,
+                    number,
+                    reference,
+                };
+                self.order(now, order, Ordered::Moved(reply), effects);
+            }
             Operator::ClawBack(receipt, reason, reply) => {
                 match self.find_receipt(receipt, reason) {
                     Ok(order) => self.order(now, order, Ordered::ClawedBack(reply), effects),
@@ -511,7 +529,11 @@ impl Shell {
     fn agreements(&self) -> Partners {
         let proposed = self.machine.proposals().map(|of| of.value().clone());
         let made = self.machine.agreements().map(|pair| pair.value().clone());
+        let settlements = self.machine.settlements();
+        let settlements =
+            settlements.map(|made| (made.pair.value().clone(), made.unpaid.is_some()));
         Partners {
+            settlements: settlements.collect(),
             proposed: proposed.collect(),
             made: made.collect(),
             registrations: self.machine.registered(),

@@ -7,79 +7,126 @@ use std::str::FromStr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use tally_protocol::app_server::{Fact, OrderChange, SettlementFact, UserFact};
 use tally_protocol::entry::Event;
 
-/// A named place in the coordinator's work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Point {
+/// Makes the points with their names on the command line.
+macro_rules! points {
+    ($($(#[$doc:meta])+ $point:ident = $name:literal,)+) => {
+        /// A named place in the work of a coordinator or an app server.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Point {
+            $($(#[$doc])+ $point,)+
+        }
+
+        impl Point {
+            /// All points.
+            pub const ALL: &[Self] = &[$(Self::$point,)+];
+
+            /// Returns the name on the command line.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$point => $name,)+
+                }
+            }
+        }
+    };
+}
+
+points! {
     /// A submission has arrived, nothing of it is stored.
-    SubmissionHeard,
+    SubmissionHeard = "submission-heard",
     /// The group of facts is about to be committed.
-    BeforeCommit,
+    BeforeCommit = "before-commit",
     /// The group is durable, none of its effects has left.
-    AfterCommit,
+    AfterCommit = "after-commit",
     /// Program and input have arrived, which is not recorded.
-    InputArrived,
+    InputArrived = "input-arrived",
     /// The input is cut, which is not recorded.
-    InputDivided,
+    InputDivided = "input-divided",
     /// A grant is signed, not sent.
-    GrantSigned,
+    GrantSigned = "grant-signed",
     /// A report is checked, nothing of it is stored.
-    ReportVerified,
+    ReportVerified = "report-verified",
     /// The answer to a pull was sent.
-    PullAnswered,
+    PullAnswered = "pull-answered",
     /// The outputs are merged, which is not recorded.
-    OutputsMerged,
+    OutputsMerged = "outputs-merged",
     /// A snapshot was written.
-    SnapshotWritten,
+    SnapshotWritten = "snapshot-written",
     /// A group with an accepted task is about to be committed.
-    BeforeAccept,
+    BeforeAccept = "before-accept",
     /// A group with an accepted task is durable.
-    AfterAccept,
+    AfterAccept = "after-accept",
     /// A group with validated units is about to be committed.
-    BeforeAgree,
+    BeforeAgree = "before-agree",
     /// A group with validated units is durable.
-    AfterAgree,
+    AfterAgree = "after-agree",
     /// A group with a receipt is about to be committed.
-    BeforeReceipt,
+    BeforeReceipt = "before-receipt",
     /// A group with a receipt is durable, the receipt has not left.
-    AfterReceipt,
+    AfterReceipt = "after-receipt",
     /// A group with a settled task is about to be committed.
-    BeforeSettle,
+    BeforeSettle = "before-settle",
     /// A group with a settled task is durable.
-    AfterSettle,
+    AfterSettle = "after-settle",
     /// A group that releases points is about to be committed.
-    BeforeRelease,
+    BeforeRelease = "before-release",
     /// A group that releases points is durable.
-    AfterRelease,
+    AfterRelease = "after-release",
+    /// The coordinator is about to set points aside.
+    BeforeReserve = "before-reserve",
+    /// Points are set aside, which nobody has heard.
+    AfterReserve = "after-reserve",
+    /// The coordinator is about to take points that are set aside.
+    BeforeRedeem = "before-redeem",
+    /// Points are taken, which nobody has heard.
+    AfterRedeem = "after-redeem",
+    /// The coordinator is about to give points back.
+    BeforeReverse = "before-reverse",
+    /// Points are given back, which nobody has heard.
+    AfterReverse = "after-reverse",
+    /// A settlement that both signed is about to be committed.
+    BeforeSettlement = "before-settlement",
+    /// It is durable, the other side has not heard.
+    AfterSettlement = "after-settlement",
+    /// The app server is about to state what a coordinator owes.
+    BeforeState = "before-state",
+    /// That is recorded, the coordinator was not asked.
+    AfterState = "after-state",
+    /// The app server is about to record that a device is registered.
+    BeforeRegister = "before-register",
+    /// A device is registered, which nobody has heard.
+    AfterRegister = "after-register",
+    /// The app server is about to record an order.
+    BeforeOpen = "before-open",
+    /// An order is recorded, nobody has its name.
+    AfterOpen = "after-open",
+    /// The app server is about to record which points pay for an order.
+    BeforeLegs = "before-legs",
+    /// They are recorded, no coordinator was asked.
+    AfterLegs = "after-legs",
+    /// The app server is about to record that points are set aside.
+    BeforeHeld = "before-held",
+    /// That is recorded.
+    AfterHeld = "after-held",
+    /// The app server is about to decide that points are taken.
+    BeforeDecide = "before-decide",
+    /// That is decided, no coordinator was asked.
+    AfterDecide = "after-decide",
+    /// The app server is about to record a coordinator's word that points are taken.
+    BeforeTaken = "before-taken",
+    /// That is recorded.
+    AfterTaken = "after-taken",
+    /// The app server is about to issue what was ordered.
+    BeforeIssue = "before-issue",
+    /// It is issued, nobody has it.
+    AfterIssue = "after-issue",
 }
 
 impl Point {
-    /// All points.
-    pub const ALL: [Self; 20] = [
-        Self::SubmissionHeard,
-        Self::BeforeCommit,
-        Self::AfterCommit,
-        Self::InputArrived,
-        Self::InputDivided,
-        Self::GrantSigned,
-        Self::ReportVerified,
-        Self::PullAnswered,
-        Self::OutputsMerged,
-        Self::SnapshotWritten,
-        Self::BeforeAccept,
-        Self::AfterAccept,
-        Self::BeforeAgree,
-        Self::AfterAgree,
-        Self::BeforeReceipt,
-        Self::AfterReceipt,
-        Self::BeforeSettle,
-        Self::AfterSettle,
-        Self::BeforeRelease,
-        Self::AfterRelease,
-    ];
-
-    /// Returns the points before and after the commit of an event, if it has some.
+    /// Returns the points before and after the commit of an event of a coordinator, if it has some.
     #[must_use]
     pub const fn around(event: &Event) -> Option<(Self, Self)> {
         match event {
@@ -88,6 +135,10 @@ impl Point {
             Event::Receipted { .. } => Some((Self::BeforeReceipt, Self::AfterReceipt)),
             Event::TaskSettled { .. } => Some((Self::BeforeSettle, Self::AfterSettle)),
             Event::Released { .. } => Some((Self::BeforeRelease, Self::AfterRelease)),
+            Event::PointsReserved { .. } => Some((Self::BeforeReserve, Self::AfterReserve)),
+            Event::PointsRedeemed { .. } => Some((Self::BeforeRedeem, Self::AfterRedeem)),
+            Event::RedemptionReversed { .. } => Some((Self::BeforeReverse, Self::AfterReverse)),
+            Event::SettlementMade { .. } => Some((Self::BeforeSettlement, Self::AfterSettlement)),
             Event::TaskEnded { .. }
             | Event::RateCardPublished { .. }
             | Event::DeviceCertified { .. }
@@ -98,38 +149,48 @@ impl Point {
             | Event::AgreementMade { .. }
             | Event::DeviceRegistered { .. }
             | Event::RegistrationRevoked { .. }
-            | Event::PointsReserved { .. }
             | Event::ReservationEnded { .. }
-            | Event::PointsRedeemed { .. }
-            | Event::RedemptionReversed { .. }
+            | Event::SettlementPaid { .. }
+            | Event::OrderCharged { .. }
+            | Event::OrderPaid { .. }
+            | Event::OrderRefunded { .. }
             | Event::Expired { .. } => None,
         }
     }
 
-    /// Returns the name on the command line.
+    /// Returns the points before and after the commit of a fact of an app server, if it has some.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::SubmissionHeard => "submission-heard",
-            Self::BeforeCommit => "before-commit",
-            Self::AfterCommit => "after-commit",
-            Self::InputArrived => "input-arrived",
-            Self::InputDivided => "input-divided",
-            Self::GrantSigned => "grant-signed",
-            Self::ReportVerified => "report-verified",
-            Self::PullAnswered => "pull-answered",
-            Self::OutputsMerged => "outputs-merged",
-            Self::SnapshotWritten => "snapshot-written",
-            Self::BeforeAccept => "before-accept",
-            Self::AfterAccept => "after-accept",
-            Self::BeforeAgree => "before-agree",
-            Self::AfterAgree => "after-agree",
-            Self::BeforeReceipt => "before-receipt",
-            Self::AfterReceipt => "after-receipt",
-            Self::BeforeSettle => "before-settle",
-            Self::AfterSettle => "after-settle",
-            Self::BeforeRelease => "before-release",
-            Self::AfterRelease => "after-release",
+    pub const fn around_fact(fact: &Fact) -> Option<(Self, Self)> {
+        match fact {
+            Fact::User(UserFact::Registered { .. }) => {
+                Some((Self::BeforeRegister, Self::AfterRegister))
+            }
+            Fact::Opened(_) => Some((Self::BeforeOpen, Self::AfterOpen)),
+            Fact::Order { change, .. } => match change {
+                OrderChange::Redeemed(_) => Some((Self::BeforeLegs, Self::AfterLegs)),
+                OrderChange::Reserved { .. } => Some((Self::BeforeHeld, Self::AfterHeld)),
+                OrderChange::Decided => Some((Self::BeforeDecide, Self::AfterDecide)),
+                OrderChange::Taken(..) => Some((Self::BeforeTaken, Self::AfterTaken)),
+                OrderChange::Fulfilled(_) => Some((Self::BeforeIssue, Self::AfterIssue)),
+                OrderChange::Posted
+                | OrderChange::Paid(_)
+                | OrderChange::Voided(_)
+                | OrderChange::Refunded
+                | OrderChange::FoundTaken(_)
+                | OrderChange::LegEnded(_) => None,
+            },
+            Fact::Settlement(SettlementFact::Stated(_)) => {
+                Some((Self::BeforeState, Self::AfterState))
+            }
+            Fact::Product(_)
+            | Fact::Offer(_)
+            | Fact::Agreement(_)
+            | Fact::User(_)
+            | Fact::Forgotten(_)
+            | Fact::Status(..)
+            | Fact::Listed(_)
+            | Fact::VoucherUsed(..)
+            | Fact::Settlement(_) => None,
         }
     }
 }
@@ -146,8 +207,8 @@ impl FromStr for Fault {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, count) = text.split_once(':').unwrap_or((text, "1"));
-        let point = Point::ALL.into_iter().find(|point| point.name() == name);
-        let point = point.ok_or_else(|| format!("{name:?} is not a fault point"))?;
+        let point = Point::ALL.iter().find(|point| point.name() == name);
+        let point = *point.ok_or_else(|| format!("{name:?} is not a fault point"))?;
         let count = count
             .parse()
             .map_err(|_| format!("{count:?} is not a count"))?;

@@ -22,12 +22,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::app_server;
+use crate::app_server::operator::Counter;
+use crate::app_server::{self, Desk};
 use crate::blobs::{self, Access, BlobStore, ServeLimits, StoreLimits};
 use crate::certificates::{self, Certified};
 use crate::config::Config;
 use crate::coordinator;
+use crate::delivery::{Delivery, OWN_PROGRAM};
 use crate::folder::Folder;
+use crate::http::{self, tokens::Tokens, webhook::WebhookKey};
 use crate::issuing;
 use crate::keys;
 use crate::network::{Network, NetworkConfig, NetworkLimits};
@@ -51,11 +54,13 @@ pub struct Start {
 }
 
 /// The roles of a running node.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Roles {
     coordinator: Option<Part<coordinator::Message>>,
     terminal: Option<Part<terminal::Message>>,
     app_server: Option<Part<app_server::Message>>,
+    /// What answers HTTP for the app server.
+    http: Option<http::Server>,
     /// Not a role: every node with one looks at the logs of others.
     witness: Option<mpsc::Sender<witness::Message>>,
 }
@@ -84,12 +89,7 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
     let (network, events) = Network::start(network_config(&folder, &config, &roles, &key))?;
     let mut peers = Peers::new(network.clone());
     let mut stores = Vec::new();
-    let mut running = Roles {
-        coordinator: None,
-        terminal: None,
-        app_server: None,
-        witness: None,
-    };
+    let mut running = Roles::default();
     if roles.contains(&Role::Coordinator) {
         let store = open_store(folder.tasks(), config.coordinator.disk_max.bytes())?;
         stores.push(store.clone());
@@ -102,7 +102,7 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
         peers.add_own(part.mailbox.clone(), store);
         running.coordinator = Some(part);
     }
-    let mut wallet_read = None;
+    let (mut wallet_read, mut app_server) = (None, None);
     if roles.contains(&Role::Terminal) {
         let store = open_store(folder.blobs(), config.terminal.disk_max.bytes())?;
         stores.push(store.clone());
@@ -116,16 +116,12 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
         )?);
     }
     if roles.contains(&Role::AppServer) {
-        let limits = config.app_server.applications_max.bytes();
-        let store = open_store(folder.applications(), limits)?;
-        stores.push(store.clone());
-        let parts = (store, access.clone(), network.clone());
-        running.app_server = Some(start_app_server((&folder, &config), &key, parts)?);
+        let parts = (&mut stores, access.clone(), network.clone());
+        let (part, counter) = start_app_server((&folder, &config), &key, parts)?;
+        running.http = Some(start_http((&folder, &config), &counter)?);
+        (running.app_server, app_server) = (Some(part), Some(counter));
     }
-    if let (Some(coordinator), Some(terminal)) = (&running.coordinator, &running.terminal) {
-        let beside = coordinator::Message::Beside(terminal.mailbox.clone());
-        let _ = coordinator.mailbox.send(beside).await;
-    }
+    introduce(&running).await;
     running.witness = start_witness(&folder, &running, &network).await?;
     let serving = blobs::serve(&network, stores, access, ServeLimits::default());
     let socket = crate::admin::listen(&folder.socket())
@@ -139,7 +135,8 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
         (me, roles, folder.clone()),
         asked,
     )
-    .with_wallet(wallet_read);
+    .with_wallet(wallet_read)
+    .with_app_server(app_server);
     let stop = either(stop, asked_to_stop.recv());
     let result = until_stopped(&mut running, routed, operator.run(socket), stop).await;
     end(running).await;
@@ -147,6 +144,14 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
     serving.abort();
     let _ = std::fs::remove_file(folder.socket());
     result
+}
+
+/// Lets the coordinator nudge the terminal of the same node.
+async fn introduce(running: &Roles) {
+    if let (Some(coordinator), Some(terminal)) = (&running.coordinator, &running.terminal) {
+        let beside = coordinator::Message::Beside(terminal.mailbox.clone());
+        let _ = coordinator.mailbox.send(beside).await;
+    }
 }
 
 /// Waits for the first of two things.
@@ -201,6 +206,9 @@ async fn end(mut running: Roles) {
         let stop = coordinator::Message::Operator(coordinator::Operator::Stop);
         let _ = coordinator.mailbox.send(stop).await;
         let _ = ended(&mut running.coordinator).await;
+    }
+    if let Some(http) = running.http.take() {
+        http.stop().await;
     }
     if let Some(app_server) = &running.app_server {
         let _ = app_server.mailbox.send(app_server::Message::Stop).await;
@@ -287,22 +295,27 @@ fn start_coordinator(
     Ok(Part { mailbox, task })
 }
 
+/// Starts the app server, and returns what answers its operator beside it.
 fn start_app_server(
     (folder, config): (&Folder, &Config),
     key: &SigningKey,
-    (blobs, access, network): (BlobStore, Access, Network),
-) -> Result<Part<app_server::Message>> {
+    (stores, access, network): (&mut Vec<BlobStore>, Access, Network),
+) -> Result<(Part<app_server::Message>, Counter)> {
     let me = keys::node_id(key);
     let identity = Identity {
         network: config.network.clone(),
         node: me,
     };
     let table = &config.app_server;
+    let blobs = open_store(folder.applications(), table.applications_max.bytes())?;
+    stores.push(blobs.clone());
     let issuer = issuing::issuer(folder, &config.network).context(
         "`tally app init` makes an issuer key, and with the vendor's key its certificate",
     )?;
     let store = Store::create_or_open(&folder.app_server_store(), &identity, crate::clock::now())?;
     let (mailbox, messages) = mpsc::channel(app_server::MAILBOX_MAX);
+    let desk = Desk::new(mailbox.clone());
+    let tokens = Tokens::load(&store, desk.clone())?;
     let role = AppServerConfig {
         me,
         key: key.clone(),
@@ -310,6 +323,13 @@ fn start_app_server(
         issuer,
         pay_within: Duration::from_secs(table.pay_hours * 3_600),
         status_every: Duration::from_secs(table.status_minutes * 60),
+    };
+    let counter = Counter {
+        desk,
+        tokens,
+        blobs: blobs.clone(),
+        network: network.clone(),
+        key: key.clone(),
     };
     let shell = app_server::Shell::start(app_server::Setup {
         config: role,
@@ -328,7 +348,29 @@ fn start_app_server(
             anyhow::Error::from(error).context(hint)
         })
     });
-    Ok(Part { mailbox, task })
+    Ok((Part { mailbox, task }, counter))
+}
+
+/// Starts to answer HTTP for the app server.
+fn start_http((folder, config): (&Folder, &Config), counter: &Counter) -> Result<http::Server> {
+    let path = folder.webhook_key();
+    let webhook = WebhookKey::open(&path)
+        .with_context(|| format!("read the key of payment services {}", path.display()))?;
+    let (key, network) = (counter.key.clone(), counter.network.clone());
+    let delivery = Delivery::new(key, network, counter.blobs.clone(), OWN_PROGRAM.into());
+    let listen = config.app_server.http;
+    let setup = http::Setup {
+        listen,
+        desk: counter.desk.clone(),
+        tokens: counter.tokens.clone(),
+        network: config.network.clone(),
+        issuer: issuing::read(folder, &config.network)?.signed().to_text(),
+        webhook,
+        delivery: Arc::new(delivery),
+    };
+    http::Server::start(setup).with_context(|| {
+        format!("answer HTTP at {listen}: set [app_server] http to an address that is free")
+    })
 }
 
 /// Starts the witness, on a node that has to do with coordinators.

@@ -62,7 +62,7 @@ pub enum Discount {
 }
 
 /// Who pays a fee.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Split {
     /// What the voucher takes off, in minor units: the coordinators owe it.
     pub discount: u64,

@@ -243,7 +243,8 @@ impl CoordinatorNode {
             | Fact::Reserved(_)
             | Fact::ReservationEnded(_)
             | Fact::Redeemed(_)
-            | Fact::Reversed(_) => {}
+            | Fact::Reversed(_)
+            | Fact::SettlementMade(_) => {}
         }
     }
 
@@ -319,7 +320,12 @@ impl CoordinatorNode {
             | Event::PointsReserved { .. }
             | Event::ReservationEnded { .. }
             | Event::PointsRedeemed { .. }
-            | Event::RedemptionReversed { .. } => {}
+            | Event::RedemptionReversed { .. }
+            | Event::SettlementMade { .. }
+            | Event::SettlementPaid { .. }
+            | Event::OrderCharged { .. }
+            | Event::OrderPaid { .. }
+            | Event::OrderRefunded { .. } => {}
         }
     }
 
@@ -367,7 +373,12 @@ impl CoordinatorNode {
             | Event::PointsReserved { .. }
             | Event::ReservationEnded { .. }
             | Event::PointsRedeemed { .. }
-            | Event::RedemptionReversed { .. } => return,
+            | Event::RedemptionReversed { .. }
+            | Event::SettlementMade { .. }
+            | Event::SettlementPaid { .. }
+            | Event::OrderCharged { .. }
+            | Event::OrderPaid { .. }
+            | Event::OrderRefunded { .. } => return,
         };
         stage.note(&what);
     }

@@ -147,7 +147,7 @@ impl Payment {
     }
 }
 
-async fn post(common: &Common, request: Request) -> Result<(), Failure> {
+pub(super) async fn post(common: &Common, request: Request) -> Result<(), Failure> {
     let posting: PostingId = ask(&common.folder()?.socket(), &request)
         .await
         .map_err(refused)?;

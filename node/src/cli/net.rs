@@ -93,7 +93,7 @@ fn peers_table(peers: &[PeerInfo]) -> String {
                 .roles
                 .iter()
                 .flatten()
-                .map(|role| format!("{role:?}").to_lowercase())
+                .map(ToString::to_string)
                 .collect();
             let address = peer
                 .addresses
@@ -176,7 +176,7 @@ pub(super) async fn status(common: &Common) -> Result<(), Failure> {
         let roles: Vec<String> = status
             .roles
             .iter()
-            .map(|role| format!("{role:?}").to_lowercase())
+            .map(ToString::to_string)
             .collect();
         let mut lines = vec![
             format!("node      {}", status.node),
@@ -192,6 +192,7 @@ pub(super) async fn status(common: &Common) -> Result<(), Failure> {
                 .iter()
                 .map(|address| format!("address   {address}")),
         );
+        lines.extend(status.http.map(|http| format!("http      http://{http}")));
         if let Some(terminal) = &status.terminal {
             let found = terminal.coordinators.len();
             lines.push(format!(

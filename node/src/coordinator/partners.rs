@@ -282,6 +282,9 @@ fn registering(request: RegistryRequest, network: &NetworkId) -> Result<Register
             bounded(devices.len())?;
             Ok(Registering::Points(devices))
         }
+        RegistryRequest::Settle(request) => {
+            Ok(Registering::Settle(Box::new(request.check(network)?)))
+        }
         RegistryRequest::Told(_) => Err(Refusal::WrongRole),
     }
 }

@@ -30,6 +30,7 @@ impl Conversation for Registry {
             RegistryReply::Agreement(_)
             | RegistryReply::Kept(_)
             | RegistryReply::Points(_)
+            | RegistryReply::Settlement(_)
             | RegistryReply::Heard => None,
         }
     }

@@ -1,13 +1,15 @@
 //! Answers the operator's questions that come through the admin socket.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tally_ledger::cli::{AnswerError, LedgerQuery};
 use tally_ledger::wallet::{Wallet, WalletAnswer, WalletQuery};
-use tally_protocol::coordinator::OrderFault;
-use tally_protocol::id::NodeId;
+use tally_protocol::coordinator::{DecisionFault, OrderFault};
+use tally_protocol::id::{NodeId, PostingId};
 use tally_protocol::message::announce::Role;
 use tally_protocol::message::blob::{BlobGrant, BlobRange};
 use tally_protocol::signed::Signed;
@@ -17,9 +19,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Roles;
 use crate::admin::{self, AdminError, Content, FETCH_BYTES_MAX, Request};
+use crate::app_server::operator::Counter;
 use crate::coordinator::{self, ClawBackError, Operator as Ask};
 use crate::error::chain;
 use crate::folder::Folder;
+use crate::http;
 use crate::network::Network;
 use crate::terminal::{self, TerminalStatus};
 use crate::witness::{self, WitnessedLog};
@@ -43,6 +47,8 @@ pub struct NodeStatus {
     pub peers: usize,
     /// Its process.
     pub process: u32,
+    /// Where it answers HTTP, if it is an app server.
+    pub http: Option<SocketAddr>,
     /// The terminal, if it is one.
     pub terminal: Option<TerminalStatus>,
 }
@@ -58,6 +64,8 @@ pub(super) struct Operator {
     roles: Vec<Role>,
     folder: Folder,
     wallet: Option<Arc<Wallet>>,
+    app_server: Option<Counter>,
+    http: Option<SocketAddr>,
     stop: mpsc::Sender<()>,
 }
 
@@ -65,6 +73,11 @@ impl Operator {
     /// Lets it read the terminal's wallet.
     pub(super) fn with_wallet(self, wallet: Option<Arc<Wallet>>) -> Self {
         Self { wallet, ..self }
+    }
+
+    /// Lets it ask the app server.
+    pub(super) fn with_app_server(self, app_server: Option<Counter>) -> Self {
+        Self { app_server, ..self }
     }
 
     pub(super) fn new(
@@ -87,6 +100,8 @@ impl Operator {
             roles,
             folder,
             wallet: None,
+            app_server: None,
+            http: running.http.as_ref().map(http::Server::address),
             stop,
         }
     }
@@ -119,13 +134,7 @@ impl Operator {
             Request::Peers => json(&self.network.peers().await),
             Request::Find => json(&self.network.find_coordinators().await),
             Request::Witness => json(&self.witnessed().await?),
-            Request::Counters => {
-                let counters = self.network.counters().all().into_iter();
-                let named: BTreeMap<String, u64> = counters
-                    .map(|((topic, name), n)| (format!("{topic}.{name}"), n))
-                    .collect();
-                json(&named)
-            }
+            Request::Counters => json(&self.counters()),
             Request::Tasks => json(&self.ask(Ask::List).await?),
             Request::Task { task } => match self.ask(|reply| Ask::Status(task, reply)).await? {
                 Some(status) => json(&status),
@@ -140,29 +149,36 @@ impl Operator {
                 money,
                 reference,
             } => {
-                let ordered = self.ask(|reply| Ask::Move(movement, money, reference, reply));
-                match ordered.await? {
-                    Ok(posting) => json(&posting),
-                    Err(fault) => Err(refused_order(&fault)),
-                }
+                let ordered = |reply| Ask::Move(movement, money, reference, reply);
+                posted(self.ask(ordered).await?)
             }
             Request::ClawBack { receipt, reason } => {
-                match self
-                    .ask(|reply| Ask::ClawBack(receipt, reason, reply))
-                    .await?
-                {
-                    Ok(posting) => json(&posting),
-                    Err(ClawBackError::Order(fault)) => Err(refused_order(&fault)),
-                    Err(error) => {
-                        let hint = "`tally ledger entries` lists the receipts";
-                        Err(AdminError::new("no_such_receipt", chain(&error), hint))
-                    }
-                }
+                let ordered = |reply| Ask::ClawBack(receipt, reason, reply);
+                clawed_back(self.ask(ordered).await?)
             }
-            Request::Ledger { query } => match self.ask(|reply| Ask::Ledger(query, reply)).await? {
-                Ok(answer) => json(&answer),
-                Err(error) => Err(AdminError::new(error.code(), chain(&error), error.hint())),
+            Request::Agreements => json(&self.ask(Ask::Agreements).await?),
+            Request::Decide {
+                app_server,
+                number,
+                decision,
+            } => {
+                let decided = self.ask(|reply| Ask::Decide(app_server, number, decision, reply));
+                let decided = decided.await?.map_err(|fault| refused_decision(&fault));
+                decided.map(|()| Value::Null)
+            }
+            Request::PaySettlement {
+                app_server,
+                number,
+                reference,
+            } => {
+                let paid = |reply| Ask::PaySettlement(app_server, number, reference, reply);
+                posted(self.ask(paid).await?)
+            }
+            Request::App { question } => match &self.app_server {
+                Some(counter) => counter.answer(question).await,
+                None => Err(no_app_server()),
             },
+            Request::Ledger { query } => self.ledger(query).await,
             Request::Wallet { query } => json(&self.wallet(query).await?),
             Request::Fetch { from, range, grant } => json(&self.fetch(from, range, grant).await?),
             Request::Stop => {
@@ -196,6 +212,7 @@ impl Operator {
                 .collect(),
             peers: self.network.peers().await.len(),
             process: std::process::id(),
+            http: self.http,
             terminal,
         }
     }
@@ -212,6 +229,25 @@ impl Operator {
             let hint = "start the node again";
             AdminError::new("stopping", "the node is stopping", hint)
         })
+    }
+
+    /// Reads the log of the coordinator or app server of this node.
+    async fn ledger(&self, query: LedgerQuery) -> Result<Value, AdminError> {
+        let answer = match &self.app_server {
+            Some(counter) => counter.desk.ledger(query).await.map_err(|error| {
+                AdminError::new("stopping", error.to_string(), "start the node again")
+            })?,
+            None => self.ask(|reply| Ask::Ledger(query, reply)).await?,
+        };
+        let refused =
+            |error: AnswerError| AdminError::new(error.code(), chain(&error), error.hint());
+        json(&answer.map_err(refused)?)
+    }
+
+    fn counters(&self) -> BTreeMap<String, u64> {
+        let counters = self.network.counters().all().into_iter();
+        let named = counters.map(|((topic, name), n)| (format!("{topic}.{name}"), n));
+        named.collect()
     }
 
     /// Reads the terminal's wallet.
@@ -272,6 +308,39 @@ impl Operator {
     }
 }
 
+fn posted(posting: Result<PostingId, OrderFault>) -> Result<Value, AdminError> {
+    json(&posting.map_err(|fault| refused_order(&fault))?)
+}
+
+fn clawed_back(posting: Result<PostingId, ClawBackError>) -> Result<Value, AdminError> {
+    json(&posting.map_err(|error| match error {
+        ClawBackError::Order(fault) => refused_order(&fault),
+        ClawBackError::Unknown(_) | ClawBackError::Read(_) => {
+            let hint = "`tally ledger entries` lists the receipts";
+            AdminError::new("no_such_receipt", chain(&error), hint)
+        }
+    })?)
+}
+
+fn no_app_server() -> AdminError {
+    let hint = "ask a node that runs with --role app-server, or its folder with --dir";
+    AdminError::new("wrong_role", "this node is no app server", hint)
+}
+
+fn refused_decision(fault: &DecisionFault) -> AdminError {
+    let (code, hint) = match fault {
+        DecisionFault::NoProposal { .. } => (
+            "unknown_agreement",
+            "`tally agreement list` shows what is proposed",
+        ),
+        DecisionFault::Faulty(_) => (
+            "faulty_agreement",
+            "decline it, and agree with the app server on another one",
+        ),
+    };
+    AdminError::new(code, format!("decide: {fault}"), hint)
+}
+
 fn refused_order(fault: &OrderFault) -> AdminError {
     let (code, hint) = match fault {
         OrderFault::Repeated { .. } => (
@@ -293,6 +362,10 @@ fn refused_order(fault: &OrderFault) -> AdminError {
         OrderFault::NothingLeft => (
             "nothing_left",
             "`tally ledger receipt ID` shows what became of it",
+        ),
+        OrderFault::NoSettlement { .. } => (
+            "no_settlement",
+            "`tally ledger entries` shows the settlements and what was paid",
         ),
     };
     AdminError::new(code, format!("post this: {fault}"), hint)

@@ -5,10 +5,10 @@ use libp2p::multiaddr::Protocol;
 use tally_protocol::coordinator::Input as CoordinatorInput;
 use tally_protocol::id::NodeId;
 use tally_protocol::message::Refusal;
-use tally_protocol::message::customer::CustomerReply;
-use tally_protocol::message::enroll::EnrollReply;
+use tally_protocol::message::customer::{CustomerReply, CustomerRequest};
+use tally_protocol::message::enroll::{EnrollReply, EnrollRequest};
 use tally_protocol::message::log::LogReply;
-use tally_protocol::message::redeem::RedeemReply;
+use tally_protocol::message::redeem::{RedeemReply, RedeemRequest};
 use tally_protocol::message::registry::{RegistryReply, RegistryRequest};
 use tally_protocol::message::work::{WorkReply, WorkRequest};
 use tally_protocol::terminal::Input as TerminalInput;
@@ -63,15 +63,7 @@ impl Router {
             }
             NetworkEvent::Connected(node) => tracing::debug!(?node, "connected"),
             NetworkEvent::Foreign { .. } => {}
-            NetworkEvent::Disconnected(node) => {
-                tracing::debug!(?node, "disconnected");
-                self.tell_terminal(TerminalInput::Lost(node)).await;
-                self.tell_witness(WitnessInput::Lost(node)).await;
-                if let Some(coordinator) = &self.coordinator {
-                    let gone = coordinator::Message::input(CoordinatorInput::Gone(node));
-                    let _ = coordinator.send(gone).await;
-                }
-            }
+            NetworkEvent::Disconnected(node) => self.disconnected(node).await,
             NetworkEvent::CoordinatorFound(node) => {
                 tracing::info!(coordinator = %node, "found a coordinator");
                 self.tell_terminal(TerminalInput::Found(node)).await;
@@ -107,16 +99,7 @@ impl Router {
                 from,
                 request,
                 answer,
-            } => match &self.coordinator {
-                Some(coordinator) => {
-                    let _ = coordinator.try_send(coordinator::Message::Asked {
-                        from,
-                        request,
-                        answer,
-                    });
-                }
-                None => answer.send(CustomerReply::Refused(Refusal::WrongRole)),
-            },
+            } => self.customer_asked(from, request, answer),
             NetworkEvent::RegistryAsked {
                 from,
                 request,
@@ -126,24 +109,22 @@ impl Router {
                 from,
                 request,
                 answer,
-            } => match &self.coordinator {
-                Some(coordinator) => {
-                    let asked = coordinator::PartnerAsked::Redeem(request, answer);
-                    let _ = coordinator.try_send(coordinator::Message::PartnerAsked(from, asked));
-                }
-                None => answer.send(RedeemReply::Refused(Refusal::WrongRole)),
-            },
+            } => self.redeem_asked(from, request, answer),
             NetworkEvent::EnrollAsked {
                 from,
                 request,
                 answer,
-            } => match &self.app_server {
-                Some(app_server) => {
-                    let message = app_server::Message::EnrollAsked(from, Box::new(request), answer);
-                    let _ = app_server.try_send(message);
-                }
-                None => answer.send(EnrollReply::Refused(Refusal::WrongRole)),
-            },
+            } => self.enroll_asked(from, request, answer),
+        }
+    }
+
+    async fn disconnected(&self, node: NodeId) {
+        tracing::debug!(?node, "disconnected");
+        self.tell_terminal(TerminalInput::Lost(node)).await;
+        self.tell_witness(WitnessInput::Lost(node)).await;
+        if let Some(coordinator) = &self.coordinator {
+            let gone = coordinator::Message::input(CoordinatorInput::Gone(node));
+            let _ = coordinator.send(gone).await;
         }
     }
 
@@ -173,6 +154,44 @@ impl Router {
             (WorkRequest::Hello | WorkRequest::Pull(_) | WorkRequest::Nudge(_), ..) => {
                 answer.send(WorkReply::Refused(Refusal::WrongRole));
             }
+        }
+    }
+
+    fn customer_asked(
+        &self,
+        from: NodeId,
+        request: CustomerRequest,
+        answer: Answer<CustomerReply>,
+    ) {
+        match &self.coordinator {
+            Some(coordinator) => {
+                let _ = coordinator.try_send(coordinator::Message::Asked {
+                    from,
+                    request,
+                    answer,
+                });
+            }
+            None => answer.send(CustomerReply::Refused(Refusal::WrongRole)),
+        }
+    }
+
+    fn redeem_asked(&self, from: NodeId, request: RedeemRequest, answer: Answer<RedeemReply>) {
+        match &self.coordinator {
+            Some(coordinator) => {
+                let asked = coordinator::PartnerAsked::Redeem(request, answer);
+                let _ = coordinator.try_send(coordinator::Message::PartnerAsked(from, asked));
+            }
+            None => answer.send(RedeemReply::Refused(Refusal::WrongRole)),
+        }
+    }
+
+    fn enroll_asked(&self, from: NodeId, request: EnrollRequest, answer: Answer<EnrollReply>) {
+        match &self.app_server {
+            Some(app_server) => {
+                let message = app_server::Message::EnrollAsked(from, Box::new(request), answer);
+                let _ = app_server.try_send(message);
+            }
+            None => answer.send(EnrollReply::Refused(Refusal::WrongRole)),
         }
     }
 

@@ -132,6 +132,19 @@ impl Agreements {
         waiting.map(|proposed| &proposed.signed)
     }
 
+    pub(super) fn made(&self, coordinator: NodeId) -> impl Iterator<Item = &Made> {
+        let of = self.of.get(&coordinator).into_iter();
+        of.flat_map(|partner| &partner.made)
+    }
+
+    pub(super) fn proposed(
+        &self,
+        coordinator: NodeId,
+    ) -> Option<(&Signed<Agreement>, Option<&Declined>)> {
+        let proposed = self.of.get(&coordinator)?.proposed.as_ref()?;
+        Some((&proposed.signed, proposed.declined.as_ref()))
+    }
+
     pub(super) fn coordinators(&self) -> impl Iterator<Item = NodeId> {
         self.of.keys().copied()
     }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{AppServer, Device, Goods, Order, Stage};
+use super::{AppServer, Declined, Device, Goods, Made, Order, Stage};
+use crate::agreement::Agreement;
 use crate::id::NodeId;
 use crate::message::enroll::{Catalogue, Issued, OfferLine, OrderShown, ProductLine};
 use crate::points::Points;
@@ -10,6 +11,37 @@ use crate::purse::{PointsAt, Purse};
 use crate::time::Timestamp;
 
 impl AppServer {
+    /// Returns its own id.
+    #[must_use]
+    pub const fn me(&self) -> NodeId {
+        self.config.me
+    }
+
+    /// Returns the coordinators with whom there are agreements or proposals.
+    #[must_use]
+    pub fn coordinators(&self) -> Vec<NodeId> {
+        self.state.agreements.coordinators().collect()
+    }
+
+    /// Returns the agreements that were made with a coordinator and are remembered, the oldest first.
+    pub fn agreements_with(&self, coordinator: NodeId) -> impl Iterator<Item = &Made> {
+        self.state.agreements.made(coordinator)
+    }
+
+    /// Returns the last proposal to a coordinator that was not accepted, and why it came to nothing if it did.
+    #[must_use]
+    pub fn proposal(&self, coordinator: NodeId) -> Option<(Agreement, Option<Declined>)> {
+        let (signed, declined) = self.state.agreements.proposed(coordinator)?;
+        // Signed here.
+        let agreement = signed.clone().verify(&self.config.network).ok()?;
+        Some((agreement.value().clone(), declined.cloned()))
+    }
+
+    /// Returns all computers that are known.
+    pub fn devices(&self) -> impl Iterator<Item = &Device> {
+        self.state.users.devices()
+    }
+
     /// Returns what is offered.
     #[must_use]
     pub fn catalogue(&self) -> Catalogue {

@@ -2,6 +2,8 @@
 //!
 //! An offer is a hint that costs little and may get lost; terminals learn the truth by asking ([`super::work`]).
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::id::{BlobId, TaskId};
@@ -60,6 +62,17 @@ pub enum Role {
     Bootstrap,
     /// Registers computers, and gives licenses and discounts for what they earn.
     AppServer,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Coordinator => "coordinator",
+            Self::Terminal => "terminal",
+            Self::Bootstrap => "bootstrap",
+            Self::AppServer => "app-server",
+        })
+    }
 }
 
 /// The roles of the signer. A node found in the DHT counts as a coordinator only once it has shown this.

@@ -189,7 +189,7 @@ fn order(seed: u64) -> Vec<(Point, u64)> {
     deaths
 }
 
-/// Returns how often a task passes a point at least, for those that are no step of the money.
+/// Returns how often a task passes a point at least, for those that are no step of money or points.
 const fn passes(point: Point) -> Option<u64> {
     match point {
         Point::SubmissionHeard
@@ -211,7 +211,31 @@ const fn passes(point: Point) -> Option<u64> {
         | Point::BeforeSettle
         | Point::AfterSettle
         | Point::BeforeRelease
-        | Point::AfterRelease => None,
+        | Point::AfterRelease
+        | Point::BeforeSettlement
+        | Point::AfterSettlement
+        | Point::BeforeState
+        | Point::AfterState
+        | Point::BeforeReserve
+        | Point::AfterReserve
+        | Point::BeforeRedeem
+        | Point::AfterRedeem
+        | Point::BeforeReverse
+        | Point::AfterReverse
+        | Point::BeforeRegister
+        | Point::AfterRegister
+        | Point::BeforeOpen
+        | Point::AfterOpen
+        | Point::BeforeLegs
+        | Point::AfterLegs
+        | Point::BeforeHeld
+        | Point::AfterHeld
+        | Point::BeforeDecide
+        | Point::AfterDecide
+        | Point::BeforeTaken
+        | Point::AfterTaken
+        | Point::BeforeIssue
+        | Point::AfterIssue => None,
     }
 }
 

@@ -53,7 +53,12 @@ impl Source {
         let asked = Asked::Node(folder.socket());
         match asked.through_node(&LedgerQuery::Head { before: None }) {
             Err(AskError::NotRunning) => {
-                let reader = open(&folder.coordinator_store())?;
+                let store = folder.app_server_store();
+                let reader = open(&if store.exists() {
+                    store
+                } else {
+                    folder.coordinator_store()
+                })?;
                 Ok(Asked::File(
                     Box::new(reader),
                     keys::read(&folder.key()).ok().map(Box::new),
