@@ -12,6 +12,8 @@ mod fault;
 mod orders;
 mod public;
 mod shown;
+#[cfg(test)]
+mod tests;
 pub mod tokens;
 mod users;
 pub mod webhook;
