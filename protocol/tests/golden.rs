@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 
 use data_encoding::HEXLOWER;
 use proptest::prelude::*;
-use samples::partners;
+use samples::{members, partners};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tally_protocol::agreement::Agreement;
@@ -22,11 +22,13 @@ use tally_protocol::codec;
 use tally_protocol::coordinator::Fact;
 use tally_protocol::countersignature::Countersignature;
 use tally_protocol::entry::{ENTRY_BYTES_MAX, Entry};
+use tally_protocol::invite::Invite;
 use tally_protocol::issuer::IssuerCertificate;
 use tally_protocol::license::{DeviceProof, License, StatusList};
 use tally_protocol::message::announce::{Offer, RoleStatement};
 use tally_protocol::message::blob::{BlobGrant, BlobReply, BlobRequest, HEADER_BYTES_MAX};
 use tally_protocol::message::customer::{CUSTOMER_BYTES_MAX, CustomerReply, CustomerRequest};
+use tally_protocol::message::enroll::{ENROLL_BYTES_MAX, EnrollReply, EnrollRequest};
 use tally_protocol::message::log::{LOG_BYTES_MAX, LogReply, LogRequest};
 use tally_protocol::message::redeem::{REDEEM_BYTES_MAX, RedeemReply, RedeemRequest};
 use tally_protocol::message::registry::{REGISTRY_BYTES_MAX, RegistryReply, RegistryRequest};
@@ -271,6 +273,7 @@ fn statements() -> Vec<Sample> {
         one::<Redemption>("redemption", &partners::redemption()),
         one::<Reversal>("reversal", &partners::reversal()),
         one::<Settlement>("settlement", &partners::settlement()),
+        one::<Invite>("invite", &members::invite()),
     ]
 }
 
@@ -346,6 +349,16 @@ fn messages() -> Vec<Sample> {
         "redeem_reply",
         partners::redeem_replies(),
         read::<RedeemReply, REDEEM_BYTES_MAX>,
+    ));
+    all.extend(of(
+        "enroll_request",
+        members::enroll_requests(),
+        read::<EnrollRequest, ENROLL_BYTES_MAX>,
+    ));
+    all.extend(of(
+        "enroll_reply",
+        members::enroll_replies(),
+        read::<EnrollReply, ENROLL_BYTES_MAX>,
     ));
     all
 }

@@ -4,6 +4,7 @@
 //! - [`node::Node`]: a running node, which ends with the test, however the test ends
 //! - [`run::Running`]: a command that runs; [`run::Ran`]: what it said and how it ended
 //! - [`job::Job`]: a job file
+//! - [`market`]: an app server beside a coordinator, and owners who order from it
 //! - [`raw`]: peers in the process of the test, which say what the test tells them to say
 //!
 //! Nothing here sleeps for a time that somebody guessed: [`until`] asks until it is so, and says what was not.
@@ -15,6 +16,7 @@
 
 pub mod job;
 pub mod ledger;
+pub mod market;
 pub mod net;
 pub mod node;
 pub mod raw;

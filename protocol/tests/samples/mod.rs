@@ -1,5 +1,6 @@
 //! One value of each kind that is signed, stored or sent, with fixed keys.
 
+pub(crate) mod members;
 pub(crate) mod partners;
 
 use std::collections::BTreeMap;

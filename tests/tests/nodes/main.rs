@@ -21,6 +21,7 @@ mod money;
 mod order;
 mod overlay;
 mod proofs;
+mod redeeming;
 mod third_party;
 
 use tally_tests::net::Net;
