@@ -175,6 +175,13 @@ impl AppServer {
         Some(known.status)
     }
 
+    /// Returns the order for which a license was issued.
+    #[must_use]
+    pub fn license_order(&self, license: LicenseId) -> Option<&Order> {
+        let known = self.state.licenses.of.get(&license)?;
+        self.order(known.order)
+    }
+
     /// Returns the newest status list since the start.
     #[must_use]
     pub const fn status_list(&self) -> Option<&Signed<StatusList>> {
