@@ -919,6 +919,8 @@ impl Trade {
                     reason,
                 })
                 .unwrap();
+                // What a device said before it was revoked does not count.
+                self.now = self.now + Duration::from_secs(1);
                 self.enrol(device);
             }
             Happening::Agree => {
