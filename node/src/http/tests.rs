@@ -85,7 +85,10 @@ fn issuer() -> (Issuer, String) {
     };
     let certificate = Verified::sign(certificate, &network_id(), &key(3));
     let text = certificate.signed().to_text();
-    (Issuer::new(key(2), certificate, network_id()).unwrap(), text)
+    (
+        Issuer::new(key(2), certificate, network_id()).unwrap(),
+        text,
+    )
 }
 
 fn product(bundle: BlobRef) -> Product {
@@ -355,10 +358,7 @@ async fn what_is_unknown_looks_like_what_is_somebody_elses() {
             let route = format!("{method} /v1/orders/{id}{rest}");
             answers.push(shop.asks(&other, "", &route, &body).await.bytes);
         }
-        assert!(
-            answers.iter().all(|answer| *answer == answers[0]),
-            "{rest}"
-        );
+        assert!(answers.iter().all(|answer| *answer == answers[0]), "{rest}");
     }
     shop.stop().await;
 }
@@ -371,7 +371,10 @@ async fn an_order_that_is_paid_becomes_a_license() {
     let own = shop.user(20).await;
     let catalogue = shop.ask("GET /v1/catalogue", &[], b"").await.json();
     assert_eq!(catalogue["products"][0]["price"], euro(1_250));
-    let opened = shop.asks(&own, "a", "POST /v1/orders", &wish()).await.json();
+    let opened = shop
+        .asks(&own, "a", "POST /v1/orders", &wish())
+        .await
+        .json();
     assert_eq!(
         (&opened["phase"], &opened["fee"], &opened["due"]),
         (&json!("open"), &euro(1_250), &euro(1_250))
@@ -394,7 +397,10 @@ async fn an_order_that_is_paid_becomes_a_license() {
         let license = license.verify(&network_id()).unwrap();
         let route = format!("GET /v1/licenses/{}", license.id);
         let shown = shop.asks(&own, "", &route, &Value::Null).await.json();
-        assert_eq!((&shown["status"], &shown["license"]), (&json!("valid"), &paid["license"]));
+        assert_eq!(
+            (&shown["status"], &shown["license"]),
+            (&json!("valid"), &paid["license"])
+        );
     }
     let list = shop.ask("GET /v1/status-list", &[], b"").await;
     let list = Signed::<StatusList>::from_text(list.text()).unwrap();
@@ -423,10 +429,18 @@ async fn a_payment_service_is_believed_if_it_signs_and_only_for_what_is_due() {
     let of_other = told(&next, "card 7", 1_250);
     let old = Timestamp::from_millis(clock::now().as_millis() - 301_000);
     let rows = [
-        (signed(&too_little), too_little.clone(), (409, "other_amount")),
+        (
+            signed(&too_little),
+            too_little.clone(),
+            (409, "other_amount"),
+        ),
         (String::new(), paid.clone(), (401, "unauthorized")),
         (signed(&too_little), paid.clone(), (401, "unauthorized")),
-        (webhook.sign(old, paid.as_bytes()), paid.clone(), (401, "unauthorized")),
+        (
+            webhook.sign(old, paid.as_bytes()),
+            paid.clone(),
+            (401, "unauthorized"),
+        ),
         (signed("{}"), "{}".to_owned(), (400, "bad_request")),
         (signed(&paid), paid.clone(), (200, "")),
         (signed(&paid), paid.clone(), (200, "")),
@@ -468,11 +482,31 @@ async fn requests_that_are_none_are_refused_with_a_code() {
             body.as_bytes(),
             (400, "idempotency_key_required"),
         ),
-        ("POST /v1/orders", &long_keyed, body.as_bytes(), (400, "bad_request")),
+        (
+            "POST /v1/orders",
+            &long_keyed,
+            body.as_bytes(),
+            (400, "bad_request"),
+        ),
         ("POST /v1/orders", &keyed, b"[1", (400, "bad_request")),
-        ("POST /v1/orders", &keyed, unknown_field, (400, "bad_request")),
-        ("POST /v1/orders", &keyed, unknown_product, (404, "unknown_product")),
-        ("POST /v1/orders", &keyed, large.as_bytes(), (413, "too_large")),
+        (
+            "POST /v1/orders",
+            &keyed,
+            unknown_field,
+            (400, "bad_request"),
+        ),
+        (
+            "POST /v1/orders",
+            &keyed,
+            unknown_product,
+            (404, "unknown_product"),
+        ),
+        (
+            "POST /v1/orders",
+            &keyed,
+            large.as_bytes(),
+            (413, "too_large"),
+        ),
     ];
     for (route, headers, body, (status, code)) in rows {
         let said = shop.ask(route, headers, body).await;
@@ -532,7 +566,10 @@ async fn a_delivery_is_the_same_each_time_and_shows_any_change() {
     let root = unpacked.path().join("photo");
     let checked = delivery::check(&root).unwrap();
     assert_eq!(checked.app_server, node_id(&key(1)));
-    assert_eq!(checked.files, ["install.sh", "invite", "application", "tally"]);
+    assert_eq!(
+        checked.files,
+        ["install.sh", "invite", "application", "tally"]
+    );
     assert_eq!(fs::read(root.join("application")).unwrap(), APPLICATION);
     let summed = Command::new("sha256sum")
         .args(["-c", "--quiet", "sha256sums"])
@@ -548,7 +585,11 @@ async fn a_delivery_is_the_same_each_time_and_shows_any_change() {
         let whole = fs::read(&path).unwrap();
         let mut changed = whole.clone();
         changed[40.min(whole.len() - 1)] ^= 1;
-        for bytes in [changed, whole[..whole.len() - 2].to_vec(), [&whole[..], b"x"].concat()] {
+        for bytes in [
+            changed,
+            whole[..whole.len() - 2].to_vec(),
+            [&whole[..], b"x"].concat(),
+        ] {
             fs::write(&path, bytes).unwrap();
             assert!(delivery::check(&root).is_err(), "{name}");
         }
@@ -602,7 +643,10 @@ async fn a_server_that_stops_answers_what_it_has_begun_and_takes_no_more() {
     gate.add_permits(1);
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("late"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.ends_with("late"),
+        "{answer}"
+    );
     serving.await.unwrap();
     assert!(TcpStream::connect(address).await.is_err());
 }
