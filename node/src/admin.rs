@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use data_encoding::BASE64;
+use data_encoding::{BASE64, HEXLOWER};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
@@ -15,13 +15,16 @@ use tally_ledger::cli::LedgerQuery;
 use tally_ledger::wallet::WalletQuery;
 use tally_protocol::account::Money;
 use tally_protocol::coordinator::{Decision, Movement};
-use tally_protocol::id::{NodeId, ReceiptId, TaskId};
+use tally_protocol::id::{LicenseId, NodeId, ReceiptId, TaskId};
 use tally_protocol::message::blob::{BlobGrant, BlobRange};
+use tally_protocol::registration::Registration;
 use tally_protocol::signed::Signed;
+use tally_protocol::task::BlobRef;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::app_server::operator::AppAsk;
+use crate::member::Contact;
 
 /// The longest question in bytes.
 const REQUEST_BYTES_MAX: u64 = 64 << 10;
@@ -91,6 +94,32 @@ pub enum Request {
         /// The leave.
         grant: Signed<BlobGrant>,
     },
+    /// Ask an app server as its computer.
+    AskAppServer {
+        /// Which, and where.
+        contact: Contact,
+        /// The CBOR of the question; that of the answer comes back, both as base64.
+        request: Content,
+    },
+    /// Download a user application, and say how far that is.
+    Bring {
+        /// From where.
+        contact: Contact,
+        /// What.
+        blob: BlobRef,
+    },
+    /// The computer was registered by a command.
+    Registered {
+        /// The registration.
+        registration: Signed<Registration>,
+    },
+    /// Show that this is the computer with the key: an application asks.
+    Prove {
+        /// The license that is to be used.
+        license: LicenseId,
+        /// What the application drew at random, 64 hex digits.
+        nonce: Nonce,
+    },
     /// About agreements with app servers.
     Agreements,
     /// Decide about an agreement that an app server has proposed.
@@ -120,11 +149,32 @@ pub enum Request {
     Stop,
 }
 
+/// A challenge, in text 64 hex digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nonce(pub [u8; 32]);
+
+impl Serialize for Nonce {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Nonce {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = HEXLOWER.decode(text.as_bytes()).ok();
+        let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
+        bytes
+            .map(Self)
+            .ok_or_else(|| serde::de::Error::custom("a nonce is 64 hex digits"))
+    }
+}
+
 /// The most bytes of one [`Request::Fetch`]: the answer is text, a third longer.
 pub const FETCH_BYTES_MAX: u64 = 64 << 20;
 
-/// The answer to [`Request::Fetch`]: as text, base64.
-#[derive(Debug)]
+/// Bytes; as text, base64.
+#[derive(Debug, Clone)]
 pub struct Content(pub Vec<u8>);
 
 impl Serialize for Content {

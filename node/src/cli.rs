@@ -10,14 +10,20 @@ mod account;
 mod agreement;
 mod app;
 mod demo;
+mod enroll;
 mod failure;
 mod key;
 mod ledger;
+mod license;
+#[path = "../examples/licensed_app.rs"]
+mod licensed_app;
 mod net;
 mod output;
 mod program;
 mod receipt;
+mod redeem;
 mod run;
+mod start;
 mod task;
 mod wallet;
 
@@ -88,6 +94,12 @@ struct Joining {
 enum Command {
     /// See it all work on this computer, in a minute.
     Demo(demo::Demo),
+    /// The application that the demo delivers: the example for vendors.
+    #[command(hide = true, disable_help_flag = true)]
+    DemoApplication {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Make, show or save this node's key.
     #[command(subcommand)]
     Key(key::Key),
@@ -121,6 +133,16 @@ enum Command {
     /// Check receipts, and run their units again.
     #[command(subcommand)]
     Receipt(receipt::ReceiptCommand),
+    /// Accept an invitation: this computer works for a product, and gets its application.
+    Enroll(enroll::Enroll),
+    /// Spend points on a license or a discount.
+    #[command(subcommand)]
+    Redeem(redeem::Redeem),
+    /// Check, apply and renew licenses.
+    #[command(subcommand)]
+    License(license::LicenseCommand),
+    /// Start an application that was delivered, with its license.
+    Start(start::Start),
 }
 
 impl Common {
@@ -170,6 +192,9 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = cli.common.output();
     log(&cli);
+    if let Command::DemoApplication { args } = cli.command {
+        return licensed_app::start(args);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -189,6 +214,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
     let Cli { common, command } = cli;
     match command {
         Command::Demo(demo) => demo.run(&common).await,
+        Command::DemoApplication { .. } => Ok(()),
         Command::Key(key) => key.run(&common),
         Command::Run(run) => run.run(&common).await,
         Command::Status => net::status(&common).await,
@@ -201,6 +227,10 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Ledger(ledger) => ledger.run(&common),
         Command::Wallet(wallet) => wallet.run(&common).await,
         Command::Receipt(receipt) => receipt.run(&common).await,
+        Command::Enroll(enroll) => enroll.run(&common).await,
+        Command::Redeem(redeem) => redeem.run(&common).await,
+        Command::License(license) => license.run(&common).await,
+        Command::Start(start) => start.run(&common).await,
     }
 }
 

@@ -13,6 +13,7 @@ use tally_protocol::account::{Currency, Money};
 use tally_protocol::coordinator::{Admission, Customers};
 use tally_protocol::id::{BlobId, NetworkId, NodeId};
 use tally_protocol::message::announce::Role;
+use tally_protocol::product::ProductId;
 use tally_protocol::rate_card::{PixelWeight, Price, Rates};
 use tally_protocol::task::job::ByteSize;
 
@@ -179,6 +180,8 @@ pub struct TerminalTable {
     pub share_address: bool,
     /// The most disk space for receipts and what proves them.
     pub wallet_max: Size,
+    /// The product whose license the points of this computer's owner are for: it is ordered as soon as they suffice.
+    pub goal: Option<ProductId>,
 }
 
 /// `[app_server]`.
@@ -354,6 +357,7 @@ impl Default for TerminalTable {
             nice: 19,
             share_address: true,
             wallet_max: gib(1),
+            goal: None,
         }
     }
 }

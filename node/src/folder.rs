@@ -16,7 +16,11 @@
 //! issuer-key        the secret key that signs licenses
 //! issuer-certificate  the vendor's word that it may
 //! webhook-key       the secret key that payment services sign with
-//! applications/     what the app server delivers
+//! applications/     what the app server delivers; at a terminal, what was delivered: one folder for each product
+//! memberships/ID    where this computer is registered, and what was ordered there
+//! licenses/         licenses of the owner, by product
+//! vouchers/         discounts that points have paid for
+//! downloads/        applications on their way
 //! tasks/ID/         contents of one task, at the coordinator
 //! wallet.redb       what the terminal has earned: receipts and what proves them
 //! blobs/            programs, inputs and outputs, at the terminal and the customer
@@ -28,7 +32,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
-use tally_protocol::id::TaskId;
+use tally_protocol::id::{TaskId, VoucherId};
+use tally_protocol::product::ProductId;
 
 /// The layout this program writes and reads.
 const FORMAT: u32 = 1;
@@ -206,6 +211,40 @@ impl Folder {
     #[must_use]
     pub fn applications(&self) -> PathBuf {
         self.root.join("applications")
+    }
+
+    /// Returns the place of what was delivered for a product, with its license.
+    #[must_use]
+    pub fn application(&self, product: &ProductId) -> PathBuf {
+        self.applications().join(product.as_str())
+    }
+
+    /// Returns the place of the registrations.
+    #[must_use]
+    pub fn memberships(&self) -> PathBuf {
+        self.root.join("memberships")
+    }
+
+    /// Returns the place of the newest license of a product.
+    #[must_use]
+    pub fn license(&self, product: &ProductId) -> PathBuf {
+        self.root
+            .join("licenses")
+            .join(format!("{product}.license"))
+    }
+
+    /// Returns the place of a voucher.
+    #[must_use]
+    pub fn voucher(&self, voucher: &VoucherId) -> PathBuf {
+        self.root
+            .join("vouchers")
+            .join(format!("{voucher}.voucher"))
+    }
+
+    /// Returns the place of applications that are on their way.
+    #[must_use]
+    pub fn downloads(&self) -> PathBuf {
+        self.root.join("downloads")
     }
 
     /// Returns the place of the customer's database.

@@ -3,6 +3,7 @@
 //! - [`node`]: a running node; [`coordinator`], [`terminal`] and [`app_server`]: the shells of its roles; [`customer`]: the customer's
 //! - [`issuing`]: what an app server issues licenses with; [`http`]: how shops and browsers reach it; [`delivery`]: what a
 //!   computer without Tally gets from it
+//! - [`member`]: a computer and its app server, as its owner uses them
 //! - [`witness`]: what the logs of other coordinators have signed
 //! - [`network`]: the overlay; [`blobs`]: content; [`peers`]: the way to other nodes and to the other roles of this one
 //! - [`worker`]: the sandboxes; [`programs`]: those that come with Tally
@@ -26,6 +27,7 @@ pub mod folder;
 pub mod http;
 pub mod issuing;
 pub mod keys;
+pub mod member;
 pub mod network;
 pub mod node;
 pub mod peers;

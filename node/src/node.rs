@@ -16,10 +16,11 @@ use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::coordinator::CoordinatorConfig;
 use tally_protocol::id::NodeId;
 use tally_protocol::message::announce::Role;
+use tally_protocol::registration::Registration;
 use tally_protocol::signed::Verified;
 use tally_sandbox::SandboxConfig;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::app_server::operator::Counter;
@@ -29,10 +30,13 @@ use crate::certificates::{self, Certified};
 use crate::config::Config;
 use crate::coordinator;
 use crate::delivery::{Delivery, OWN_PROGRAM};
+use crate::error::chain;
 use crate::folder::Folder;
 use crate::http::{self, tokens::Tokens, webhook::WebhookKey};
 use crate::issuing;
 use crate::keys;
+use crate::member::steward::{self, Stewardship};
+use crate::member::{Line, Member};
 use crate::network::{Network, NetworkConfig, NetworkLimits};
 use crate::peers::Peers;
 use crate::terminal;
@@ -102,18 +106,21 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
         peers.add_own(part.mailbox.clone(), store);
         running.coordinator = Some(part);
     }
-    let (mut wallet_read, mut app_server) = (None, None);
+    let (mut wallet_read, mut stewardship, mut app_server) = (None, None, None);
+    let member = Member::new(&folder, config.network.clone(), key.clone());
     if roles.contains(&Role::Terminal) {
         let store = open_store(folder.blobs(), config.terminal.disk_max.bytes())?;
         stores.push(store.clone());
         let wallet = open_wallet(&folder, &config, me)?;
         wallet_read = Some(Arc::clone(&wallet));
-        running.terminal = Some(start_terminal(
+        let terminal = start_terminal(
             (&folder, &config),
-            &key,
+            (&key, &member),
             (store, access.clone(), peers.clone()),
             wallet,
-        )?);
+        )?;
+        stewardship = Some(start_steward(&member, &config, (&terminal, &network)));
+        running.terminal = Some(terminal.part);
     }
     if roles.contains(&Role::AppServer) {
         let parts = (&mut stores, access.clone(), network.clone());
@@ -129,14 +136,10 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
     tracing::info!(node = %me, network = %config.network, ?roles, folder = %folder.root().display(), "node started");
     let routed = router::Router::new(&running, network.clone(), &config).run(events);
     let (asked, mut asked_to_stop) = mpsc::channel(1);
-    let operator = operator::Operator::new(
-        &running,
-        network.clone(),
-        (me, roles, folder.clone()),
-        asked,
-    )
-    .with_wallet(wallet_read)
-    .with_app_server(app_server);
+    let operator = operator::Operator::new(&running, network.clone(), (member, roles), asked)
+        .with_steward(stewardship)
+        .with_wallet(wallet_read)
+        .with_app_server(app_server);
     let stop = either(stop, asked_to_stop.recv());
     let result = until_stopped(&mut running, routed, operator.run(socket), stop).await;
     end(running).await;
@@ -430,12 +433,50 @@ fn certificate(
     Ok(Some(certificate))
 }
 
+/// A terminal that runs, and what wakes when it gets a receipt.
+#[derive(Debug)]
+struct RunningTerminal {
+    part: Part<terminal::Message>,
+    earned: Arc<Notify>,
+}
+
+/// Starts what looks after the registrations and licenses of a terminal.
+fn start_steward(
+    member: &Member,
+    config: &Config,
+    (terminal, network): (&RunningTerminal, &Network),
+) -> Stewardship {
+    steward::start(steward::Setup {
+        member: member.clone(),
+        line: Line::Own(network.clone(), None),
+        terminal: terminal.part.mailbox.clone(),
+        earned: Arc::clone(&terminal.earned),
+        goal: config.terminal.goal.clone(),
+    })
+}
+
+/// Reads where this computer is registered.
+fn registrations(member: &Member) -> Result<Vec<Verified<Registration>>> {
+    let mut registrations = Vec::new();
+    for membership in member.memberships().all()? {
+        match membership.registration(member.network(), member.me()) {
+            Ok(registration) => registrations.push(registration),
+            Err(error) => {
+                let app_server = membership.app_server;
+                tracing::warn!(%app_server, "a registration is left out: {}", chain(&error));
+            }
+        }
+    }
+    Ok(registrations)
+}
+
 fn start_terminal(
     (folder, config): (&Folder, &Config),
-    key: &SigningKey,
+    (key, member): (&SigningKey, &Member),
     (store, access, peers): (BlobStore, Access, Peers),
     wallet: Arc<Wallet>,
-) -> Result<Part<terminal::Message>> {
+) -> Result<RunningTerminal> {
+    let earned = Arc::new(Notify::new());
     let table = &config.terminal;
     let (mailbox, messages) = mpsc::channel(terminal::MAILBOX_MAX);
     let sandbox = SandboxConfig {
@@ -459,10 +500,13 @@ fn start_terminal(
         peers,
         workers,
         certificate: certificate(folder, config, keys::node_id(key))?,
+        registrations: registrations(member)?,
+        earned: Arc::clone(&earned),
         wallet,
         wallet_bytes_max: table.wallet_max.bytes(),
         mailbox: mailbox.clone(),
     })?;
     let task = tokio::spawn(async move { Ok(shell.run(messages).await?) });
-    Ok(Part { mailbox, task })
+    let part = Part { mailbox, task };
+    Ok(RunningTerminal { part, earned })
 }

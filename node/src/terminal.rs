@@ -23,13 +23,14 @@ use tally_protocol::message::work::{
     Grant, Leased, Pull, PullReply, UnitResult, WorkReply, WorkRequest,
 };
 use tally_protocol::receipt::Receipt;
+use tally_protocol::registration::Registration;
 use tally_protocol::signed::Verified;
 use tally_protocol::terminal::{
     Answer, Beside, Credit, Dispute, Effect, Input, Job, PullOut, Run, Terminal, TerminalConfig,
 };
 use tally_protocol::time::Timestamp;
 use tally_protocol::unit::{Fault, ProfileId};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::blobs::{Access, BlobStore};
 use crate::clock;
@@ -133,6 +134,10 @@ pub struct Setup {
     pub workers: Workers,
     /// Whose it is; its own if there is none.
     pub certificate: Option<Verified<DeviceCertificate>>,
+    /// Where it is registered.
+    pub registrations: Vec<Verified<Registration>>,
+    /// Told when a receipt came.
+    pub earned: Arc<Notify>,
     /// What it has earned.
     pub wallet: Arc<Wallet>,
     /// The most bytes of that.
@@ -196,7 +201,7 @@ impl Shell {
             memory_bytes: setup.memory_bytes,
             slots: setup.slots,
             certificate: setup.certificate.clone(),
-            registrations: Vec::new(),
+            registrations: setup.registrations.clone(),
         };
         let mut machine = Terminal::new(config, rand::random());
         let accounts = setup.wallet.accounts();
@@ -337,7 +342,10 @@ impl Shell {
             }
             Effect::Discard(blobs) => self.discard(blobs),
             Effect::Dial(offer) => self.dial(&offer),
-            Effect::KeepReceipt(kept) => self.keeper.write(Write::Receipt(kept)),
+            Effect::KeepReceipt(kept) => {
+                self.setup.earned.notify_one();
+                self.keeper.write(Write::Receipt(kept));
+            }
             Effect::Dispute(dispute) => self.dispute(dispute),
             Effect::GiveUp(coordinator, leaves) => {
                 self.keeper.write(Write::GiveUp(coordinator, leaves));

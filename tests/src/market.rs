@@ -64,7 +64,8 @@ impl Net {
 
     /// Puts [`PRODUCT`] for so much, and [`OFFER`], into the catalogue of an app server.
     #[track_caller]
-    pub fn sell(&self, name: &str, price: &str) {
+    pub fn sell(&self, (name, app_server): (&str, &mut Node), price: &str) {
+        let _ = app_server.id();
         let file = self.write("photo-desk", "#!/bin/sh\necho photo desk\n");
         let file = file.to_str().unwrap();
         self.say(

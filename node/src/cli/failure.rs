@@ -1,7 +1,10 @@
 //! How a command fails: an exit code, a message, a hint.
 
+use tally_protocol::app_server::Fault;
+
 use crate::admin::{AdminError, AskError};
 use crate::error::chain;
+use crate::member::MemberError;
 
 /// Why a command failed, as its exit code tells programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,10 +77,36 @@ impl Failure {
     }
 }
 
+/// Returns the exit code of what an app server did not do.
+const fn exit_of(error: &MemberError) -> Exit {
+    match error {
+        MemberError::Unreached(..) => Exit::Unreached,
+        MemberError::Fault(
+            Fault::UnknownProduct
+            | Fault::UnknownOffer
+            | Fault::UnknownOrder
+            | Fault::UnknownLicense
+            | Fault::UnknownDevice,
+        )
+        | MemberError::NotRegistered(_) => Exit::NotFound,
+        MemberError::Fault(_) | MemberError::Refused(_) => Exit::Refused,
+        MemberError::Void(_) | MemberError::TooFew { .. } => Exit::Unsuccessful,
+        MemberError::Answer(_)
+        | MemberError::Unverified(_)
+        | MemberError::MayNot { .. }
+        | MemberError::Bundle(_)
+        | MemberError::Io { .. }
+        | MemberError::Kept { .. } => Exit::Failed,
+    }
+}
+
 /// Whatever fails without saying more.
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         let error: anyhow::Error = error.into();
+        if let Some(error) = error.downcast_ref::<MemberError>() {
+            return Self::new(exit_of(error), chain(error)).hint(error.hint());
+        }
         match error.downcast::<AskError>() {
             Ok(AskError::Refused(AdminError {
                 code,

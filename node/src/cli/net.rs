@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use tally_protocol::id::NodeId;
+use tally_protocol::points::Points;
 use tally_protocol::witness::ForkKind;
 
 use super::failure::Exit;
 use super::output::{grouped, table};
 use super::{Common, Failure};
 use crate::admin::{Request, ask};
+use crate::member::steward::MemberStatus;
 use crate::network::{FoundCoordinator, PeerInfo};
 use crate::node::operator::NodeStatus;
 use crate::witness::{ForkEvidence, LogState, WitnessedLog};
@@ -221,6 +223,40 @@ pub(super) async fn status(common: &Common) -> Result<(), Failure> {
                 }
             }
         }
+        for membership in &status.memberships {
+            lines.extend(membership_lines(membership));
+        }
         lines.join("\n")
     })
+}
+
+/// Returns what people see of a registration and of the goal.
+fn membership_lines(membership: &MemberStatus) -> Vec<String> {
+    let MemberStatus {
+        vendor, product, ..
+    } = membership;
+    let standing = match membership.ended {
+        Some(since) => format!("REVOKED, noticed {since}; `tally enroll` asks for another one"),
+        None => format!("registered until {}", membership.registered_until),
+    };
+    let mut lines = vec![format!("product   {product} of {vendor}: {standing}")];
+    if let Some(goal) = &membership.goal {
+        let needed = match goal.needed {
+            Some(needed) => format!("{} of {needed} points", goal.points),
+            None => format!("{} points", goal.points),
+        };
+        lines.push(format!(
+            "goal      {}: {}, {needed}",
+            goal.product, goal.state
+        ));
+        if goal.escrowed > Points::ZERO {
+            lines.push(format!("          {} more in escrow", goal.escrowed));
+        }
+        if let Some(code) = goal.license {
+            let until = goal.license_until;
+            let until = until.map_or(String::new(), |until| format!(" until {until}"));
+            lines.push(format!("license   {code}{until}"));
+        }
+    }
+    lines
 }

@@ -8,10 +8,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tally_ledger::cli::{AnswerError, LedgerQuery};
 use tally_ledger::wallet::{Wallet, WalletAnswer, WalletQuery};
+use tally_protocol::codec;
 use tally_protocol::coordinator::{DecisionFault, OrderFault};
 use tally_protocol::id::{NodeId, PostingId};
 use tally_protocol::message::announce::Role;
 use tally_protocol::message::blob::{BlobGrant, BlobRange};
+use tally_protocol::message::enroll::ENROLL_BYTES_MAX;
+use tally_protocol::registration::Registration;
 use tally_protocol::signed::Signed;
 use tally_protocol::unit::ProfileId;
 use tokio::net::UnixListener;
@@ -24,6 +27,9 @@ use crate::coordinator::{self, ClawBackError, Operator as Ask};
 use crate::error::chain;
 use crate::folder::Folder;
 use crate::http;
+use crate::member::line::{Downloads, ask_over};
+use crate::member::steward::{MemberStatus, Stewardship};
+use crate::member::{Contact, Member, MemberError};
 use crate::network::Network;
 use crate::terminal::{self, TerminalStatus};
 use crate::witness::{self, WitnessedLog};
@@ -51,6 +57,8 @@ pub struct NodeStatus {
     pub http: Option<SocketAddr>,
     /// The terminal, if it is one.
     pub terminal: Option<TerminalStatus>,
+    /// How it stands at app servers, if it is a terminal.
+    pub memberships: Vec<MemberStatus>,
 }
 
 /// Knows whom to ask.
@@ -64,12 +72,23 @@ pub(super) struct Operator {
     roles: Vec<Role>,
     folder: Folder,
     wallet: Option<Arc<Wallet>>,
+    member: Member,
+    stewardship: Option<Stewardship>,
+    downloads: Downloads,
     app_server: Option<Counter>,
     http: Option<SocketAddr>,
     stop: mpsc::Sender<()>,
 }
 
 impl Operator {
+    /// Lets it tell the terminal's steward.
+    pub(super) fn with_steward(self, stewardship: Option<Stewardship>) -> Self {
+        Self {
+            stewardship,
+            ..self
+        }
+    }
+
     /// Lets it read the terminal's wallet.
     pub(super) fn with_wallet(self, wallet: Option<Arc<Wallet>>) -> Self {
         Self { wallet, ..self }
@@ -83,7 +102,7 @@ impl Operator {
     pub(super) fn new(
         running: &Roles,
         network: Network,
-        (node, roles, folder): (NodeId, Vec<Role>, Folder),
+        (member, roles): (Member, Vec<Role>),
         stop: mpsc::Sender<()>,
     ) -> Self {
         let coordinator = running
@@ -96,10 +115,13 @@ impl Operator {
             terminal,
             witness: running.witness.clone(),
             network,
-            node,
+            node: member.me(),
             roles,
-            folder,
+            folder: member.folder().clone(),
             wallet: None,
+            member,
+            stewardship: None,
+            downloads: Downloads::default(),
             app_server: None,
             http: running.http.as_ref().map(http::Server::address),
             stop,
@@ -181,6 +203,19 @@ impl Operator {
             Request::Ledger { query } => self.ledger(query).await,
             Request::Wallet { query } => json(&self.wallet(query).await?),
             Request::Fetch { from, range, grant } => json(&self.fetch(from, range, grant).await?),
+            Request::AskAppServer { contact, request } => {
+                json(&self.ask_app_server(&contact, &request.0).await?)
+            }
+            Request::Bring { contact, blob } => {
+                let of = (&self.folder, &contact);
+                let brought = self.downloads.bring(&self.network, of, blob).await;
+                json(&brought.map_err(|error| refused_member(&error))?)
+            }
+            Request::Registered { registration } => self.registered(registration).await,
+            Request::Prove { license, nonce } => {
+                let proof = self.member.prove(license, nonce.0);
+                json(&Content(proof.as_bytes().to_vec()))
+            }
             Request::Stop => {
                 let _ = self.stop.try_send(());
                 Ok(Value::Null)
@@ -214,6 +249,10 @@ impl Operator {
             process: std::process::id(),
             http: self.http,
             terminal,
+            memberships: match &self.stewardship {
+                Some(stewardship) => stewardship.status.borrow().clone(),
+                None => Vec::new(),
+            },
         }
     }
 
@@ -229,6 +268,29 @@ impl Operator {
             let hint = "start the node again";
             AdminError::new("stopping", "the node is stopping", hint)
         })
+    }
+
+    /// Asks an app server for a command.
+    async fn ask_app_server(
+        &self,
+        contact: &Contact,
+        request: &[u8],
+    ) -> Result<Content, AdminError> {
+        let request = codec::from_bytes(request, ENROLL_BYTES_MAX).map_err(|error| {
+            let hint = "the node and the command line may be of different versions";
+            AdminError::new("malformed", error.to_string(), hint)
+        })?;
+        let reply = ask_over(&self.network, contact, request).await;
+        let reply = reply.map_err(|error| refused_member(&error))?;
+        Ok(Content(codec::to_bytes(&reply)))
+    }
+
+    /// Takes in a registration.
+    async fn registered(&self, registration: Signed<Registration>) -> Result<Value, AdminError> {
+        if let Some(stewardship) = &self.stewardship {
+            let _ = stewardship.registered.send(registration).await;
+        }
+        Ok(Value::Null)
     }
 
     /// Reads the log of the coordinator or app server of this node.
@@ -369,6 +431,10 @@ fn refused_order(fault: &OrderFault) -> AdminError {
         ),
     };
     AdminError::new(code, format!("post this: {fault}"), hint)
+}
+
+fn refused_member(error: &MemberError) -> AdminError {
+    AdminError::new("app_server", chain(error), error.hint())
 }
 
 fn unknown(task: &str) -> AdminError {

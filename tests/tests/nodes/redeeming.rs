@@ -1,6 +1,7 @@
 //! Points become licenses between real processes, whatever step one of them dies at.
 
 use std::os::unix::process::ExitStatusExt;
+use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
 use serde_json::Value;
@@ -12,7 +13,7 @@ use tally_protocol::account::{Account, Commodity, Money};
 use tally_protocol::app_server::{Fault, Phase};
 use tally_protocol::coordinator::Movement;
 use tally_protocol::entry::Fund;
-use tally_protocol::id::{NodeId, PostingId};
+use tally_protocol::id::{NodeId, OrderId, PostingId};
 use tally_protocol::message::customer::TaskStatus;
 use tally_protocol::message::enroll::{EnrollReply, EnrollRequest, Issued};
 use tally_protocol::points::Points;
@@ -34,7 +35,9 @@ pub(crate) const UNITS: u64 = 100;
 const PRICE: Points = Points::from_micro(1_000);
 
 /// Steps of the app server.
-const APP_SERVER_POINTS: [Point; 12] = [
+const APP_SERVER_POINTS: [Point; 16] = [
+    Point::BeforeRegister,
+    Point::AfterRegister,
     Point::BeforeOpen,
     Point::AfterOpen,
     Point::BeforeLegs,
@@ -47,19 +50,25 @@ const APP_SERVER_POINTS: [Point; 12] = [
     Point::AfterTaken,
     Point::BeforeIssue,
     Point::AfterIssue,
+    Point::BeforeState,
+    Point::AfterState,
 ];
 
 /// Steps of the coordinator.
-const COORDINATOR_POINTS: [Point; 4] = [
+const COORDINATOR_POINTS: [Point; 8] = [
     Point::BeforeReserve,
     Point::AfterReserve,
     Point::BeforeRedeem,
     Point::AfterRedeem,
+    Point::BeforeReverse,
+    Point::AfterReverse,
+    Point::BeforeSettlement,
+    Point::AfterSettlement,
 ];
 
 /// A coordinator, an app server, and an owner with points.
 struct Market {
-    net: Net,
+    net: Arc<Net>,
     coordinator: Option<Node>,
     app_server: Option<Node>,
     /// Where both listen, however often they are started.
@@ -83,7 +92,7 @@ impl Market {
         net.bootstrap(&mut coordinator);
         net.certify_app_server("shop");
         let mut app_server = app_server(&net, &listen.1).start();
-        net.sell("shop", "0.01 EUR");
+        net.sell(("shop", &mut app_server), "0.01 EUR");
         let partners = (("shop", &mut app_server), ("coordinator", &mut coordinator));
         net.agree(partners.0, partners.1, "10.00 EUR");
         let owner = earn(&net, &mut coordinator);
@@ -95,7 +104,7 @@ impl Market {
         };
         buyer.enrol();
         Self {
-            net,
+            net: Arc::new(net),
             coordinator: Some(coordinator),
             app_server: Some(app_server),
             listen,
@@ -199,7 +208,7 @@ impl Buyer {
     }
 
     /// Buys a license for [`PRICE`] points, asking again until it is there.
-    fn buy(&self, key: &str) {
+    fn buy(&self, key: &str) -> OrderId {
         let order = self.member.open(self.at(), key).unwrap().status.order;
         let points = self
             .member
@@ -214,6 +223,7 @@ impl Buyer {
         assert_eq!((shown.status.discount, shown.status.due), (1, 0), "{key}");
         let again = self.member.open(self.at(), key).unwrap();
         assert_eq!(again.status.order, order, "{key}: the key names one order");
+        order
     }
 }
 
@@ -255,17 +265,31 @@ fn each_redemption_has_one_outcome_whatever_step_a_node_dies_at() {
     let others = COORDINATOR_POINTS.map(|point| (Dying::Coordinator, point));
     let mut bought = 0;
     for (dying, point) in steps.into_iter().chain(others) {
+        // What is given back has to be there.
+        let given_back = (Deed::of(point) == Deed::Refund).then(|| {
+            market
+                .buyer
+                .as_ref()
+                .unwrap()
+                .buy(&format!("for {}", point.name()))
+        });
         market.stop();
         market.start((dying, point));
-        // The owner only asks again.
         let buyer = market.buyer.take().unwrap();
-        let buying = std::thread::spawn(move || {
-            buyer.buy(point.name());
+        let net = Arc::clone(&market.net);
+        let doing = std::thread::spawn(move || {
+            // Everybody only asks again.
+            match Deed::of(point) {
+                Deed::Buy => drop(buyer.buy(point.name())),
+                Deed::Enrol => buyer.enrol(),
+                Deed::Refund => refund(&net, given_back.unwrap()),
+                Deed::Settle => settle(&net, buyer.coordinator),
+            }
             buyer
         });
         market.restart(dying);
-        market.buyer = Some(buying.join().unwrap());
-        bought += 1;
+        market.buyer = Some(doing.join().unwrap());
+        bought += i128::from(Deed::of(point) == Deed::Buy);
         market.audit();
     }
     market.stop();
@@ -275,6 +299,62 @@ fn each_redemption_has_one_outcome_whatever_step_a_node_dies_at() {
         (bought, bought),
         "each license was paid once, in both books"
     );
+}
+
+/// What is done while somebody dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deed {
+    Enrol,
+    Buy,
+    Refund,
+    Settle,
+}
+
+impl Deed {
+    /// Returns the deed that passes a point.
+    fn of(point: Point) -> Self {
+        match point.name().split_once('-').unwrap().1 {
+            "register" => Self::Enrol,
+            "reverse" => Self::Refund,
+            "settlement" | "state" => Self::Settle,
+            _ => Self::Buy,
+        }
+    }
+}
+
+/// Has an order undone, until the points are known to be given back.
+fn refund(net: &Net, order: OrderId) {
+    let order = order.to_string();
+    until("the refund", || {
+        let said = net.said("shop", &["app", "order", "refund", &order]);
+        if said.exit() != 0 {
+            return None;
+        }
+        let shown: Value = said.json();
+        (shown["status"]["phase"] == "refunded" && shown["status"]["settled"] == true).then_some(())
+    });
+}
+
+/// Has the app server state what is owed, until the coordinator has countersigned all of it.
+fn settle(net: &Net, coordinator: NodeId) {
+    let coordinator = coordinator.to_string();
+    let agreed = |net: &Net| {
+        let said = net.said("shop", &["app", "settle", "list", &coordinator]);
+        let all: Value = if said.exit() == 0 {
+            said.json()
+        } else {
+            Value::Null
+        };
+        all[0]["agreed"].as_array().map_or(0, Vec::len)
+    };
+    let before = until("the settlements", || {
+        let said = net.said("shop", &["app", "settle", "list", &coordinator]);
+        (said.exit() == 0).then(|| agreed(net))
+    });
+    until("the settlement", || {
+        let _ = net.said("shop", &["app", "settle", "with", &coordinator]);
+        (agreed(net) > before).then_some(())
+    });
 }
 
 #[test]
