@@ -190,7 +190,7 @@ pub struct TerminalTable {
 pub struct AppServerTable {
     /// Where it answers HTTP. Anything but loopback should be behind a proxy that speaks TLS.
     pub http: SocketAddr,
-    /// The address under which others reach that, if it is another one: it stands in what is delivered.
+    /// The address under which others reach that, if it is another one: it stands in the OpenAPI document.
     pub url: Option<String>,
     /// For how many hours an order whose points are taken waits for the user's part.
     pub pay_hours: u64,

@@ -105,10 +105,18 @@ impl Delivery {
         let addresses = self.network.addresses().await;
         let addresses = addresses.iter().map(ToString::to_string);
         let fitting = addresses.filter(|address| address.len() <= ADDRESS_BYTES_MAX);
+        let mut fitting: Vec<String> = fitting.collect();
+        // Those that only this computer reaches come last.
+        fitting.sort_by_key(|address| {
+            ["/ip4/127.", "/ip6/::1/"]
+                .iter()
+                .any(|of| address.starts_with(of))
+        });
+        fitting.truncate(ADDRESSES_MAX);
         let issued = Timestamp::from_millis(now.as_millis() / DAY_MILLIS * DAY_MILLIS);
         let invite = Invite {
             app_server: self.me(),
-            addresses: fitting.take(ADDRESSES_MAX).collect(),
+            addresses: fitting,
             product,
             issued,
             expires: issued + INVITE_LIFE,

@@ -38,7 +38,9 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{OpenApi as Document, Ref, RefOr, Response as Described};
+use utoipa::openapi::{
+    OpenApi as Document, Ref, RefOr, Response as Described, Server as OpenApiServer,
+};
 use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -77,6 +79,8 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 pub struct Setup {
     /// Where to listen; port 0 for any that is free.
     pub listen: SocketAddr,
+    /// Under which address others reach it, if it is another one.
+    pub url: Option<String>,
     /// Asks the app server.
     pub desk: Desk,
     /// Who may ask.
@@ -259,7 +263,8 @@ fn refuse_everywhere(document: &mut Document) {
 }
 
 fn router(setup: Setup) -> Router {
-    let (router, document) = routes();
+    let (router, mut document) = routes();
+    document.servers = setup.url.map(|url| vec![OpenApiServer::new(url)]);
     let document = document.to_json().expect("a document is JSON");
     let interface = Arc::new(Interface {
         desk: setup.desk,

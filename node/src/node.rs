@@ -364,6 +364,7 @@ fn start_http((folder, config): (&Folder, &Config), counter: &Counter) -> Result
     let listen = config.app_server.http;
     let setup = http::Setup {
         listen,
+        url: config.app_server.url.clone(),
         desk: counter.desk.clone(),
         tokens: counter.tokens.clone(),
         network: config.network.clone(),

@@ -21,6 +21,7 @@ use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::codec;
 use tally_protocol::coordinator::Fact;
 use tally_protocol::countersignature::Countersignature;
+use tally_protocol::delivery::Manifest;
 use tally_protocol::entry::{ENTRY_BYTES_MAX, Entry};
 use tally_protocol::invite::Invite;
 use tally_protocol::issuer::IssuerCertificate;
@@ -274,6 +275,7 @@ fn statements() -> Vec<Sample> {
         one::<Reversal>("reversal", &partners::reversal()),
         one::<Settlement>("settlement", &partners::settlement()),
         one::<Invite>("invite", &members::invite()),
+        one::<Manifest>("manifest", &members::manifest()),
     ]
 }
 

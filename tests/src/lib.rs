@@ -4,6 +4,7 @@
 //! - [`node::Node`]: a running node, which ends with the test, however the test ends
 //! - [`run::Running`]: a command that runs; [`run::Ran`]: what it said and how it ended
 //! - [`job::Job`]: a job file
+//! - [`http::Client`]: somebody who asks an app server over HTTP
 //! - [`market`]: an app server beside a coordinator, and owners who order from it
 //! - [`raw`]: peers in the process of the test, which say what the test tells them to say
 //!
@@ -14,6 +15,7 @@
     reason = "a test that cannot go on says where and ends"
 )]
 
+pub mod http;
 pub mod job;
 pub mod ledger;
 pub mod market;

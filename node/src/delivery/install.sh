@@ -58,15 +58,9 @@ mkdir -p "$bin" "$data/applications/$product"
 cp tally "$bin/tally.new"
 chmod 700 "$bin/tally.new"
 mv -f "$bin/tally.new" "$bin/tally"
-case "$application" in
-*.tar.gz) tar -xzf "$application" -C "$data/applications/$product" ;;
-*.tar) tar -xf "$application" -C "$data/applications/$product" ;;
-*)
-    cp "$application" "$data/applications/$product/application.new"
-    chmod 700 "$data/applications/$product/application.new"
-    mv -f "$data/applications/$product/application.new" "$data/applications/$product/application"
-    ;;
-esac
+# As it was delivered: it is unpacked by tally enroll, which lets nothing out of its folder.
+cp "$application" "$data/applications/$product/$application.new"
+mv -f "$data/applications/$product/$application.new" "$data/applications/$product/$application"
 
 if [ -n "$enroll" ]; then
     # shellcheck disable=SC2086 # empty or one word

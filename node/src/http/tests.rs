@@ -167,6 +167,7 @@ impl Shop {
         fs::write(&program, "a program").unwrap();
         let setup = Setup {
             listen: "127.0.0.1:0".parse().unwrap(),
+            url: None,
             desk,
             tokens: tokens.clone(),
             network: network_id(),

@@ -3,7 +3,8 @@
 use tally_protocol::app_server::{
     DiscountOffer, Fault, OrderStatus, Phase, Product, VoidReason, Wish,
 };
-use tally_protocol::id::{BlobId, OrderId};
+use tally_protocol::delivery::{DeliveredFile, Manifest};
+use tally_protocol::id::{BlobId, Hash, OrderId};
 use tally_protocol::invite::Invite;
 use tally_protocol::license::{LicenseTerms, Renewal};
 use tally_protocol::message::Refusal;
@@ -24,6 +25,19 @@ pub(crate) fn invite() -> Invite {
         product: "photo".parse().unwrap(),
         issued: at(0),
         expires: at(7 * 86_400_000),
+    }
+}
+
+pub(crate) fn manifest() -> Manifest {
+    let file = |name: &str, bytes, of: u8| DeliveredFile {
+        name: name.to_owned(),
+        bytes,
+        sha256: Hash::from_bytes([of; 32]),
+    };
+    Manifest {
+        app_server: node(),
+        product: "photo".parse().unwrap(),
+        files: vec![file("install.sh", 3_000, 1), file("tally", 40_000_000, 2)],
     }
 }
 

@@ -17,6 +17,7 @@ mod dishonest;
 mod disk;
 mod fork;
 mod hostile;
+mod http;
 mod money;
 mod order;
 mod overlay;

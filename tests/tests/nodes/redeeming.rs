@@ -30,7 +30,7 @@ use crate::net;
 const RATES: &str = "[coordinator]\nadmission = \"open\"\n[coordinator.rates]\nprice = \"20.00 EUR\"\n\
                      reserve = \"10.00 EUR\"\nper_points = 1\nescrow_percent = 0\nlot_seconds = 1\n";
 /// Units that the owner's terminal does: each is worth a cent at the app server.
-const UNITS: u64 = 100;
+pub(crate) const UNITS: u64 = 100;
 /// What a license costs, in points: a cent.
 const PRICE: Points = Points::from_micro(1_000);
 
@@ -182,12 +182,12 @@ enum Dying {
     AppServer,
 }
 
-fn coordinator<'a>(net: &'a Net, listen: &str) -> Start<'a> {
+pub(crate) fn coordinator<'a>(net: &'a Net, listen: &str) -> Start<'a> {
     let start = net.node("coordinator", "coordinator").config(RATES);
     start.args(&["--customers", "any", "--listen", listen])
 }
 
-fn app_server<'a>(net: &'a Net, listen: &str) -> Start<'a> {
+pub(crate) fn app_server<'a>(net: &'a Net, listen: &str) -> Start<'a> {
     let start = net.node("shop", "app-server");
     let start = start.config("[app_server]\nhttp = \"127.0.0.1:0\"\n");
     start.args(&["--listen", listen])
@@ -228,7 +228,7 @@ impl Buyer {
 }
 
 /// Has a terminal of a new owner do some work. Returns the owner.
-fn earn(net: &Net, coordinator: &mut Node) -> SigningKey {
+pub(crate) fn earn(net: &Net, coordinator: &mut Node) -> SigningKey {
     let customer = net.new_key("customer");
     let request = Request::Move {
         movement: Movement::Deposit(Fund::Customer(customer)),
