@@ -44,8 +44,10 @@ pub const MAILBOX_MAX: usize = 16;
 const PURSE_EVERY: Duration = Duration::from_secs(60);
 /// How often if there is no goal: only to see that the computer is still known.
 const PURSE_EVERY_IDLE: Duration = Duration::from_secs(600);
-/// How long after a receipt: a coordinator tells its app servers every ten seconds.
+/// How often after a receipt, which a coordinator tells its app servers of within ten seconds, or when it leaves escrow.
 const PURSE_AFTER_RECEIPT: Duration = Duration::from_secs(12);
+/// For how long after a receipt.
+const RECEIPT_IS_NEW: Duration = Duration::from_secs(120);
 /// The longest time without a look at the status list, and the shortest.
 const LIST_EVERY: (Duration, Duration) = (Duration::from_secs(3_600), Duration::from_secs(10));
 /// How long an order is followed before something else is looked after.
@@ -146,7 +148,7 @@ pub fn start(setup: Setup) -> Stewardship {
 impl Steward {
     async fn run(mut self, mut mailbox: mpsc::Receiver<Signed<Registration>>) {
         let earned = Arc::clone(&self.setup.earned);
-        let mut next = clock::now();
+        let (mut next, mut receipt_at) = (clock::now(), Timestamp::default());
         loop {
             tokio::select! {
                 registration = mailbox.recv() => match registration {
@@ -154,13 +156,20 @@ impl Steward {
                     None => return,
                 },
                 () = earned.notified() => {
-                    next = next.min(clock::now() + PURSE_AFTER_RECEIPT);
+                    receipt_at = clock::now();
+                    next = next.min(receipt_at + PURSE_AFTER_RECEIPT);
                     continue;
                 }
                 () = clock::sleep_until(Some(next)) => {}
             }
             self.look_after_all().await;
-            next = clock::now() + PURSE_EVERY;
+            let now = clock::now();
+            let every = if now < receipt_at + RECEIPT_IS_NEW {
+                PURSE_AFTER_RECEIPT
+            } else {
+                PURSE_EVERY
+            };
+            next = now + every;
         }
     }
 

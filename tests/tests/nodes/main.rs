@@ -20,6 +20,7 @@ mod hostile;
 mod money;
 mod order;
 mod overlay;
+mod owner;
 mod proofs;
 mod redeeming;
 mod third_party;
