@@ -544,3 +544,87 @@ fn points_worth(value: Price, minor: u64) -> Option<u64> {
     let points = (divisor > 0).then(|| product.div_ceil(divisor))?;
     u64::try_from(points).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use tally_protocol::purse::PointsAt;
+
+    use super::super::tests::{Story, photo};
+    use super::*;
+
+    fn price() -> Money {
+        "0.20 EUR".parse().unwrap()
+    }
+
+    /// So many micro-points at a cent for a thousand.
+    fn purse(spendable: u64) -> Purse {
+        let value = Price {
+            minor: 1,
+            micro_points: 1_000,
+        };
+        let at = PointsAt {
+            coordinator: NodeId::from_bytes([1; 32]),
+            value: Some((value, price().currency)),
+            earned: Points::ZERO,
+            escrowed: Points::ZERO,
+            spendable: Points::from_micro(spendable),
+            redeemed: Points::ZERO,
+            at: Timestamp::default(),
+        };
+        Purse { points: vec![at] }
+    }
+
+    fn wanted(story: &Story) -> Wanted {
+        let product = photo();
+        let licenses = story.shelf(&product).judge().unwrap();
+        Wanted::of(&story.member, (price(), &product), &licenses)
+    }
+
+    #[test]
+    fn a_license_is_wanted_then_its_renewal_in_time() {
+        let (story, product) = (Story::new(), photo());
+        let first = wanted(&story);
+        assert!(matches!(&first, Wanted::License(What::License(..), _)));
+        assert!(!first.is_paid_by(&purse(19_999)) && first.is_paid_by(&purse(20_000)));
+        assert_eq!(
+            first.needed(&purse(7_000)),
+            Some(Points::from_micro(20_000))
+        );
+        let shelf = story.shelf(&product);
+        // 40 days long: renewed ten days before its end.
+        shelf.add(&story.license(1, -29)).unwrap();
+        assert_eq!(wanted(&story), Wanted::Nothing("reached"));
+        shelf.add(&story.license(2, -31)).unwrap();
+        assert_eq!(
+            wanted(&story),
+            Wanted::Nothing("reached"),
+            "the later one counts"
+        );
+    }
+
+    #[test]
+    fn a_renewal_takes_the_points_of_its_rule() {
+        let (story, product) = (Story::new(), photo());
+        story.shelf(&product).add(&story.license(1, -31)).unwrap();
+        let due = wanted(&story);
+        assert!(
+            matches!(due, Wanted::Renewal(What::Renewal(..), _)),
+            "{due:?}"
+        );
+        assert!(!due.is_paid_by(&purse(4_999)) && due.is_paid_by(&purse(5_000)));
+        // With the renewal beside it there is nothing to do.
+        story.shelf(&product).add(&story.license(2, 9)).unwrap();
+        assert_eq!(wanted(&story), Wanted::Nothing("reached"));
+    }
+
+    #[test]
+    fn what_is_over_is_renewed_and_what_is_revoked_is_not_bought_again() {
+        let (story, product) = (Story::new(), photo());
+        story.shelf(&product).add(&story.license(1, -100)).unwrap();
+        assert!(matches!(wanted(&story), Wanted::Renewal(..)));
+        let (story, product) = (Story::new(), photo());
+        story.shelf(&product).add(&story.license(1, -1)).unwrap();
+        story.revoke(1);
+        assert_eq!(wanted(&story), Wanted::Nothing("the license is revoked"));
+    }
+}

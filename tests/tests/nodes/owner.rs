@@ -95,6 +95,17 @@ impl Shop {
         let _: TaskStatus = done.json();
     }
 
+    /// Waits until the app server knows all that a computer has earned.
+    fn until_told(&self, terminal: &mut Node) {
+        let owner = terminal.id().to_string();
+        let all = (UNITS * 1_000).to_string();
+        until("the points to be told", || {
+            let user = self.net.say("shop", &["app", "user", "show", &owner]);
+            let told = &user["points"][0]["spendable"];
+            (told.to_string() == all).then_some(())
+        });
+    }
+
     /// Starts the application of the computer `name` over a picture.
     fn start(&self, name: &str) -> Ran {
         let picture = self.net.path("picture.png");
@@ -234,11 +245,10 @@ fn an_owner_redeems_by_hand_and_pays_the_rest_while_the_node_runs_or_not() {
         (!terminal.status().memberships.is_empty()).then_some(())
     });
     shop.work("customer");
+    shop.until_told(&mut terminal);
     let part = ["redeem", "license", PRODUCT, "--at-most", "0.005"];
-    let posted = until("points that the app server was told of", || {
-        let said = shop.net.say("terminal", &part);
-        (said["phase"] == "posted").then_some(said)
-    });
+    let posted = shop.net.say("terminal", &part);
+    assert_eq!(posted["phase"], "posted");
     assert_eq!(
         (&posted["discount"], &posted["due"]),
         (&"0.05 EUR".into(), &"0.15 EUR".into())
@@ -287,20 +297,24 @@ fn an_owner_redeems_by_hand_and_pays_the_rest_while_the_node_runs_or_not() {
     ];
     let failure = shop.net.said("terminal", &all).failure();
     assert_eq!(failure.exit, 6, "only ten cents are left: {failure:?}");
+    shop.forget_computer("terminal", &off);
+}
 
-    // The operator ends the registration: nothing is bought for it any more.
-    let device = shop.net.say("terminal", &["key", "show"]);
-    let device = find_id(&device).unwrap();
-    let revoke = ["app", "user", "revoke", &device, "--reason", "test"];
-    shop.net.say("shop", &revoke);
-    let unknown = shop.net.said("terminal", &off).failure();
-    assert_eq!(unknown.exit, 3, "{unknown:?}");
-    let mut terminal = shop.net.node("terminal", "terminal").start();
-    until("the revocation to be noticed", || {
-        let memberships = terminal.status().memberships;
-        memberships.first()?.ended
-    });
-    drop(shop.app_server);
+impl Shop {
+    /// The operator ends the registration: nothing is bought for it any more.
+    fn forget_computer(self, name: &str, order: &[&str]) {
+        let device = self.net.say(name, &["key", "show"]);
+        let device = find_id(&device).unwrap();
+        let revoke = ["app", "user", "revoke", &device, "--reason", "test"];
+        self.net.say("shop", &revoke);
+        let unknown = self.net.said(name, order).failure();
+        assert_eq!(unknown.exit, 3, "{unknown:?}");
+        let mut terminal = self.net.node(name, "terminal").start();
+        until("the revocation to be noticed", || {
+            let memberships = terminal.status().memberships;
+            memberships.first()?.ended
+        });
+    }
 }
 
 #[test]
