@@ -44,8 +44,17 @@ const PROOF_MAX: Duration = Duration::from_secs(10);
 
 type Failed = Box<dyn Error>;
 
+#[allow(
+    dead_code,
+    reason = "the demo of Tally is this application too, and starts it by its arguments"
+)]
 fn main() -> ExitCode {
-    match run(env::args().skip(1).collect()) {
+    start(env::args().skip(1).collect())
+}
+
+/// Runs the application with the arguments that it was started with.
+pub(crate) fn start(args: Vec<String>) -> ExitCode {
+    match run(args) {
         Ok(code) if code.allows_start() => ExitCode::SUCCESS,
         Ok(code) => {
             eprintln!("no license lets this application start: {code}");

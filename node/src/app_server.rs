@@ -35,6 +35,7 @@ use crate::fault::{self, Point};
 use crate::network::{Answer as Reached, Network};
 
 pub use desk::{Desk, DeskError};
+pub(crate) use enrolling::verified_points;
 
 /// Messages that wait for the app server: more make their senders wait.
 pub const MAILBOX_MAX: usize = 1_024;
@@ -62,6 +63,8 @@ pub enum Message {
     Read(Box<dyn Reads>),
     /// Somebody waits until an order is at rest.
     Watch(OrderId, oneshot::Sender<Option<OrderShown>>),
+    /// Rows of others in this process, to be written and removed with the next group.
+    Keep(Change, oneshot::Sender<()>),
     /// The log.
     Ledger(
         LedgerQuery,
@@ -161,6 +164,7 @@ pub struct Shell {
     asked: u64,
     waiting: BTreeMap<Question, Waiting>,
     watchers: Vec<(OrderId, oneshot::Sender<Option<OrderShown>>)>,
+    kept: Vec<(Change, oneshot::Sender<()>)>,
     snapshot_at: u64,
     snapshot_every: u64,
     stopping: bool,
@@ -194,6 +198,7 @@ impl Shell {
             asked: 0,
             waiting: BTreeMap::new(),
             watchers: Vec::new(),
+            kept: Vec::new(),
             snapshot_at,
             snapshot_every: setup.snapshot_every,
             stopping: false,
@@ -244,6 +249,7 @@ impl Shell {
             Message::Told(asks, answer) => (asks, Waiting::Coordinator(answer)),
             Message::Read(reads) => return reads(&self.machine, now),
             Message::Watch(order, reply) => return self.watch(order, reply),
+            Message::Keep(rows, reply) => return self.kept.push((rows, reply)),
             Message::Ledger(query, reply) => return self.ledger(query, reply),
             Message::Stop => {
                 self.stopping = true;
@@ -269,11 +275,20 @@ impl Shell {
 
     /// Commits the records among the effects, then carries out the others in their order.
     async fn carry_out(&mut self, effects: Vec<Effect>) -> Result<(), AppServerError> {
-        let change = change_of(clock::now(), &effects);
+        let mut change = change_of(clock::now(), &effects);
+        let mut written = Vec::new();
+        for (rows, reply) in self.kept.drain(..) {
+            change.puts.extend(rows.puts);
+            change.removals.extend(rows.removals);
+            written.push(reply);
+        }
         if !change.is_empty() {
             let points: Vec<(Point, Point)> = effects.iter().filter_map(points_around).collect();
             let committed = self.commit(change, &points).await?;
             self.snapshot(committed).await?;
+        }
+        for reply in written {
+            let _ = reply.send(());
         }
         for effect in effects {
             self.release(effect);

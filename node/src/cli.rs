@@ -15,6 +15,8 @@ mod failure;
 mod key;
 mod ledger;
 mod license;
+#[path = "../examples/licensed_app.rs"]
+mod licensed_app;
 mod net;
 mod output;
 mod program;
@@ -92,6 +94,12 @@ struct Joining {
 enum Command {
     /// See it all work on this computer, in a minute.
     Demo(demo::Demo),
+    /// The application that the demo delivers: the example for vendors.
+    #[command(hide = true, disable_help_flag = true)]
+    DemoApplication {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Make, show or save this node's key.
     #[command(subcommand)]
     Key(key::Key),
@@ -184,6 +192,9 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = cli.common.output();
     log(&cli);
+    if let Command::DemoApplication { args } = cli.command {
+        return licensed_app::start(args);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -203,6 +214,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
     let Cli { common, command } = cli;
     match command {
         Command::Demo(demo) => demo.run(&common).await,
+        Command::DemoApplication { .. } => Ok(()),
         Command::Key(key) => key.run(&common),
         Command::Run(run) => run.run(&common).await,
         Command::Status => net::status(&common).await,

@@ -15,6 +15,7 @@
 //! app-server.redb   journal, log and rows of the app server
 //! issuer-key        the secret key that signs licenses
 //! issuer-certificate  the vendor's word that it may
+//! webhook-key       the secret key that payment services sign with
 //! applications/     what the app server delivers; at a terminal, what was delivered: one folder for each product
 //! memberships/ID    where this computer is registered, and what was ordered there
 //! licenses/         licenses of the owner, by product
@@ -198,6 +199,12 @@ impl Folder {
     #[must_use]
     pub fn issuer_certificate(&self) -> PathBuf {
         self.root.join("issuer-certificate")
+    }
+
+    /// Returns the place of the key that payment services sign with.
+    #[must_use]
+    pub fn webhook_key(&self) -> PathBuf {
+        self.root.join("webhook-key")
     }
 
     /// Returns the place of what the app server delivers.

@@ -1,7 +1,8 @@
 //! The Tally node: libp2p, disk, clock and command line around the role machines.
 //!
 //! - [`node`]: a running node; [`coordinator`], [`terminal`] and [`app_server`]: the shells of its roles; [`customer`]: the customer's
-//! - [`issuing`]: what an app server issues licenses with
+//! - [`issuing`]: what an app server issues licenses with; [`http`]: how shops and browsers reach it; [`delivery`]: what a
+//!   computer without Tally gets from it
 //! - [`member`]: a computer and its app server, as its owner uses them
 //! - [`witness`]: what the logs of other coordinators have signed
 //! - [`network`]: the overlay; [`blobs`]: content; [`peers`]: the way to other nodes and to the other roles of this one
@@ -19,9 +20,11 @@ pub mod clock;
 pub mod config;
 pub mod coordinator;
 pub mod customer;
+pub mod delivery;
 pub mod error;
 pub mod fault;
 pub mod folder;
+pub mod http;
 pub mod issuing;
 pub mod keys;
 pub mod member;

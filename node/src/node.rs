@@ -29,8 +29,10 @@ use crate::blobs::{self, Access, BlobStore, ServeLimits, StoreLimits};
 use crate::certificates::{self, Certified};
 use crate::config::Config;
 use crate::coordinator;
+use crate::delivery::{Delivery, OWN_PROGRAM};
 use crate::error::chain;
 use crate::folder::Folder;
+use crate::http::{self, tokens::Tokens, webhook::WebhookKey};
 use crate::issuing;
 use crate::keys;
 use crate::member::steward::{self, Stewardship};
@@ -61,6 +63,8 @@ struct Roles {
     coordinator: Option<Part<coordinator::Message>>,
     terminal: Option<Part<terminal::Message>>,
     app_server: Option<Part<app_server::Message>>,
+    /// What answers HTTP for the app server.
+    http: Option<http::Server>,
     /// Not a role: every node with one looks at the logs of others.
     witness: Option<mpsc::Sender<witness::Message>>,
 }
@@ -121,6 +125,7 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
     if roles.contains(&Role::AppServer) {
         let parts = (&mut stores, access.clone(), network.clone());
         let (part, counter) = start_app_server((&folder, &config), &key, parts)?;
+        running.http = Some(start_http((&folder, &config), &counter)?);
         (running.app_server, app_server) = (Some(part), Some(counter));
     }
     introduce(&running).await;
@@ -204,6 +209,9 @@ async fn end(mut running: Roles) {
         let stop = coordinator::Message::Operator(coordinator::Operator::Stop);
         let _ = coordinator.mailbox.send(stop).await;
         let _ = ended(&mut running.coordinator).await;
+    }
+    if let Some(http) = running.http.take() {
+        http.stop().await;
     }
     if let Some(app_server) = &running.app_server {
         let _ = app_server.mailbox.send(app_server::Message::Stop).await;
@@ -309,6 +317,8 @@ fn start_app_server(
     )?;
     let store = Store::create_or_open(&folder.app_server_store(), &identity, crate::clock::now())?;
     let (mailbox, messages) = mpsc::channel(app_server::MAILBOX_MAX);
+    let desk = Desk::new(mailbox.clone());
+    let tokens = Tokens::load(&store, desk.clone())?;
     let role = AppServerConfig {
         me,
         key: key.clone(),
@@ -318,7 +328,8 @@ fn start_app_server(
         status_every: Duration::from_secs(table.status_minutes * 60),
     };
     let counter = Counter {
-        desk: Desk::new(mailbox.clone()),
+        desk,
+        tokens,
         blobs: blobs.clone(),
         network: network.clone(),
         key: key.clone(),
@@ -341,6 +352,28 @@ fn start_app_server(
         })
     });
     Ok((Part { mailbox, task }, counter))
+}
+
+/// Starts to answer HTTP for the app server.
+fn start_http((folder, config): (&Folder, &Config), counter: &Counter) -> Result<http::Server> {
+    let path = folder.webhook_key();
+    let webhook = WebhookKey::open(&path)
+        .with_context(|| format!("read the key of payment services {}", path.display()))?;
+    let (key, network) = (counter.key.clone(), counter.network.clone());
+    let delivery = Delivery::new(key, network, counter.blobs.clone(), OWN_PROGRAM.into());
+    let listen = config.app_server.http;
+    let setup = http::Setup {
+        listen,
+        desk: counter.desk.clone(),
+        tokens: counter.tokens.clone(),
+        network: config.network.clone(),
+        issuer: issuing::read(folder, &config.network)?.signed().to_text(),
+        webhook,
+        delivery: Arc::new(delivery),
+    };
+    http::Server::start(setup).with_context(|| {
+        format!("answer HTTP at {listen}: set [app_server] http to an address that is free")
+    })
 }
 
 /// Starts the witness, on a node that has to do with coordinators.

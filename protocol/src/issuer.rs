@@ -115,7 +115,8 @@ pub(crate) fn counted(
 }
 
 /// Returns whether `text` has 1 to `bytes_max` bytes and can be shown as one line.
-pub(crate) fn is_line(text: &str, bytes_max: usize) -> bool {
+#[must_use]
+pub fn is_line(text: &str, bytes_max: usize) -> bool {
     (1..=bytes_max).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 

@@ -28,6 +28,7 @@ pub mod codec;
 pub mod coordinator;
 pub mod countersignature;
 pub mod customer;
+pub mod delivery;
 pub mod entry;
 pub mod head_gate;
 pub mod id;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tally_ledger::cli::{AnswerError, LedgerAnswer, LedgerQuery};
+use tally_ledger::store::{Change, Row};
 use tally_protocol::account::Money;
 use tally_protocol::app_server::{
     Answer, AppServer, Command, Fault, IdempotencyKey, Input, Opening, SignedPoints,
@@ -143,6 +144,22 @@ impl Desk {
                 self.read(shown).await
             }
         }
+    }
+
+    /// Writes rows and removes others. They are durable when this returns. Two calls at a time must not concern the same
+    /// row: in one group removals are done before puts.
+    ///
+    /// # Errors
+    /// [`DeskError::Stopping`].
+    pub async fn keep(&self, puts: Vec<Row>, removals: Vec<Vec<u8>>) -> Result<(), DeskError> {
+        let (reply, answered) = oneshot::channel();
+        let rows = Change {
+            puts,
+            removals,
+            ..Change::default()
+        };
+        self.send(Message::Keep(rows, reply)).await?;
+        answered.await.map_err(|_| DeskError::Stopping)
     }
 
     /// Asks about the app server's log.

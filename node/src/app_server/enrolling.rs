@@ -159,7 +159,7 @@ fn verified<T: Statement>(signed: Signed<T>, network: &NetworkId) -> Result<Veri
 ///
 /// # Errors
 /// [`Refusal`] if there are too many, or a signature does not hold.
-pub(super) fn verified_points(
+pub(crate) fn verified_points(
     shown: Vec<PointsShown>,
     network: &NetworkId,
 ) -> Result<Vec<SignedPoints>, Refusal> {

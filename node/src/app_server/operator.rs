@@ -27,6 +27,7 @@ use crate::admin::AdminError;
 use crate::blobs::BlobStore;
 use crate::clock;
 use crate::error::chain;
+use crate::http::tokens::{Bearer, TokenError, Tokens};
 use crate::network::Network;
 
 /// The most lines of a list.
@@ -83,6 +84,11 @@ pub enum AppAsk {
         /// Only with this one.
         coordinator: Option<NodeId>,
     },
+    /// About bearer tokens of the HTTP interface.
+    Token {
+        /// What.
+        ask: TokenAsk,
+    },
     /// An invitation to work for a product.
     Invite {
         /// The product.
@@ -90,6 +96,35 @@ pub enum AppAsk {
         /// For how many days it holds.
         days: u32,
     },
+}
+
+/// What the operator asks about bearer tokens.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "token", rename_all = "snake_case")]
+pub enum TokenAsk {
+    /// Make one; answered with a [`NewToken`].
+    New {
+        /// By which it is listed and revoked.
+        name: String,
+        /// Who may ask with it.
+        bearer: Bearer,
+    },
+    /// All that there are.
+    List,
+    /// Take one back.
+    Revoke {
+        /// Which.
+        name: String,
+    },
+}
+
+/// A token that was made. It is shown this once.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct NewToken {
+    /// By which it is listed and revoked.
+    pub name: String,
+    /// What the bearer shows.
+    pub token: String,
 }
 
 /// An agreement, or a proposal, for people.
@@ -241,6 +276,8 @@ pub struct SettlementView {
 pub struct Counter {
     /// The app server.
     pub desk: Desk,
+    /// Who may ask over HTTP.
+    pub tokens: Tokens,
     /// What it delivers.
     pub blobs: BlobStore,
     /// The overlay.
@@ -306,6 +343,7 @@ impl Counter {
                     .read(move |machine, _| settlements(machine, coordinator))
                     .await?,
             ),
+            AppAsk::Token { ask } => self.token(ask).await,
             AppAsk::Invite { product, days } => json(&self.invite(product, days).await?),
         }
     }
@@ -358,6 +396,25 @@ impl Counter {
                 "name a file that the app server's node can read",
             )
         })
+    }
+
+    async fn token(&self, ask: TokenAsk) -> Result<Value, AdminError> {
+        let refused = |error: TokenError| {
+            let (code, hint) = error.words();
+            AdminError::new(code, chain(&error), hint)
+        };
+        match ask {
+            TokenAsk::New { name, bearer } => {
+                let secret = self.tokens.create(&name, bearer).await.map_err(refused)?;
+                let token = secret.text().to_owned();
+                json(&NewToken { name, token })
+            }
+            TokenAsk::List => json(&self.tokens.list()),
+            TokenAsk::Revoke { name } => {
+                self.tokens.revoke(&name).await.map_err(refused)?;
+                Ok(Value::Null)
+            }
+        }
     }
 
     /// Signs an invitation with the addresses under which this node is reached.

@@ -4,7 +4,9 @@ mod agreement;
 mod catalogue;
 mod money;
 mod setup;
+mod token;
 mod user;
+mod verify;
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -62,6 +64,11 @@ pub(super) enum App {
     /// Suspend, restore or revoke licenses.
     #[command(subcommand)]
     License(user::License),
+    /// Who may ask over HTTP.
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Check an unpacked delivery against what its app server has signed.
+    Verify(verify::Verify),
 }
 
 impl App {
@@ -81,6 +88,8 @@ impl App {
             Self::Charge(charge) => charge.run(common).await,
             Self::Settle(settle) => settle.run(common).await,
             Self::License(license) => license.run(common).await,
+            Self::Token(token) => token.run(common).await,
+            Self::Verify(verify) => verify.run(common),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! `tally demo`: the whole overlay on this computer, as separate processes that talk over loopback only.
 //!
-//! A bootstrap node, a coordinator, terminals and a customer, each with its own key and folder. Whatever way the
-//! demo ends, the nodes end too: they stop when the pipe to their standard input breaks.
+//! A bootstrap node, a coordinator, an app server, terminals and a customer, each with its own key and folder: computers
+//! enrol, earn, and what they earn becomes a license, a discount and a settlement. Whatever way the demo ends, the nodes end too: they stop when the pipe to their standard input breaks.
 
 mod money;
 mod nodes;
+mod shop;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use super::{Common, Exit, Failure, Output};
 use crate::programs::builtin;
 use money::Earned;
 use nodes::Nodes;
+use shop::{Discounted, PRODUCT, SHOP, Sale, Settled};
 
 /// The photograph that is blurred unless another is named.
 const PHOTOGRAPH: &[u8] = include_bytes!("../../assets/astronaut.png");
@@ -36,6 +38,8 @@ const RADIUS: u32 = 6;
 const CORE: u32 = 128;
 /// How often the picture is blurred at most, until each terminal has had a tile.
 const TRIES_MAX: u32 = 5;
+/// The terminal whose owner wants a license.
+const FIRST: &str = "terminal-1";
 /// How long one step may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -59,16 +63,30 @@ pub(super) struct Demo {
 /// What the demo showed, for programs.
 #[derive(Debug, serde::Serialize)]
 struct Shown {
+    #[serde(flatten)]
+    worked: Worked,
+    /// How the application ended before there was a license, and after the terminal had reached its goal.
+    application: (i32, i32),
+    thumbnail: PathBuf,
+    sale: Sale,
+    discount: Discounted,
+    settled: Settled,
+    audit: tally_ledger::audit::Report,
+    app_server_audit: tally_ledger::audit::Report,
+    seconds: f64,
+    folders: Option<PathBuf>,
+}
+
+/// What the customer got, and the owners for it.
+#[derive(Debug, serde::Serialize)]
+struct Worked {
     picture: PathBuf,
     identical_to_one_piece: bool,
     blur: TaskStatus,
     words: u64,
     count: TaskStatus,
-    /// What each owner has earned, all of it spendable.
+    /// What each owner has earned, before any of it was spent.
     earned: BTreeMap<NodeId, Earned>,
-    audit: tally_ledger::audit::Report,
-    seconds: f64,
-    folders: Option<PathBuf>,
 }
 
 impl Demo {
@@ -122,22 +140,19 @@ impl Demo {
     }
 
     async fn steps(&self, root: &Path, nodes: &mut Nodes, say: &impl Fn(String)) -> Result<Shown> {
+        say("starting a bootstrap node, a coordinator and an app server on loopback".to_owned());
+        nodes.start(PATIENCE).await?;
+        let vendor = shop::open(nodes, PATIENCE).await?;
+        shop::sell(nodes, &vendor).await?;
+        let value = shop::agree(nodes, PATIENCE).await?;
         say(format!(
-            "starting a bootstrap node, a coordinator and {} terminals on loopback",
-            self.terminals
+            "  coordinator and app server agree: points are worth {value}"
         ));
-        // Each unit needs two owners, so only with three terminals or more two of them may have the same.
-        if self.terminals > 2 {
-            let owned = ["terminal-1".to_owned(), "terminal-2".to_owned()];
-            let owner = nodes.certify(&owned).await?.short();
-            say(format!("  terminal-1 and terminal-2 belong to ..{owner}"));
-        }
-        nodes.start(self.terminals, PATIENCE).await?;
+        self.enrol(nodes, say).await?;
+        nodes.start_terminals(self.terminals)?;
         for line in nodes.met(PATIENCE).await? {
             say(line);
         }
-        let paid_in = money::deposit(nodes, nodes.customer().await?).await?;
-        say(format!("\nthe customer has paid in {paid_in}"));
         let image = match &self.image {
             Some(path) => path
                 .canonicalize()
@@ -148,6 +163,15 @@ impl Demo {
                 path
             }
         };
+        let (refused, _) = shop::start(nodes, FIRST, &image).await?;
+        if refused == 0 {
+            bail!("start the application without a license: it started");
+        }
+        say(format!(
+            "\n{FIRST} starts the application: it refuses, there is no license yet"
+        ));
+        let paid_in = money::deposit(nodes, nodes.customer().await?).await?;
+        say(format!("\nthe customer has paid in {paid_in}"));
         let picture = decode_file(&image, DecodeLimits::default())?;
         let (width, height) = (picture.width(), picture.height());
         say(format!(
@@ -172,19 +196,89 @@ impl Demo {
         say("waiting for the points to leave escrow".to_owned());
         let earned = money::released(nodes, PATIENCE).await?;
         say(money::owners_table(&earned));
-        let audit = money::audit(nodes).await?;
         let words = std::fs::read_to_string(&counted)?
             .trim()
             .parse()
             .context("read the count")?;
-        Ok(Shown {
+        let worked = Worked {
             picture: out,
             identical_to_one_piece,
             blur,
             words,
             count,
             earned,
+        };
+        self.spend(nodes, (worked, refused, &image), say).await
+    }
+
+    /// Registers the terminals: one as a computer that has no Tally yet, the others by an invitation.
+    async fn enrol(&self, nodes: &Nodes, say: &impl Fn(String)) -> Result<()> {
+        // Each unit needs two owners, so only with three terminals or more two of them may have the same.
+        if self.terminals > 2 {
+            let owned = ["terminal-1".to_owned(), "terminal-2".to_owned()];
+            let owner = nodes.certify(&owned).await?.short();
+            say(format!("  terminal-1 and terminal-2 belong to ..{owner}"));
+        }
+        let first = nodes.folder(FIRST);
+        std::fs::create_dir_all(&first)?;
+        let goal = format!("[terminal]\ngoal = \"{PRODUCT}\"\n");
+        std::fs::write(first.join("tally.toml"), goal)?;
+        let bytes = shop::install(nodes, FIRST).await?;
+        say(format!(
+            "  {FIRST} had no Tally: it fetched {} MB over HTTP, installed and enrolled; its goal is {PRODUCT}",
+            bytes / 1_000_000
+        ));
+        for number in 2..=self.terminals {
+            shop::enrol(nodes, &format!("terminal-{number}")).await?;
+        }
+        say(format!(
+            "  {} others enrolled by an invitation",
+            self.terminals - 1
+        ));
+        Ok(())
+    }
+
+    /// What was earned becomes a license, a discount and a settlement.
+    async fn spend(
+        &self,
+        nodes: &Nodes,
+        (worked, refused, image): (Worked, i32, &Path),
+        say: &impl Fn(String),
+    ) -> Result<Shown> {
+        say(format!("waiting for {FIRST} to reach its goal"));
+        shop::goal(nodes, FIRST, PATIENCE).await?;
+        let (started, thumbnail) = shop::start(nodes, FIRST, image).await?;
+        if started != 0 {
+            bail!("start the application with its license: it ended with {started}");
+        }
+        say("  the terminal has redeemed points by itself, and the application starts".to_owned());
+        let last = format!("terminal-{}", self.terminals);
+        let sale = shop::buy(nodes, &last).await?;
+        say(format!(
+            "  the owner of {last} paid {} for a license with points and {} with money",
+            sale.by_points, sale.by_owner
+        ));
+        let discount = shop::discount(nodes, FIRST).await?;
+        say(format!(
+            "  a camera shop wanted {}: its customer pays {}, the coordinator {}",
+            discount.fee, discount.due, discount.charged
+        ));
+        let settled = shop::settle(nodes, PATIENCE).await?;
+        say(format!(
+            "  both signed the settlement of {} redemptions: the coordinator paid {}",
+            settled.redemptions, settled.paid
+        ));
+        let audit = money::audit(nodes, "coordinator").await?;
+        let app_server_audit = money::audit(nodes, SHOP).await?;
+        Ok(Shown {
+            worked,
+            application: (refused, started),
+            thumbnail,
+            sale,
+            discount,
+            settled,
             audit,
+            app_server_audit,
             seconds: 0.0,
             folders: None,
         })
@@ -245,28 +339,52 @@ impl Demo {
     }
 
     fn summary(&self, shown: &Shown) -> String {
+        let Shown {
+            worked,
+            sale,
+            discount,
+            settled,
+            ..
+        } = shown;
         let look = match &self.keep {
             Some(folder) => format!(
-                "look at the ledger: tally ledger entries --dir {0}/coordinator\naudit it:           tally ledger audit \
-                 --dir {0}/coordinator\nwhat one earned:    tally wallet --dir {0}/terminal-1",
+                "Look: tally ledger entries --dir {0}/coordinator    tally app order list --dir {0}/{SHOP}\n      \
+                 tally wallet --dir {0}/terminal-1             (nodes that run answer all of these)",
                 folder.display()
             ),
-            None => {
-                "run it with --keep DIR to look at the nodes' folders and the ledger afterwards"
-                    .to_owned()
-            }
+            None => "Look: run it with --keep DIR, then at the folders of the nodes.".to_owned(),
         };
         format!(
-            "\npicture: {} (bit-identical to the blur in one piece)\nwords:   {} (as `LC_ALL=C wc -w` counts)\ncost:    \
-             {} and {}\naudit:   {} entries, {} receipts: the log is whole and the books follow from it\ntime:    \
-             {:.1} s\n{look}",
-            shown.picture.display(),
-            shown.words,
-            shown.blur.cost.paid,
-            shown.count.cost.paid,
+            "\nWhat happened, in {:.0} s:\n\
+             1. A customer paid {} and {}. Three computers blurred its photograph, and\n   counted {} words; each piece \
+             was done twice and compared bit for bit.\n   picture: {}\n\
+             2. The owners of the computers got points for it, with receipts that both\n   sides signed. Points can be \
+             spent at the vendor Photo Works.\n\
+             3. {FIRST}, which had no Tally before, was told what it works for. It refused to\n   start the \
+             application (code {}); it worked; the terminal redeemed by itself,\n   got the license, and the \
+             application started.\n\
+             4. Another owner bought the same license for {}: points paid {}, the\n   owner {}. A camera shop took a \
+             voucher off {}: its customer pays {},\n   the coordinator {}.\n\
+             5. The coordinator owed {} for {} redemptions; both signed that, and it paid.\n\
+             6. Both logs are whole, and both books follow from them: {} entries with {}\n   receipts at the \
+             coordinator, {} entries at the app server.\n{look}",
+            shown.seconds,
+            worked.blur.cost.paid,
+            worked.count.cost.paid,
+            worked.words,
+            worked.picture.display(),
+            shown.application.0,
+            sale.fee,
+            sale.by_points,
+            sale.by_owner,
+            discount.fee,
+            discount.due,
+            discount.charged,
+            settled.paid,
+            settled.redemptions,
             shown.audit.entries,
             shown.audit.receipts,
-            shown.seconds,
+            shown.app_server_audit.entries,
         )
     }
 }

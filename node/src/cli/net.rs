@@ -194,6 +194,7 @@ pub(super) async fn status(common: &Common) -> Result<(), Failure> {
                 .iter()
                 .map(|address| format!("address   {address}")),
         );
+        lines.extend(status.http.map(|http| format!("http      http://{http}")));
         if let Some(terminal) = &status.terminal {
             let found = terminal.coordinators.len();
             lines.push(format!(

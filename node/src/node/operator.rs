@@ -1,6 +1,7 @@
 //! Answers the operator's questions that come through the admin socket.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,7 @@ use crate::app_server::operator::Counter;
 use crate::coordinator::{self, ClawBackError, Operator as Ask};
 use crate::error::chain;
 use crate::folder::Folder;
+use crate::http;
 use crate::member::line::{Downloads, ask_over};
 use crate::member::steward::{MemberStatus, Stewardship};
 use crate::member::{Contact, Member, MemberError};
@@ -52,6 +54,8 @@ pub struct NodeStatus {
     pub peers: usize,
     /// Its process.
     pub process: u32,
+    /// Where it answers HTTP, if it is an app server.
+    pub http: Option<SocketAddr>,
     /// The terminal, if it is one.
     pub terminal: Option<TerminalStatus>,
     /// How it stands at app servers, if it is a terminal.
@@ -73,6 +77,7 @@ pub(super) struct Operator {
     stewardship: Option<Stewardship>,
     downloads: Downloads,
     app_server: Option<Counter>,
+    http: Option<SocketAddr>,
     stop: mpsc::Sender<()>,
 }
 
@@ -119,6 +124,7 @@ impl Operator {
             stewardship: None,
             downloads: Downloads::default(),
             app_server: None,
+            http: running.http.as_ref().map(http::Server::address),
             stop,
         }
     }
@@ -238,6 +244,7 @@ impl Operator {
                 .collect(),
             peers: self.network.peers().await.len(),
             process: std::process::id(),
+            http: self.http,
             terminal,
             memberships: match &self.stewardship {
                 Some(stewardship) => stewardship.status.borrow().clone(),

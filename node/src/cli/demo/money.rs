@@ -33,7 +33,7 @@ pub(super) fn rates_table() -> String {
         builtin("gaussian-blur").map(|program| tally_protocol::id::BlobId::of(program.module));
     let blur = blur.map(|id| id.to_string()).unwrap_or_default();
     format!(
-        "[coordinator.rates]\nprice = \"5.00 EUR\"\nreserve = \"4.00 EUR\"\nper_points = 1\n\
+        "[coordinator.rates]\nprice = \"150.00 EUR\"\nreserve = \"120.00 EUR\"\nper_points = 1\n\
          escrow_seconds = {ESCROW_SECONDS}\nlot_seconds = 1\npixels = {{ {blur} = {BLUR_PIXEL_FUEL} }}\n"
     )
 }
@@ -127,12 +127,12 @@ pub(super) async fn released(
     )
 }
 
-/// Has the coordinator's log and books audited.
-pub(super) async fn audit(nodes: &Nodes) -> Result<Report> {
+/// Has the log and books of a node audited.
+pub(super) async fn audit(nodes: &Nodes, name: &str) -> Result<Report> {
     let query = LedgerQuery::Audit;
-    let answer = nodes.ask_coordinator(&Request::Ledger { query }).await?;
+    let answer = nodes.ask(name, &Request::Ledger { query }).await?;
     let LedgerAnswer::Audit(report) = answer else {
-        bail!("audit the ledger: the coordinator answers something else");
+        bail!("audit the ledger: the {name} answers something else");
     };
     if report.is_sound() {
         return Ok(report);

@@ -20,7 +20,7 @@ const POLL: Duration = Duration::from_millis(50);
 /// How long a node may take to stop by itself.
 const STOP_MAX: Duration = Duration::from_secs(5);
 /// The network of the demo.
-const NETWORK: &str = "demo";
+pub(super) const NETWORK: &str = "demo";
 /// The address that all nodes listen on: any free port, loopback only.
 const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
 
@@ -45,8 +45,18 @@ impl Nodes {
         }
     }
 
-    /// Starts the bootstrap node, then all others at once.
-    pub(super) async fn start(&mut self, terminals: u8, patience: Duration) -> Result<()> {
+    /// Returns the folder of everything.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Returns the folder of a node.
+    pub(super) fn folder(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Starts the bootstrap node, then the coordinator.
+    pub(super) async fn start(&mut self, patience: Duration) -> Result<()> {
         self.run("bootstrap", &["--role", "bootstrap", "--listen", LISTEN])?;
         let status = self
             .until("bootstrap", patience, |status| !status.addresses.is_empty())
@@ -59,6 +69,21 @@ impl Nodes {
             "coordinator",
             &["--role", "coordinator", "--listen", LISTEN],
         )?;
+        self.until("coordinator", patience, |_| true).await?;
+        Ok(())
+    }
+
+    /// Starts the app server, whose folder is there.
+    pub(super) async fn start_app_server(&mut self, name: &str, patience: Duration) -> Result<()> {
+        self.run(name, &["--role", "app-server", "--listen", LISTEN])?;
+        let is_reached =
+            |status: &NodeStatus| !status.addresses.is_empty() && status.http.is_some();
+        self.until(name, patience, is_reached).await?;
+        Ok(())
+    }
+
+    /// Starts the terminals, whose folders are there.
+    pub(super) fn start_terminals(&mut self, terminals: u8) -> Result<()> {
         for number in 1..=terminals {
             self.run(
                 &format!("terminal-{number}"),
@@ -148,7 +173,16 @@ impl Nodes {
             .await?;
         for name in names {
             self.tool(name, &["key", "new"]).await?;
-            let certify = ["key", "certify", "--network", NETWORK, "--owner-key", &file];
+            let certify = [
+                "key",
+                "certify",
+                "--network",
+                NETWORK,
+                "--owner-key",
+                &file,
+                "--redeem-points",
+                "1",
+            ];
             self.tool(name, &certify).await?;
         }
         let owner = made.get("node").cloned().unwrap_or_default();
@@ -167,12 +201,21 @@ impl Nodes {
         &self,
         request: &Request,
     ) -> Result<T> {
-        let folder = Folder::open(&self.root.join("coordinator"))?;
+        self.ask("coordinator", request).await
+    }
+
+    /// Asks a node, as its operator does.
+    pub(super) async fn ask<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        request: &Request,
+    ) -> Result<T> {
+        let folder = Folder::open(&self.root.join(name))?;
         Ok(ask(&folder.socket(), request).await?)
     }
 
     /// Runs one command on a folder. Returns what it says.
-    async fn tool(&self, name: &str, args: &[&str]) -> Result<serde_json::Value> {
+    pub(super) async fn tool(&self, name: &str, args: &[&str]) -> Result<serde_json::Value> {
         std::fs::create_dir_all(self.root.join(name))?;
         let mut command = self.command(name, args)?;
         let ran = command.arg("--json").stdin(Stdio::null()).output().await?;
@@ -209,7 +252,7 @@ impl Nodes {
         network.chain(bootstrap).collect()
     }
 
-    fn command(&self, name: &str, args: &[&str]) -> Result<Command> {
+    pub(super) fn command(&self, name: &str, args: &[&str]) -> Result<Command> {
         let program = std::env::current_exe().context("find this program")?;
         let mut command = Command::new(program);
         command
