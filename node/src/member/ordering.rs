@@ -211,11 +211,7 @@ pub fn draws(
         Plan::All(price) => {
             let worth = purse.worth(price.currency);
             if worth < price.minor {
-                let minor = worth;
-                return Err(MemberError::TooFew {
-                    worth: Money { minor, ..price }.to_string(),
-                    price: price.to_string(),
-                });
+                return Err(too_few(purse, price));
             }
             purse.draw(price)
         }
@@ -234,6 +230,16 @@ pub fn draws(
             why: format!("this computer may redeem {most} points a day, {sum} are needed"),
         }),
         _ => Ok(draws),
+    }
+}
+
+/// Says that there are not enough points for so much money.
+#[must_use]
+pub fn too_few(purse: &Purse, price: Money) -> MemberError {
+    let minor = purse.worth(price.currency);
+    MemberError::TooFew {
+        worth: Money { minor, ..price }.to_string(),
+        price: price.to_string(),
     }
 }
 
@@ -408,7 +414,12 @@ impl Ordering<'_> {
         if pending.order == Some(order) && self.are_fresh(&pending.points) {
             return Ok(pending.points.clone());
         }
-        let draws = draws(&desk.purse().await?, plan, spender)?;
+        let purse = desk.purse().await?;
+        let draws = draws(&purse, plan, spender)?;
+        if let (Wish::Voucher { fee, .. }, true) = (&pending.wish, draws.is_empty()) {
+            // Nobody pays for it but points.
+            return Err(too_few(&purse, *fee));
+        }
         let to = (order, desk.contact.app_server);
         let signed = draws
             .into_iter()

@@ -260,7 +260,9 @@ impl Steward {
         let idle = self.goal_of(&membership).is_none();
         let looks = self.looks.entry(membership.app_server).or_default();
         let life = registration.expires.since(registration.issued);
-        let is_due = now >= registration.issued + life * 2 / 3;
+        // A computer that was certified meanwhile earns for another owner.
+        let is_due =
+            now >= registration.issued + life * 2 / 3 || registration.holder != member.holder()?.0;
         if idle && !is_due && now < looks.purse + PURSE_EVERY_IDLE {
             return Ok((membership, registration, None));
         }
