@@ -39,8 +39,9 @@ pub(in crate::cli) struct Add {
     /// The user application: one file, or a tar archive.
     #[arg(long, value_name = "FILE")]
     file: PathBuf,
-    /// How it is started: the program in the archive, then its arguments. [default: the name of the file]
-    #[arg(long, value_name = "WORD", num_args = 1.., value_terminator = "--")]
+    /// How it is started: the program in the archive, then its arguments; the last option, since it takes all words that
+    /// follow. [default: the name of the file]
+    #[arg(long, value_name = "WORD", num_args = 1.., allow_hyphen_values = true)]
     launch: Vec<String>,
     /// What a license allows to use of it; may be given several times.
     #[arg(long, value_name = "TEXT")]
