@@ -21,6 +21,8 @@ pub mod ordering;
 pub mod settings;
 pub mod shelf;
 pub mod steward;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 

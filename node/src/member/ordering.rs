@@ -78,7 +78,7 @@ impl What {
         }
     }
 
-    fn key(&self, device: NodeId, attempt: u32) -> IdempotencyKey {
+    pub(super) fn key(&self, device: NodeId, attempt: u32) -> IdempotencyKey {
         let said = format!("{device} {} {attempt}", self.name());
         let hash = blake3::hash(said.as_bytes()).to_hex();
         let key = format!("tally-{}", &hash[..32]);
@@ -211,11 +211,7 @@ pub fn draws(
         Plan::All(price) => {
             let worth = purse.worth(price.currency);
             if worth < price.minor {
-                let minor = worth;
-                return Err(MemberError::TooFew {
-                    worth: Money { minor, ..price }.to_string(),
-                    price: price.to_string(),
-                });
+                return Err(too_few(purse, price));
             }
             purse.draw(price)
         }
@@ -234,6 +230,16 @@ pub fn draws(
             why: format!("this computer may redeem {most} points a day, {sum} are needed"),
         }),
         _ => Ok(draws),
+    }
+}
+
+/// Says that there are not enough points for so much money.
+#[must_use]
+pub fn too_few(purse: &Purse, price: Money) -> MemberError {
+    let minor = purse.worth(price.currency);
+    MemberError::TooFew {
+        worth: Money { minor, ..price }.to_string(),
+        price: price.to_string(),
     }
 }
 
@@ -408,7 +414,12 @@ impl Ordering<'_> {
         if pending.order == Some(order) && self.are_fresh(&pending.points) {
             return Ok(pending.points.clone());
         }
-        let draws = draws(&desk.purse().await?, plan, spender)?;
+        let purse = desk.purse().await?;
+        let draws = draws(&purse, plan, spender)?;
+        if let (Wish::Voucher { fee, .. }, true) = (&pending.wish, draws.is_empty()) {
+            // Nobody pays for it but points.
+            return Err(too_few(&purse, *fee));
+        }
         let to = (order, desk.contact.app_server);
         let signed = draws
             .into_iter()
@@ -544,5 +555,119 @@ async fn follow(
             }
             Err(error) => return Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tally_protocol::purse::PointsAt;
+    use tally_protocol::rate_card::Price;
+    use tally_protocol::time::Timestamp;
+
+    use super::*;
+
+    fn at(byte: u8, spendable: u64, currency: &str) -> PointsAt {
+        let price = Price {
+            minor: 1,
+            micro_points: 1_000,
+        };
+        PointsAt {
+            coordinator: NodeId::from_bytes([byte; 32]),
+            value: Some((price, currency.parse().unwrap())),
+            earned: Points::ZERO,
+            escrowed: Points::ZERO,
+            spendable: Points::from_micro(spendable),
+            redeemed: Points::ZERO,
+            at: Timestamp::default(),
+        }
+    }
+
+    fn purse() -> Purse {
+        let points = vec![
+            at(1, 5_000, "EUR"),
+            at(2, 9_000, "EUR"),
+            at(3, 90_000, "USD"),
+        ];
+        Purse { points }
+    }
+
+    fn spender(most: Option<u64>) -> Spender {
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let owner = keys::node_id(&key);
+        let certificate = most.map(|most| {
+            let certificate = DeviceCertificate {
+                device: owner,
+                not_before: Timestamp::default(),
+                not_after: Timestamp::from_millis(1),
+                serial: 1,
+                redeem_points: Points::from_micro(most),
+            };
+            Verified::sign(certificate, &"home".parse().unwrap(), &key)
+        });
+        Spender {
+            key,
+            owner,
+            certificate,
+        }
+    }
+
+    fn drawn(plan: Plan, most: Option<u64>) -> Result<Vec<(u8, u64)>, MemberError> {
+        let eur = "EUR".parse().unwrap();
+        let draws = draws(&purse(), (plan, eur), &spender(most))?;
+        let plain = |(of, points): Draw| (of.as_bytes()[0], points.as_micro());
+        Ok(draws.into_iter().map(plain).collect())
+    }
+
+    fn euro(minor: u64) -> Money {
+        let currency = "EUR".parse().unwrap();
+        Money { currency, minor }
+    }
+
+    #[test]
+    fn points_go_as_far_as_they_do() {
+        let up_to = |minor, at_most: Option<u64>| {
+            let plan = Plan::UpTo(euro(minor), at_most.map(Points::from_micro));
+            drawn(plan, None).unwrap()
+        };
+        assert_eq!(up_to(12, None), [(2, 9_000), (1, 3_000)]);
+        assert_eq!(up_to(100, None), [(2, 9_000), (1, 5_000)]);
+        assert_eq!(up_to(100, Some(10_000)), [(2, 9_000), (1, 1_000)]);
+        assert_eq!(up_to(100, Some(0)), []);
+        let plan = Plan::UpTo(euro(12), None);
+        assert_eq!(drawn(plan, Some(500)).unwrap(), [(2, 500)]);
+    }
+
+    #[test]
+    fn a_plan_for_all_needs_all() {
+        assert_eq!(drawn(Plan::All(euro(14)), None).unwrap().len(), 2);
+        let few = drawn(Plan::All(euro(15)), None);
+        assert!(matches!(few, Err(MemberError::TooFew { .. })));
+        let capped = drawn(Plan::All(euro(14)), Some(13_999));
+        assert!(matches!(capped, Err(MemberError::MayNot { .. })));
+        assert!(drawn(Plan::All(euro(14)), Some(14_000)).is_ok());
+    }
+
+    #[test]
+    fn a_renewal_takes_exactly_its_points_of_one_currency() {
+        let exactly = |micro| drawn(Plan::Exactly(Points::from_micro(micro)), None);
+        assert_eq!(exactly(9_001).unwrap(), [(2, 9_000), (1, 1)]);
+        assert_eq!(exactly(14_000).unwrap(), [(2, 9_000), (1, 5_000)]);
+        assert!(matches!(exactly(14_001), Err(MemberError::TooFew { .. })));
+    }
+
+    #[test]
+    fn each_order_has_a_key_of_its_own() {
+        let device = NodeId::from_bytes([1; 32]);
+        let license = What::License("photo".parse().unwrap(), vec![device]);
+        let any = What::License("photo".parse().unwrap(), Vec::new());
+        let keys = [
+            license.key(device, 0),
+            license.key(device, 1),
+            license.key(NodeId::from_bytes([2; 32]), 0),
+            any.key(device, 0),
+        ];
+        let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
+        assert_eq!(distinct.len(), keys.len());
+        assert_eq!(license.key(device, 0), keys[0]);
     }
 }
