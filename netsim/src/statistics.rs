@@ -57,6 +57,7 @@ pub struct Statistics {
     colluded: u64,
     messages_lost: u64,
     accounts: report::Accounts,
+    sales: report::Sales,
 }
 
 #[derive(Debug)]
@@ -109,6 +110,7 @@ impl Statistics {
             colluded: 0,
             messages_lost: 0,
             accounts: report::Accounts::default(),
+            sales: report::Sales::default(),
         }
     }
 
@@ -188,6 +190,7 @@ impl Statistics {
             validated_units: self.validated,
             messages_lost: self.messages_lost,
             accounts: self.accounts.clone(),
+            sales: self.sales.clone(),
             unit_latency: self.latency.spread(1e-6),
             bytes_sent: sent.spread(1.0),
             bytes_received: received.spread(1.0),
@@ -380,6 +383,13 @@ impl Observer for Statistics {
                 what: mark.to_string(),
             }),
             Happening::ForkFound { .. } => self.accounts.forks += 1,
+            Happening::Redeemed { how, .. } => {
+                *self.sales.redemptions.entry(how.to_string()).or_default() += 1;
+            }
+            Happening::OrderChanged { how, .. } => {
+                *self.sales.orders.entry((*how).to_owned()).or_default() += 1;
+            }
+            Happening::VoucherTaken { .. } => self.sales.vouchers += 1,
             Happening::Started { .. }
             | Happening::Stopped { .. }
             | Happening::Connected { .. }
@@ -397,6 +407,11 @@ impl Observer for Statistics {
             | Happening::Settled { .. }
             | Happening::ClawedBack { .. }
             | Happening::PointsTurned { .. }
+            | Happening::Agreed { .. }
+            | Happening::Registered { .. }
+            | Happening::OrderPaid { .. }
+            | Happening::SettlementStands { .. }
+            | Happening::Contented { .. }
             | Happening::HeadTold { .. }
             | Happening::HeadHeard { .. }
             | Happening::Forgotten { .. }

@@ -22,7 +22,7 @@ impl Shipped {
 }
 
 /// All of them, from the simplest to the largest.
-pub const ALL: [Shipped; 14] = [
+pub const ALL: [Shipped; 15] = [
     shipped("hello", include_str!("../../scenarios/hello.toml")),
     shipped("office", include_str!("../../scenarios/office.toml")),
     shipped("partition", include_str!("../../scenarios/partition.toml")),
@@ -41,6 +41,10 @@ pub const ALL: [Shipped; 14] = [
         include_str!("../../scenarios/lossy-mobile.toml"),
     ),
     shipped("receipts", include_str!("../../scenarios/receipts.toml")),
+    shipped(
+        "redemption",
+        include_str!("../../scenarios/redemption.toml"),
+    ),
     shipped(
         "owing-coordinator",
         include_str!("../../scenarios/owing-coordinator.toml"),
