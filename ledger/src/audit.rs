@@ -16,14 +16,21 @@
 //! - an agreement is signed by both sides, its number rises and its points are worth no more than stands behind them; a
 //!   registration and its revocation are signed by an app server with an agreement, the device and its owner;
 //! - points are set aside as their owner, or a device that may, has signed, the oldest first; what is taken is signed by
-//!   the coordinator and worth what the agreement says that was in force; what is given back, the app server has signed;
+//!   the coordinator and worth what the agreement says that was in force, within its cap and its credit; what is given
+//!   back, the app server has signed;
+//! - a settlement is signed by both sides, its number rises; it counts redemptions that were taken, and reversals of what
+//!   was counted, each once, and devices once a period, no more than were registered; it is paid once;
+//! - in the log of an app server, a charge is what the user owes and what coordinators owe for points that they have
+//!   signed to have taken for this order and user; an order is charged and paid once, and undone once, for what was
+//!   charged and paid; points are given back only for orders that were undone; a settlement counts all that was charged
+//!   and given back before it was stated and no settlement has, but for what its coordinator disputes;
 //! - then, of the whole, each [`Rule`]: what it compares stands in the report.
 //!
 //! It holds one entry at a time, and of the past: the books; about 100 bytes a task and 160 bytes for each 1,024 units of
 //! a task of which one was validated; about 200 bytes for each unit that was validated and is not paid to all who agreed,
 //! until its task is settled; 16 bytes for each order of the operator, release and expiry; about 150 bytes for each batch
 //! that a receipt cites, and for each certificate; about 200 bytes for each registration and each redemption, and 100 for
-//! each lot that was drawn for it.
+//! each lot that was drawn for it; about 300 bytes for each order of an app server and each redemption for one.
 //!
 //! Whoever can write the file can also write another log that is whole. That shows only against a root that somebody
 //! else remembers: [`Report::root`] is what to compare.

@@ -57,7 +57,7 @@ pub(crate) use view::Parties;
 pub use view::{
     AgreementSummary, Certified, Checking, EntryDetail, EntryRow, EventDetail, EventRow,
     ReceiptSummary, RedeemSummary, RedemptionDetail, RedemptionSummary, RegistrationDetail,
-    RegistrationSummary, Says, Statement, TaskSummary,
+    RegistrationSummary, Says, SettlementSummary, Statement, TaskSummary,
 };
 
 /// The most entries of one answer.

@@ -209,6 +209,11 @@ const fn kind(event: &Event) -> &'static str {
         Event::ReservationEnded { .. } => "reservation_ended",
         Event::PointsRedeemed { .. } => "points_redeemed",
         Event::RedemptionReversed { .. } => "redemption_reversed",
+        Event::SettlementMade { .. } => "settlement_made",
+        Event::SettlementPaid { .. } => "settlement_paid",
+        Event::OrderCharged { .. } => "order_charged",
+        Event::OrderPaid { .. } => "order_paid",
+        Event::OrderRefunded { .. } => "order_refunded",
         Event::Released { .. } => "released",
         Event::Expired { .. } => "expired",
     }
@@ -219,7 +224,9 @@ fn reference(event: &Event) -> Option<&str> {
     match event {
         Event::Deposited { reference, .. }
         | Event::PaidOut { reference, .. }
-        | Event::Refunded { reference, .. } => Some(reference),
+        | Event::Refunded { reference, .. }
+        | Event::SettlementPaid { reference, .. }
+        | Event::OrderPaid { reference, .. } => Some(reference),
         Event::ClawedBack { reason, .. } => Some(reason),
         Event::TaskAccepted { .. }
         | Event::BatchValidated { .. }
@@ -235,6 +242,9 @@ fn reference(event: &Event) -> Option<&str> {
         | Event::ReservationEnded { .. }
         | Event::PointsRedeemed { .. }
         | Event::RedemptionReversed { .. }
+        | Event::SettlementMade { .. }
+        | Event::OrderCharged { .. }
+        | Event::OrderRefunded { .. }
         | Event::Released { .. }
         | Event::Expired { .. } => None,
     }

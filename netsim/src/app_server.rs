@@ -1,4 +1,4 @@
-//! An app server: the driver of its role machine over a real journal, on a simulated disk.
+//! An app server: the driver of its role machine over a real journal and log, on a simulated disk.
 //!
 //! As with a coordinator, inputs gather while a group of records is written; the group is durable before any effect
 //! that follows from it leaves, and before anybody is told how an order is. A crash takes everything but the disk, and of
@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use tally_ledger::store::{Change, Identity, Store};
+use tally_ledger::store::{Change, Draft, Identity, Store};
 use tally_protocol::app_server::{
     AppServer, AppServerConfig, DiscountOffer, Effect, Input, Product, Reply,
 };
@@ -66,6 +66,8 @@ pub(crate) struct Setup {
     pub(crate) discount: DiscountOffer,
     /// How often some computer is not registered any more.
     pub(crate) revoke_every: Option<Duration>,
+    /// How often it settles with each coordinator.
+    pub(crate) settle_every: Duration,
 }
 
 /// Something within an app server.
@@ -81,6 +83,10 @@ pub(crate) enum Within {
     Duty(usize),
     /// The operator ends the registration of some computer.
     Revoke,
+    /// The operator states what coordinators owe.
+    Settle,
+    /// The operator looks what was paid.
+    Pay,
     /// A question that waits for the group that is being written.
     Asked(Peer, u64, Box<ShopRequest>),
     /// Time to act on its own.
@@ -248,6 +254,8 @@ impl AppServerNode {
         self.write(stage, effects, 0);
         self.plan_wake(stage);
         self.run_duties(stage);
+        self.plan(stage, stage.now + self.setup.settle_every, Within::Settle);
+        self.plan(stage, stage.now, Within::Pay);
         if let Some(every) = self.setup.revoke_every {
             self.plan(stage, stage.now + every, Within::Revoke);
         }
@@ -304,6 +312,8 @@ impl AppServerNode {
             Within::Committed => self.committed(stage),
             Within::Duty(number) => self.run_duty(stage, number),
             Within::Revoke => self.revoke(stage),
+            Within::Settle => self.settle(stage),
+            Within::Pay => self.pay(stage),
             Within::Asked(from, ask, request) => self.asked(stage, (from, ask), *request),
             Within::Act => self.act(stage),
         }
@@ -401,7 +411,7 @@ impl AppServerNode {
 
     /// Writes the records among the effects; the others leave when they are on the disk.
     fn write(&mut self, stage: &mut Stage, effects: Vec<Effect>, inputs: u32) {
-        let change = change_of(&effects);
+        let change = change_of(&effects, self.setup.clock.read(stage.now));
         let Some(up) = &mut self.up else {
             return;
         };
@@ -497,13 +507,17 @@ impl AppServerNode {
 }
 
 /// Gathers what is durable of the effects.
-fn change_of(effects: &[Effect]) -> Change {
+fn change_of(effects: &[Effect], at: Timestamp) -> Change {
     let mut change = Change::default();
     for effect in effects {
         match effect {
             Effect::Record(fact) => change.facts.push(codec::to_bytes(fact)),
-            Effect::Post(_)
-            | Effect::Ask { .. }
+            Effect::Append { event, posting } => change.events.push(Draft {
+                at,
+                event: event.clone(),
+                posting: posting.clone(),
+            }),
+            Effect::Ask { .. }
             | Effect::Answer { .. }
             | Effect::Changed(_)
             | Effect::Publish(_) => {}

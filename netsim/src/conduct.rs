@@ -378,6 +378,7 @@ pub(crate) const fn registry_reply_name(reply: &RegistryReply) -> &'static str {
         RegistryReply::Agreement(_) => "agreement",
         RegistryReply::Points(_) => "points",
         RegistryReply::Heard => "heard",
+        RegistryReply::Settlement(_) => "settlement",
     }
 }
 

@@ -141,6 +141,8 @@ struct Up {
     store: Store,
     /// When it was started, by its clock.
     since: Timestamp,
+    /// The next deadline of the machine, and since when it is that.
+    due: (Option<Timestamp>, Timestamp),
     wake: Option<Moment>,
     inbox: VecDeque<Input>,
     /// Whether a turn is planned, or a group is being written.
@@ -268,6 +270,7 @@ impl CoordinatorNode {
             machine,
             store,
             since: now,
+            due: (None, now),
             wake: None,
             inbox: VecDeque::new(),
             busy: true,
@@ -436,8 +439,9 @@ impl CoordinatorNode {
             return;
         };
         let now = self.setup.clock.read(stage.now);
-        // What was due while it was down is due since its start.
-        let is_late = |due: Timestamp| now.since(due.max(up.since)) > LATE_MAX;
+        // What was due while it was down is due since its start; what goes back to a lot that has expired meanwhile is due
+        // since then.
+        let is_late = |due: Timestamp| now.since(due.max(up.since).max(up.due.1)) > LATE_MAX;
         if up.machine.next_deadline().is_some_and(is_late) {
             stage.breach(self.peer, "a deadline of a coordinator has passed long ago");
         }
@@ -568,6 +572,10 @@ impl CoordinatorNode {
         let Some(up) = &mut self.up else {
             return;
         };
+        let due = up.machine.next_deadline();
+        if up.due.0 != due {
+            up.due = (due, self.setup.clock.read(stage.now));
+        }
         let Some(due) = self.wrap.next_deadline(&up.machine) else {
             return;
         };

@@ -149,13 +149,11 @@ impl CustomerNode {
             | Body::LogAsked(_)
             | Body::RegistryAsked(_)
             | Body::RedeemAsked(_)
-            | Body::ShopAsked(_) => {
-                stage.note(&Happening::Refused {
-                    by: self.peer,
-                    from,
-                    why: Refusal::WrongRole.name(),
-                })
-            }
+            | Body::ShopAsked(_) => stage.note(&Happening::Refused {
+                by: self.peer,
+                from,
+                why: Refusal::WrongRole.name(),
+            }),
             Body::WorkAnswered(_)
             | Body::LogAnswered(_)
             | Body::RegistryAnswered(_)

@@ -18,8 +18,12 @@ mod forks;
 mod left;
 mod owing;
 mod paid;
+mod partners;
 mod receipts;
+mod registered;
 mod right;
+mod sold;
+mod spent;
 mod table;
 
 use std::fmt;
@@ -175,6 +179,10 @@ impl Oracles {
             Box::new(receipts::Receipts::default()),
             Box::new(owing::Owing::default()),
             Box::new(forks::Forks::default()),
+            Box::new(registered::Registered::default()),
+            Box::new(spent::Spent::default()),
+            Box::new(sold::Sold::default()),
+            Box::new(partners::Partners::default()),
         ];
         let seat = |oracle| Seat {
             oracle,

@@ -195,8 +195,7 @@ impl OwnerNode {
     /// Begins the next deal. Returns whether there is one.
     fn begin(&mut self, stage: &mut Stage, client: usize) -> bool {
         let begun = self.begun.unwrap_or(stage.now);
-        let is_over =
-            self.ordered >= self.setup.orders || stage.now >= begun + self.setup.patience;
+        let is_over = self.ordered >= self.setup.orders || stage.now >= begun + self.setup.patience;
         if is_over {
             if self.deals.iter().all(Option::is_none) {
                 self.satisfied = true;

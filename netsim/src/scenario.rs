@@ -23,11 +23,11 @@ use tally_protocol::time::Timestamp;
 
 use crate::conduct::Kind;
 use crate::links::Line;
+pub use app_servers::{Admits, AppServers, Decides, Owners};
 pub(crate) use app_servers::{
     LICENSE_CENTS, MICRO_POINTS_PER_CENT, RENEWAL_POINTS, VOUCHER_FEE_CENTS, agreement, discount,
     offer_name, product, product_name,
 };
-pub use app_servers::{Admits, AppServers, Decides, Owners};
 pub use orders::{OrderTable, Wanted};
 
 /// The most nodes of one world.
@@ -264,9 +264,9 @@ pub struct Terminals {
     /// How many owners they belong to, in turn; each device is its own owner if it is not given.
     #[serde(default)]
     pub owners: Option<u32>,
-    /// The app server where they enrol, from 0; nowhere if it is not given.
+    /// The app servers where they enrol, from 0.
     #[serde(default)]
-    pub app_server: Option<u32>,
+    pub app_servers: Vec<u32>,
     /// The most points that each may redeem in its owner's name in a day.
     #[serde(default)]
     pub redeem_points: u64,
@@ -498,7 +498,11 @@ impl Scenario {
             self.tasks.iter().map(|group| group.count).sum::<u32>(),
         ];
         bounded("the number of coordinators", counts[0], 1..=1_000)?;
-        let shops = self.app_servers.iter().map(|group| group.count).sum::<u32>();
+        let shops = self
+            .app_servers
+            .iter()
+            .map(|group| group.count)
+            .sum::<u32>();
         let owners = self.owners.iter().map(|group| group.count).sum::<u32>();
         let nodes = counts.iter().chain(&[shops, owners]).sum();
         bounded("the number of nodes", nodes, 1..=NODES_MAX)?;
@@ -596,8 +600,8 @@ impl Terminals {
         if let Some(owners) = self.owners {
             bounded("terminals.owners", owners, 1..=self.count.max(1))?;
         }
-        if let Some(app_server) = self.app_server {
-            app_servers::is_there("terminals.app_server", app_server, app_servers)?;
+        for app_server in &self.app_servers {
+            app_servers::is_there("terminals.app_servers", *app_server, app_servers)?;
         }
         let day = Duration::from_secs(24 * 3_600);
         match self.presence {

@@ -161,6 +161,7 @@ const fn registry_kind(request: &RegistryRequest) -> &'static str {
         RegistryRequest::Revoke(_) => "revoke",
         RegistryRequest::Points(_) => "ask points",
         RegistryRequest::Told(_) => "tell points",
+        RegistryRequest::Settle(_) => "settle",
     }
 }
 
@@ -196,6 +197,12 @@ impl Directory {
         self.starts.push(0);
         self.up.push(false);
         peer
+    }
+
+    /// Returns the ids of all nodes.
+    #[must_use]
+    pub(crate) fn ids(&self) -> &[NodeId] {
+        &self.ids
     }
 
     /// Returns the id of a node.
@@ -310,6 +317,10 @@ pub(crate) struct Stage {
     pub(crate) readable: BTreeSet<(Peer, BlobId)>,
     /// Whether heads of logs are gossiped and witnessed.
     pub(crate) heads: bool,
+    /// Settlements between an app server and a coordinator that were paid, in the world outside.
+    pub(crate) payments: BTreeSet<(NodeId, NodeId, u32)>,
+    /// Whether nobody wants anything any more.
+    pub(crate) is_quiet: bool,
     queue: Queue<Event>,
     asked: u64,
     pub(crate) chance: Chance,
@@ -338,6 +349,8 @@ impl Stage {
             connections: BTreeMap::new(),
             readable: BTreeSet::new(),
             heads: true,
+            payments: BTreeSet::new(),
+            is_quiet: false,
             queue: Queue::default(),
             asked: 0,
             chance: Chance::new(seed, "stage", 0),

@@ -36,8 +36,8 @@ use crate::moment::Moment;
 use crate::peer::Peer;
 use crate::stage::{Body, Clock, Envelope, Stage};
 use crate::wrap::TerminalWrap;
-pub(crate) use enrolling::Enrols;
 use enrolling::Enrolling;
+pub(crate) use enrolling::Enrols;
 use link::Tie;
 use looks::Look;
 use runs::Held;
@@ -58,8 +58,8 @@ pub(crate) struct Setup {
     pub(crate) clock: Clock,
     /// Whose it is; its own if there is none.
     pub(crate) certificate: Option<Verified<DeviceCertificate>>,
-    /// Where it enrols, if anywhere.
-    pub(crate) enrols: Option<Enrols>,
+    /// Where it enrols.
+    pub(crate) enrols: Vec<Enrols>,
 }
 
 /// Something within a terminal.
@@ -89,8 +89,8 @@ pub(crate) enum Within {
     Watch,
     /// Time to act on its own.
     Act,
-    /// It may have to enrol.
-    Enrol,
+    /// It may have to enrol at one of its app servers.
+    Enrol(usize),
 }
 
 /// A terminal of the world.
@@ -108,7 +108,7 @@ pub(crate) struct TerminalNode {
     /// What its witness has on the disk.
     witnessed: Option<Vec<u8>>,
     /// Where it is registered, on its disk.
-    registered: Option<Verified<Registration>>,
+    registered: BTreeMap<usize, Verified<Registration>>,
     up: Option<Up>,
 }
 
@@ -132,7 +132,7 @@ struct Up {
     heads: HeadGate,
     /// What is on its way to the wallet.
     unwritten: Group,
-    enrolling: Enrolling,
+    enrolling: BTreeMap<usize, Enrolling>,
 }
 
 /// What a question was for.
@@ -142,7 +142,7 @@ enum Asked {
     Pull(Peer, Question),
     Log(Peer),
     Witness(Peer, Question),
-    Enrol(Peer),
+    Enrol(Peer, usize),
     /// Of its own accord: what it does with that.
     Cheat(Peer, &'static str),
 }
@@ -154,7 +154,7 @@ impl Asked {
             | Self::Pull(to, _)
             | Self::Log(to)
             | Self::Witness(to, _)
-            | Self::Enrol(to)
+            | Self::Enrol(to, _)
             | Self::Cheat(to, _) => to,
         }
     }
@@ -177,7 +177,7 @@ impl TerminalNode {
             programs: BTreeSet::new(),
             wallet: Wallet::default(),
             witnessed: None,
-            registered: None,
+            registered: BTreeMap::new(),
             up: None,
         }
     }
@@ -211,7 +211,7 @@ impl TerminalNode {
             memory_bytes: MEMORY_BYTES,
             slots: usize::from(self.setup.slots),
             certificate: self.setup.certificate.clone(),
-            registrations: self.registered.iter().cloned().collect(),
+            registrations: self.registered.values().cloned().collect(),
         };
         let mut machine = Terminal::new(config, self.chance.bytes());
         for (coordinator, totals) in self.wallet.totals() {
@@ -232,7 +232,7 @@ impl TerminalNode {
             watch_wake: None,
             heads: HeadGate::default(),
             unwritten: Group::default(),
-            enrolling: Enrolling::default(),
+            enrolling: BTreeMap::new(),
         });
         self.remember_forks(stage);
         // Half of the owners let other terminals reach theirs, for the gossip.
@@ -241,7 +241,9 @@ impl TerminalNode {
             self.feed(stage, Input::Shared(share));
         }
         self.plan(stage, stage.now, Within::Sweep);
-        self.enrol_at(stage, stage.now);
+        for place in 0..self.setup.enrols.len() {
+            self.enrol_at(stage, place, stage.now);
+        }
         if let Some(every) = self.conduct.acts_every() {
             self.plan(stage, stage.now + every, Within::Act);
         }
@@ -275,7 +277,7 @@ impl TerminalNode {
             Within::Written => self.written(stage),
             Within::Watch => self.watch_due(stage),
             Within::Act => self.act(stage),
-            Within::Enrol => self.enrol(stage),
+            Within::Enrol(place) => self.enrol(stage, place),
         }
     }
 
@@ -540,7 +542,7 @@ impl TerminalNode {
             Asked::Witness(_, question) => {
                 self.watch(stage, tally_protocol::witness::Input::Failed(question));
             }
-            Asked::Enrol(_) | Asked::Cheat(..) => {}
+            Asked::Enrol(..) | Asked::Cheat(..) => {}
         }
     }
 

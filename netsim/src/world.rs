@@ -377,9 +377,7 @@ impl World {
                     }
                     Place::Customer(at) => self.customers[at].arrive(&mut self.stage, *envelope),
                     Place::Terminal(at) => self.terminals[at].arrive(&mut self.stage, *envelope),
-                    Place::AppServer(at) => {
-                        self.app_servers[at].arrive(&mut self.stage, *envelope)
-                    }
+                    Place::AppServer(at) => self.app_servers[at].arrive(&mut self.stage, *envelope),
                     Place::Owner(at) => self.owners[at].arrive(&mut self.stage, *envelope),
                     Place::Bootstrap => {}
                 }
@@ -586,6 +584,7 @@ impl World {
         };
         if self.quiet.is_none() && is_quiet() {
             self.quiet = Some(self.stage.now);
+            self.stage.is_quiet = true;
         }
     }
 

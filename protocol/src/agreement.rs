@@ -37,7 +37,7 @@ pub struct Agreement {
     pub period_seconds: u32,
     /// The most that may be redeemed in a period, in minor units.
     pub cap: u64,
-    /// The most that may be redeemed and not settled, in minor units.
+    /// The most that may be owed and not paid, in minor units: redemptions that are set aside or taken, and supply fees.
     pub credit: u64,
     /// What the coordinator owes for each device that the app server supplied it with and that earned something in a
     /// period, in minor units.

@@ -24,6 +24,7 @@ mod fault;
 mod goods;
 mod key;
 mod legs;
+mod log;
 mod order;
 mod orders;
 pub mod posting;
@@ -47,10 +48,12 @@ use crate::agreement::Agreement;
 use crate::books::{Books, Posting};
 use crate::certificate::DeviceCertificate;
 use crate::coordinator::Question;
+use crate::entry::Event;
 use crate::id::{LicenseId, NetworkId, NodeId, OrderId, RedemptionId};
 use crate::issuer::Issuer;
 use crate::license::{Status, StatusList};
 use crate::registration::{Enrolment, PointStatement, Registration};
+use crate::settlement::Settlement;
 use crate::signed::{Signed, Verified};
 use crate::time::Timestamp;
 use crate::voucher::{Split, Voucher};
@@ -70,9 +73,7 @@ pub use order::{
     VoidReason,
 };
 pub use orders::{DECIDE_BEFORE, ORDERS_MAX, ORDERS_OPEN_MAX, Opening, SignedPoints, Wish};
-pub use settlement::{
-    Agreed, Counted, DISPUTED_MAX, Open, SETTLED_MAX, SettleReply, Settlement, SettlementFact,
-};
+pub use settlement::{Agreed, Open, SettlementFact};
 pub use users::{DEVICES_MAX, Device, Standing, UserFact};
 
 use errands::{Errand, Errands};
@@ -212,8 +213,13 @@ pub enum Command {
 pub enum Effect {
     /// Write to the journal.
     Record(Fact),
-    /// Write to the books that auditors read. Follows from the fact before it.
-    Post(Posting),
+    /// Write to the permanent log, and to the books. Follows from the fact before it.
+    Append {
+        /// What happened.
+        event: Event,
+        /// What that does to the books.
+        posting: Option<Posting>,
+    },
     /// Ask a coordinator, and bring the answer.
     Ask {
         /// Repeated with the answer.

@@ -36,6 +36,7 @@ mod receipts;
 mod redemptions;
 mod registrations;
 mod reports;
+mod settlements;
 mod status;
 mod task_run;
 #[cfg(test)]
@@ -70,6 +71,7 @@ use crate::message::work::{Grant, Leased, Pull, PullReply, ResultVerdict, Unpaid
 use crate::rate_card::{RateCard, Rates};
 use crate::receipt::Receipt;
 use crate::registration::{Registration, Revocation};
+use crate::settlement::Stated;
 use crate::signed::{Signed, Verified};
 use crate::task::split::UnitTable;
 use crate::task::{BlobRef, Task};
@@ -82,6 +84,7 @@ pub use gauges::Gauges;
 pub use orders::{Movement, Order, OrderFault};
 pub use redemptions::{Redeeming, Reservation};
 pub use registrations::{Admission, Totals};
+pub use settlements::{MadeSettlement, SettlementRecord};
 pub use status::News;
 
 use agreements::Agreements;
@@ -90,6 +93,7 @@ use devices::Devices;
 use redemptions::Redemptions;
 use registrations::Registrations;
 use reports::Reported;
+use settlements::Settlements;
 use task_run::{Decided, TaskRun};
 use timers::{Timer, Timers};
 use treasury::Lots;
@@ -221,7 +225,7 @@ pub enum Input {
         /// What becomes of it.
         decision: Decision,
     },
-    /// An app server asks about agreements, registrations or points.
+    /// An app server asks about agreements, registrations, points or settlements.
     Registry {
         /// To be answered with [`Answer::Registry`], or [`Answer::Points`].
         question: Question,
@@ -254,7 +258,7 @@ pub struct Papers {
     pub registration: Option<Verified<Registration>>,
 }
 
-/// What an app server asks about agreements, registrations and points, with statements that hold.
+/// What an app server asks about agreements, registrations, points and settlements, with statements that hold.
 #[derive(Debug, Clone)]
 pub enum Registering {
     /// See [`crate::message::registry::RegistryRequest::Agree`].
@@ -265,6 +269,8 @@ pub enum Registering {
     Revoke(Vec<Verified<Revocation>>),
     /// See [`crate::message::registry::RegistryRequest::Points`].
     Points(Vec<NodeId>),
+    /// See [`crate::message::registry::RegistryRequest::Settle`]; from [`crate::settlement::SettleRequest::check`].
+    Settle(Box<Stated>),
 }
 
 /// How an input was cut.
@@ -369,7 +375,7 @@ pub enum Answer {
     Ordered(Result<PostingId, OrderFault>),
     /// To a decision.
     Decided(Result<(), DecisionFault>),
-    /// To an app server that asks about agreements or registrations.
+    /// To an app server that asks about agreements, registrations or settlements.
     Registry(RegistryReply),
     /// To an app server that asks what its devices have: the shell signs statements of it.
     Points(Vec<(Holder, Totals)>),
@@ -452,6 +458,7 @@ pub struct Coordinator {
     agreements: Agreements,
     registrations: Registrations,
     redemptions: Redemptions,
+    settlements: Settlements,
 }
 
 impl Coordinator {
@@ -473,6 +480,7 @@ impl Coordinator {
             agreements: Agreements::default(),
             registrations: Registrations::default(),
             redemptions: Redemptions::default(),
+            settlements: Settlements::default(),
         }
     }
 
@@ -591,6 +599,9 @@ impl Coordinator {
             Registering::Register(told) => Answer::Registry(self.register(now, from, told, out)),
             Registering::Revoke(told) => Answer::Registry(self.revoke(now, from, told, out)),
             Registering::Points(devices) => Answer::Points(self.points_of(now, from, &devices)),
+            Registering::Settle(stated) => {
+                Answer::Registry(self.settle_with(now, from, &stated, out))
+            }
         }
     }
 

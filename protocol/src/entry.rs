@@ -9,12 +9,13 @@ use crate::agreement::Agreement;
 use crate::books::Posting;
 use crate::certificate::DeviceCertificate;
 use crate::countersignature::Countersigned;
-use crate::id::{Hash, NodeId, ReceiptId, RedemptionId, TaskId};
+use crate::id::{Hash, NodeId, OrderId, ReceiptId, RedemptionId, TaskId};
 use crate::message::work::Batch;
 use crate::rate_card::RateCard;
 use crate::receipt::Receipt;
 use crate::redemption::{Redeem, Redemption, Reversal};
 use crate::registration::{Registration, Revocation};
+use crate::settlement::Settlement;
 use crate::signed::Signed;
 use crate::task::{BlobRef, Task};
 use crate::time::Timestamp;
@@ -32,7 +33,7 @@ pub struct Entry {
     pub at: Timestamp,
     /// What happened.
     pub event: Event,
-    /// What that did to the books, by the rules of [`crate::posting`].
+    /// What that did to the books, by the rules of [`crate::posting`], or of [`crate::app_server::posting`].
     pub posting: Option<Posting>,
 }
 
@@ -176,6 +177,71 @@ pub enum Event {
         /// When, by the coordinator's clock.
         at: Timestamp,
     },
+    /// A coordinator and an app server agree on what is due between them.
+    SettlementMade {
+        /// As both signed it.
+        settlement: Countersigned<Settlement>,
+        /// The redemptions that it counts, rising.
+        redeemed: Vec<RedemptionId>,
+        /// The reversals that it counts, rising.
+        reversed: Vec<RedemptionId>,
+    },
+    /// What was due is paid, by whoever owed it.
+    SettlementPaid {
+        /// The other side: the app server in the log of a coordinator, and the other way round.
+        with: NodeId,
+        /// The number of the settlement.
+        number: u32,
+        /// What the payment is called outside.
+        reference: String,
+    },
+    /// An app server charges for an order: all points that pay for it are taken.
+    OrderCharged {
+        /// The order.
+        order: OrderId,
+        /// Who ordered.
+        user: NodeId,
+        /// What is charged: what the user owes, and all parts.
+        fee: Money,
+        /// What the user owes.
+        due: Money,
+        /// What coordinators owe.
+        parts: Vec<Part>,
+    },
+    /// A user has paid for an order.
+    OrderPaid {
+        /// The order.
+        order: OrderId,
+        /// Who ordered.
+        user: NodeId,
+        /// How much.
+        money: Money,
+        /// What the payment is called outside.
+        reference: String,
+    },
+    /// An order comes to nothing: its user owes nothing for it any more, and gets back what was paid. What coordinators
+    /// owe for it is owed until they have given the points back.
+    OrderRefunded {
+        /// The order.
+        order: OrderId,
+        /// Who ordered.
+        user: NodeId,
+        /// What is not owed any more.
+        due: Money,
+        /// What is given back.
+        paid: Money,
+    },
+}
+
+/// What a coordinator owes for points that pay for an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Part {
+    /// Who owes it.
+    pub coordinator: NodeId,
+    /// For what.
+    pub redemption: RedemptionId,
+    /// How much.
+    pub money: Money,
 }
 
 /// The longest outside reference, and the longest reason, in bytes.

@@ -8,7 +8,7 @@
 //! 4. [`rate_card`], [`receipt`], [`certificate`]: what work is worth, and to whom. [`account`], [`books`], [`posting`]:
 //!    what that does to the books.
 //! 5. [`agreement`], [`registration`], [`redemption`]: what points are worth at an app server, for whom, and how they are
-//!    taken. [`countersignature`]: what two sides sign.
+//!    taken. [`settlement`]: what is owed for them. [`countersignature`]: what two sides sign.
 //! 6. [`product`], [`issuer`], [`license`], [`voucher`]: what is given for points, as [text](armour) that anybody can check.
 //! 7. [`coordinator`], [`terminal`], [`customer`], [`app_server`]: the roles, and the [`witness`] of what others sign, as state machines.
 //!    Each takes one input at a time with the time of day and answers with effects; a shell (the node, or the simulator)
@@ -42,6 +42,7 @@ pub mod rate_card;
 pub mod receipt;
 pub mod redemption;
 pub mod registration;
+pub mod settlement;
 pub mod signed;
 pub mod task;
 pub mod terminal;

@@ -16,6 +16,8 @@
 //! | reservation over | points: reserved -> spendable |
 //! | points redeemed | points: reserved -> redeemed; money: reserve -> owed to the app server, and revenue |
 //! | redemption reversed | the same backwards: redeemed -> spendable; owed and revenue -> reserve |
+//! | settlement made | money: the fee for supplied devices, revenue -> owed to the app server |
+//! | settlement paid | money: owed to the app server -> outside, or backwards |
 //! | clawback | points: escrow and spendable -> issued; money: reserve and revenue -> customer |
 //!
 //! Points are funded: with each receipt the reserve gets at least what the points that it issues have behind them, and it
@@ -32,6 +34,7 @@ use crate::id::{NodeId, PostingId, ReceiptId, RedemptionId, TaskId};
 use crate::points::Points;
 use crate::rate_card::{Price, RateCard, Rates};
 use crate::receipt::{Receipt, Validation};
+use crate::settlement::Settlement;
 use crate::time::Timestamp;
 
 /// Returns the id of a posting that `kind` of event makes of `subject`: the first bytes of SHA-256 over both.
@@ -337,7 +340,7 @@ const LOTS_MAX: usize = 1_000;
 /// Returns which points of an owner are drawn for a redemption: the oldest first.
 ///
 /// # Errors
-/// What can be drawn at once, if that is less: all that the owner can spend, of the oldest [`LOTS_MAX`] lots.
+/// What can be drawn at once, if that is less: all that the owner can spend, of the oldest 1,000 lots.
 pub fn draw_points(
     books: &Books,
     owner: NodeId,
@@ -437,6 +440,34 @@ pub fn reversal(
         transfers.push(moved(from, to, Commodity::Points, points.as_micro()));
     }
     posting(posting_id("reverse", id.as_bytes()), transfers)
+}
+
+/// An app server is owed the fee for the devices of a settlement.
+#[must_use]
+pub fn supply_fee(settled: &Settlement) -> Option<Posting> {
+    let payable = Account::Payable(settled.app_server);
+    let money = Commodity::Money(settled.currency);
+    let owed = moved(Account::Revenue, payable, money, settled.supply_fee);
+    posting(settlement_id("supply", settled), [owed])
+}
+
+/// A settlement is paid, by whoever owes it. None if nothing is due.
+#[must_use]
+pub fn settlement_paid(settled: &Settlement) -> Option<Posting> {
+    let payable = Account::Payable(settled.app_server);
+    let (from, to) = if settled.due < 0 {
+        (Account::Outside, payable)
+    } else {
+        (payable, Account::Outside)
+    };
+    let money = Commodity::Money(settled.currency);
+    let paid = moved(from, to, money, settled.due.unsigned_abs());
+    posting(settlement_id("settlement", settled), [paid])
+}
+
+fn settlement_id(kind: &str, settled: &Settlement) -> PostingId {
+    let subject = (settled.app_server, settled.number);
+    posting_id(kind, &crate::codec::to_bytes(&subject))
 }
 
 /// Returns what stands behind points, in minor units.

@@ -35,6 +35,7 @@ use tally_protocol::rate_card::RateCard;
 use tally_protocol::receipt::Receipt;
 use tally_protocol::redemption::{Redeem, Redemption, Reversal};
 use tally_protocol::registration::{Enrolment, PointStatement, Registration, Revocation};
+use tally_protocol::settlement::Settlement;
 use tally_protocol::signed::{Signed, Statement};
 use tally_protocol::task::Task;
 use tally_protocol::voucher::Voucher;
@@ -269,6 +270,7 @@ fn statements() -> Vec<Sample> {
         one::<Redeem>("redeem", &partners::redeem()),
         one::<Redemption>("redemption", &partners::redemption()),
         one::<Reversal>("reversal", &partners::reversal()),
+        one::<Settlement>("settlement", &partners::settlement()),
     ]
 }
 

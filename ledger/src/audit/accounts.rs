@@ -4,6 +4,8 @@
 //! that stands there; then it is made on books of its own.
 
 mod partners;
+mod sales;
+mod settlements;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -27,6 +29,8 @@ use super::finding::{Problem, ReceiptProblem};
 use super::units::{Counted, Leaves, OpenUnits};
 use crate::store::Identity;
 use partners::Partners;
+use sales::Sales;
+use settlements::Settlements;
 
 /// Finds the entry with a receipt that came earlier.
 pub(super) type Issued<'a> = &'a mut dyn FnMut(ReceiptId) -> Option<Entry>;
@@ -35,7 +39,8 @@ pub(super) type Issued<'a> = &'a mut dyn FnMut(ReceiptId) -> Option<Entry>;
 #[derive(Debug)]
 pub(super) struct Accounts {
     network: NetworkId,
-    coordinator: NodeId,
+    /// Whose log it is: a coordinator, or an app server.
+    node: NodeId,
     cards: Vec<(RateCardId, RateCard)>,
     /// The certificates of devices for their owners.
     certified: HashMap<(NodeId, NodeId), Vec<DeviceCertificate>>,
@@ -46,6 +51,8 @@ pub(super) struct Accounts {
     /// Postings that nothing but their id tells apart: orders of the operator, releases and expiries.
     acts: HashSet<PostingId>,
     partners: Partners,
+    settlements: Settlements,
+    sales: Sales,
     books: Books,
     totals: Totals,
 }
@@ -78,13 +85,15 @@ impl Accounts {
     pub(super) fn new(identity: &Identity) -> Self {
         Self {
             network: identity.network.clone(),
-            coordinator: identity.node,
+            node: identity.node,
             cards: Vec::new(),
             certified: HashMap::new(),
             cited: HashMap::new(),
             tasks: HashMap::new(),
             acts: HashSet::new(),
             partners: Partners::default(),
+            settlements: Settlements::default(),
+            sales: Sales::default(),
             books: Books::default(),
             totals: Totals::default(),
         }
@@ -135,7 +144,12 @@ impl Accounts {
             | Event::PointsReserved { .. }
             | Event::ReservationEnded { .. }
             | Event::PointsRedeemed { .. }
-            | Event::RedemptionReversed { .. } => None,
+            | Event::RedemptionReversed { .. }
+            | Event::SettlementMade { .. }
+            | Event::SettlementPaid { .. }
+            | Event::OrderCharged { .. }
+            | Event::OrderPaid { .. }
+            | Event::OrderRefunded { .. } => None,
             Event::Deposited { .. }
             | Event::PaidOut { .. }
             | Event::Refunded { .. }
@@ -220,7 +234,23 @@ impl Accounts {
             } => self.set_aside(entry.at, (redeem, certificate.as_ref()), (*at, *until)),
             Event::ReservationEnded { redemption } => self.let_go(*redemption),
             Event::PointsRedeemed { redemption } => self.redeemed(entry.at, redemption),
-            Event::RedemptionReversed { reversal } => self.reversed(reversal),
+            Event::RedemptionReversed { reversal } => self.reversed(entry.at, reversal),
+            Event::SettlementMade {
+                settlement,
+                redeemed,
+                reversed,
+            } => self.settlement_made(entry.at, settlement, (redeemed, reversed)),
+            Event::SettlementPaid {
+                with,
+                number,
+                reference,
+            } => {
+                check_text(reference)?;
+                self.settlement_paid((*with, *number)).map(Some)
+            }
+            Event::OrderCharged { .. } | Event::OrderPaid { .. } | Event::OrderRefunded { .. } => {
+                self.sold(entry.at, &entry.event)
+            }
             Event::Released { at } => self.released(entry, *at),
             Event::Expired { card, at } => self.expired(entry, *card, *at),
         }
@@ -317,7 +347,7 @@ impl Accounts {
         let refused = |reason: String| Problem::Card { reason };
         let verified = card.clone().verify(&self.network);
         let verified = verified.map_err(|error| refused(format!("failed to {error}")))?;
-        if verified.signer() != self.coordinator {
+        if verified.signer() != self.node {
             return Err(refused(format!("{} signed it", verified.signer())));
         }
         let next = u32::try_from(self.cards.len()).ok();
@@ -363,7 +393,7 @@ impl Accounts {
             })
         })?;
         let signer = receipt.signer();
-        if signer != self.coordinator {
+        if signer != self.node {
             return Err(problem(ReceiptProblem::OtherSigner { signer }));
         }
         if !receipt.is_well_formed() || !is_in_order(&receipt) {
@@ -439,7 +469,7 @@ impl Accounts {
             if batch.signer() != receipt.holder.device {
                 return Err(refused(format!("{} signed it", batch.signer())));
             }
-            if batch.coordinator != self.coordinator {
+            if batch.coordinator != self.node {
                 return Err(refused("it is for another coordinator".to_owned()));
             }
             let within = |run: &LeafRun| run.leaf.saturating_add(run.count) <= batch.count;

@@ -177,6 +177,18 @@ pub enum Problem {
         /// Why not.
         reason: String,
     },
+    /// The settlement does not follow from what was taken, or its payment not from it.
+    #[error("its settlement: {reason}")]
+    Settlement {
+        /// Why not.
+        reason: String,
+    },
+    /// What an order is charged, paid or given back does not follow from what came before.
+    #[error("its order: {reason}")]
+    Order {
+        /// Why not.
+        reason: String,
+    },
     /// The receipt was never issued.
     #[error("there is no receipt {receipt} before it")]
     NoSuchReceipt {

@@ -9,7 +9,8 @@ use std::io::{self, BufRead, Read};
 
 use serde::{Deserialize, Serialize};
 
-use tally_protocol::account::{Commodity, Currency, Money};
+use tally_protocol::account::{Account, Commodity, Currency, Money};
+use tally_protocol::books::Posting;
 use tally_protocol::entry::{Event, REFERENCE_BYTES_MAX};
 use tally_protocol::time::Timestamp;
 
@@ -283,6 +284,12 @@ fn recorded(
         Event::PaidOut {
             money, reference, ..
         } => (-1, money, reference),
+        Event::SettlementPaid { reference, .. } | Event::OrderPaid { reference, .. } => {
+            let Some((sign, money)) = outside(entry.posting.as_ref()) else {
+                return Ok(None);
+            };
+            (sign, money, reference)
+        }
         Event::TaskAccepted { .. }
         | Event::BatchValidated { .. }
         | Event::TaskEnded { .. }
@@ -299,6 +306,9 @@ fn recorded(
         | Event::ReservationEnded { .. }
         | Event::PointsRedeemed { .. }
         | Event::RedemptionReversed { .. }
+        | Event::SettlementMade { .. }
+        | Event::OrderCharged { .. }
+        | Event::OrderRefunded { .. }
         | Event::Released { .. }
         | Event::Expired { .. } => return Ok(None),
     };
@@ -309,6 +319,25 @@ fn recorded(
         minor: i128::from(money.minor).saturating_mul(sign),
         currency: money.currency,
     }))
+}
+
+/// Returns what a posting brings from outside, or takes there, with the sign that it has there.
+fn outside(posting: Option<&Posting>) -> Option<(i128, Money)> {
+    let mut transfers = posting?.transfers.iter();
+    transfers.find_map(|transfer| {
+        let Commodity::Money(currency) = transfer.commodity else {
+            return None;
+        };
+        let money = Money {
+            currency,
+            minor: transfer.amount,
+        };
+        match (transfer.from, transfer.to) {
+            (Account::Outside, _) => Some((1, money)),
+            (_, Account::Outside) => Some((-1, money)),
+            _ => None,
+        }
+    })
 }
 
 impl Reconciliation {

@@ -1,5 +1,6 @@
 //! One entry whole, as text for people.
 
+mod orders;
 mod partners;
 
 use tally_protocol::account::{Account, Currency, Holder, Lot, Money};
@@ -92,7 +93,12 @@ fn event(text: &mut Text, event: &EventDetail) {
         | EventDetail::PointsReserved { .. }
         | EventDetail::ReservationEnded { .. }
         | EventDetail::PointsRedeemed { .. }
-        | EventDetail::RedemptionReversed { .. } => partners::event(text, event),
+        | EventDetail::RedemptionReversed { .. }
+        | EventDetail::SettlementMade { .. }
+        | EventDetail::SettlementPaid { .. } => partners::event(text, event),
+        EventDetail::OrderCharged { .. }
+        | EventDetail::OrderPaid { .. }
+        | EventDetail::OrderRefunded { .. } => orders::event(text, event),
         EventDetail::Released { at } => text.field("due", &at.to_string()),
         EventDetail::Expired { card, at } => {
             text.field("due", &at.to_string());
@@ -121,6 +127,11 @@ const fn what(event: &EventDetail) -> &'static str {
         EventDetail::ReservationEnded { .. } => "points free again",
         EventDetail::PointsRedeemed { .. } => "points redeemed",
         EventDetail::RedemptionReversed { .. } => "points given back",
+        EventDetail::SettlementMade { .. } => "settlement made",
+        EventDetail::SettlementPaid { .. } => "settlement paid",
+        EventDetail::OrderCharged { .. } => "order charged",
+        EventDetail::OrderPaid { .. } => "order paid",
+        EventDetail::OrderRefunded { .. } => "order undone",
         EventDetail::Released { .. } => "points left escrow",
         EventDetail::Expired { .. } => "points expired",
     }
@@ -184,6 +195,11 @@ fn payment(text: &mut Text, event: &EventDetail) {
         | EventDetail::ReservationEnded { .. }
         | EventDetail::PointsRedeemed { .. }
         | EventDetail::RedemptionReversed { .. }
+        | EventDetail::SettlementMade { .. }
+        | EventDetail::SettlementPaid { .. }
+        | EventDetail::OrderCharged { .. }
+        | EventDetail::OrderPaid { .. }
+        | EventDetail::OrderRefunded { .. }
         | EventDetail::Released { .. }
         | EventDetail::Expired { .. } => return,
     };

@@ -1,11 +1,12 @@
 //! Lists and verdicts as text for people: ids short in tables and full where one thing is shown.
 
-use tally_protocol::account::Commodity;
+use tally_protocol::account::{Commodity, Currency, Money};
 use tally_protocol::entry::{Ending, Fund, Payee};
 
 use super::text::{TIME_CHARS, Text, blob, grouped, time};
 use super::view::{
     AgreementSummary, EntryRow, EventRow, RedeemSummary, RedemptionSummary, RegistrationSummary,
+    SettlementSummary,
 };
 use super::{EntriesPage, LedgerAnswer, LogHead, balance, checks, prove, receipt, show};
 
@@ -74,6 +75,11 @@ impl EventRow {
             Self::ReservationEnded { .. } => "let go",
             Self::PointsRedeemed { .. } => "redeemed",
             Self::RedemptionReversed { .. } => "reversed",
+            Self::SettlementMade { .. } => "due",
+            Self::SettlementPaid { .. } => "due paid",
+            Self::OrderCharged { .. } => "charged",
+            Self::OrderPaid { .. } => "paid",
+            Self::OrderRefunded { .. } => "undone",
             Self::Released { .. } => "released",
             Self::Expired { .. } => "expired",
             Self::Unreadable { .. } => "unreadable",
@@ -148,7 +154,21 @@ impl EventRow {
             | Self::PointsReserved { .. }
             | Self::ReservationEnded { .. }
             | Self::PointsRedeemed { .. }
-            | Self::RedemptionReversed { .. } => self.about_partner().unwrap_or(NOT_SIGNED.into()),
+            | Self::RedemptionReversed { .. }
+            | Self::SettlementMade { .. }
+            | Self::SettlementPaid { .. } => self.about_partner().unwrap_or(NOT_SIGNED.into()),
+            Self::OrderCharged { user, fee, due, .. } => {
+                format!("{fee}, {due} of it to {}", user.short())
+            }
+            Self::OrderPaid {
+                user,
+                money,
+                reference,
+                ..
+            } => format!("{money} by {}: {reference}", user.short()),
+            Self::OrderRefunded { user, paid, .. } => {
+                format!("{paid} back to {}", user.short())
+            }
             Self::Released { points } => format!("{points} points from escrow"),
             Self::Expired { card, points } => format!("{points} points of card {card}"),
             Self::Unreadable { reason } => reason.clone(),
@@ -185,6 +205,20 @@ impl EventRow {
             Self::RedemptionReversed { points, summary } => {
                 format!("{points} points: {}", summary.as_ref()?.reason)
             }
+            Self::SettlementMade { summary } => {
+                let SettlementSummary {
+                    number,
+                    currency,
+                    due: minor,
+                    ..
+                } = (*summary)?;
+                format!("number {number}: {}", due(currency, minor))
+            }
+            Self::SettlementPaid {
+                with,
+                number,
+                reference,
+            } => format!("number {number} with {}: {reference}", with.short()),
             Self::TaskAccepted { .. }
             | Self::BatchValidated { .. }
             | Self::TaskEnded { .. }
@@ -196,10 +230,26 @@ impl EventRow {
             | Self::PaidOut { .. }
             | Self::Refunded { .. }
             | Self::ClawedBack { .. }
+            | Self::OrderCharged { .. }
+            | Self::OrderPaid { .. }
+            | Self::OrderRefunded { .. }
             | Self::Released { .. }
             | Self::Expired { .. }
             | Self::Unreadable { .. } => return None,
         })
+    }
+}
+
+/// Returns who owes what by a settlement.
+pub(super) fn due(currency: Currency, minor: i64) -> String {
+    let money = Money {
+        currency,
+        minor: minor.unsigned_abs(),
+    };
+    if minor < 0 {
+        format!("{money} by the app server")
+    } else {
+        format!("{money} by the coordinator")
     }
 }
 

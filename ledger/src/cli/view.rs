@@ -9,6 +9,6 @@ pub use detail::{Checking, EntryDetail, EventDetail, Says, Statement};
 pub(crate) use parties::Parties;
 pub use partners::{
     AgreementSummary, RedeemSummary, RedemptionDetail, RedemptionSummary, RegistrationDetail,
-    RegistrationSummary,
+    RegistrationSummary, SettlementSummary,
 };
 pub use row::{Certified, EntryRow, EventRow, ReceiptSummary, TaskSummary};

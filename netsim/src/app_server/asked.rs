@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tally_protocol::account::Money;
 use tally_protocol::app_server::{AppServer, Command, IdempotencyKey, Input, Opening};
-use tally_protocol::id::{NodeId, NetworkId, VoucherId};
+use tally_protocol::id::{NetworkId, NodeId, VoucherId};
 use tally_protocol::message::Refusal;
 use tally_protocol::message::registry::{RegistryReply, RegistryRequest, STATEMENTS_MAX};
 use tally_protocol::points::Points;
@@ -92,7 +92,8 @@ impl AppServerNode {
             RegistryRequest::Agree(_)
             | RegistryRequest::Register(_)
             | RegistryRequest::Revoke(_)
-            | RegistryRequest::Points(_) => {
+            | RegistryRequest::Points(_)
+            | RegistryRequest::Settle(_) => {
                 return self.send(stage, (from, ask), refused(Refusal::WrongRole));
             }
         };

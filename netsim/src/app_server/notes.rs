@@ -13,6 +13,10 @@ impl AppServerNode {
     /// Notes what the records of these effects have made a fact.
     pub(super) fn note_durable(&self, stage: &mut Stage, effects: &[Effect]) {
         for effect in effects {
+            if let Effect::Record(Fact::Settlement(SettlementFact::Paid(with, number, _))) = effect
+            {
+                stage.payments.insert((self.id, *with, *number));
+            }
             if let Effect::Record(fact) = effect
                 && let Some(what) = self.noted(stage, fact)
             {
@@ -68,6 +72,7 @@ fn settlement(by: crate::peer::Peer, fact: &SettlementFact) -> Option<Happening>
         SettlementFact::Paid(_, number, _) => (*number, "paid"),
         SettlementFact::Agreed(..)
         | SettlementFact::Disputed(..)
+        | SettlementFact::Refused(..)
         | SettlementFact::Resolved(..) => return None,
     };
     Some(Happening::SettlementStands { by, number, how })

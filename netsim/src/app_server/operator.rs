@@ -92,13 +92,58 @@ impl AppServerNode {
         }
     }
 
+    fn coordinators(&self) -> Vec<NodeId> {
+        let duties = self.operator.duties.iter();
+        duties.map(|duty| duty.agreement.coordinator).collect()
+    }
+
+    /// States what each coordinator owes, while anybody wants anything.
+    pub(super) fn settle(&mut self, stage: &mut Stage) {
+        if stage.is_quiet {
+            return;
+        }
+        for coordinator in self.coordinators() {
+            self.order(stage, None, Command::Settle(coordinator));
+        }
+        self.plan(stage, stage.now + self.setup.settle_every, Within::Settle);
+    }
+
+    /// Pays what it owes by settlements, and notes what was paid to it.
+    pub(super) fn pay(&mut self, stage: &mut Stage) {
+        let Some(up) = &self.up else {
+            return;
+        };
+        let mut paid = Vec::new();
+        for coordinator in self.coordinators() {
+            for agreed in up.machine.settlements(coordinator) {
+                let number = agreed.value.number;
+                let is_paid = stage.payments.contains(&(self.id, coordinator, number));
+                let is_mine = agreed.value.due < 0;
+                if agreed.paid.is_none() && (is_mine || is_paid) {
+                    let reference = format!("settlement {number} with {coordinator}");
+                    paid.push(Command::SettlementPaid {
+                        coordinator,
+                        number,
+                        reference,
+                    });
+                }
+            }
+        }
+        for command in paid {
+            self.order(stage, None, command);
+        }
+        self.plan(stage, stage.now + AGAIN, Within::Pay);
+    }
+
     /// Ends the registration of some computer.
     pub(super) fn revoke(&mut self, stage: &mut Stage) {
         let Some(up) = &self.up else {
             return;
         };
         let owners: Vec<NodeId> = stage.directory.owners().collect();
-        let devices = owners.iter().flat_map(|owner| up.machine.devices_of(*owner));
+        let devices = owners
+            .iter()
+            .flat_map(|owner| up.machine.devices_of(*owner));
         let registered =
             devices.filter(|device| matches!(device.standing, Standing::Registered { .. }));
         let devices: Vec<NodeId> = registered.map(|device| device.holder.device).collect();

@@ -16,7 +16,10 @@ impl AppServerNode {
     pub(super) fn release(&mut self, stage: &mut Stage, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Record(_) | Effect::Post(_) | Effect::Changed(_) | Effect::Publish(_) => {}
+                Effect::Record(_)
+                | Effect::Append { .. }
+                | Effect::Changed(_)
+                | Effect::Publish(_) => {}
                 Effect::Ask {
                     question,
                     coordinator,
@@ -34,7 +37,6 @@ impl AppServerNode {
         let body = match request {
             Request::Registry(request) => Body::RegistryAsked(request),
             Request::Redeem(request) => Body::RedeemAsked(request),
-            Request::Settle(_) => return self.push(stage, Input::Failed(question)),
         };
         let ask = stage.ask(self.peer, to, body);
         if let Some(up) = &mut self.up {
@@ -116,7 +118,6 @@ impl AppServerNode {
         let with = match reply {
             Reply::Registry(reply) => conduct::registry_reply_name(reply),
             Reply::Redeem(reply) => conduct::redeem_reply_name(reply),
-            Reply::Settle(_) => "settlement",
         };
         stage.note(&Happening::Met {
             by,

@@ -9,7 +9,12 @@ use crate::peer::Peer;
 use crate::stage::{Body, Stage};
 
 impl CoordinatorNode {
-    pub(super) fn asked(&mut self, stage: &mut Stage, (peer, ask): (Peer, u64), request: CustomerRequest) {
+    pub(super) fn asked(
+        &mut self,
+        stage: &mut Stage,
+        (peer, ask): (Peer, u64),
+        request: CustomerRequest,
+    ) {
         if self.is_writing() {
             // The machine is ahead of the disk.
             let request = Within::Asked(peer, ask, Box::new(request));

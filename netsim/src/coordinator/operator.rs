@@ -113,6 +113,7 @@ impl CoordinatorNode {
                 OrderFault::Reference { .. }
                 | OrderFault::Amount { .. }
                 | OrderFault::Currency { .. }
+                | OrderFault::NoSettlement { .. }
                 | OrderFault::Posting(_),
             ) => {
                 let (by, from, why) = (self.peer, self.peer, "order_impossible");

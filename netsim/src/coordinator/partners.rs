@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tally_protocol::account::Holder;
-use tally_protocol::coordinator::{Input, Question, Redeeming as Asked, Registering, Totals};
+use tally_protocol::coordinator::{
+    Input, Order, Question, Redeeming as Asked, Registering, Totals,
+};
 use tally_protocol::entry::Event;
 use tally_protocol::id::{NetworkId, NodeId, RedemptionId};
 use tally_protocol::message::Refusal;
@@ -23,7 +25,7 @@ use crate::peer::Peer;
 use crate::signatures::Signatures;
 use crate::stage::{Body, Stage};
 
-/// How often the operator looks for proposals.
+/// How often the operator looks for proposals, and for settlements to be paid.
 const DECIDE_EVERY: Duration = Duration::from_secs(10);
 /// After this an app server that did not answer is told again.
 const TELL_AGAIN: Duration = Duration::from_secs(10);
@@ -52,6 +54,22 @@ impl CoordinatorNode {
                 number: proposal.number,
                 decision,
             });
+        }
+        for made in up.machine.settlements() {
+            let settlement = made.pair.value();
+            let (app_server, number) = (settlement.app_server, settlement.number);
+            let is_paid = || stage.payments.contains(&(app_server, self.id, number));
+            // Who owes pays; the other one sees it come in.
+            if made.unpaid.is_some() && (settlement.due > 0 || is_paid()) {
+                up.asked += 1;
+                let order = Order::PaySettlement {
+                    app_server,
+                    number,
+                    reference: format!("settlement {number} with {app_server}"),
+                };
+                let question = Question(up.asked);
+                decided.push(Input::Ordered { question, order });
+            }
         }
         for input in decided {
             self.push(stage, input);
@@ -188,7 +206,12 @@ impl CoordinatorNode {
             return stage.breach(by, "an event is in the log that nobody signed");
         };
         let node = |id: &NodeId| stage.directory.peer(id).unwrap_or(by);
+        if let (Noted::Settled(number, "paid"), Event::SettlementPaid { with, .. }) = (&what, event)
+        {
+            stage.payments.insert((*with, self.id, *number));
+        }
         let what = match what {
+            Noted::Settled(number, how) => Happening::SettlementStands { by, number, how },
             Noted::Agreed(with) => Happening::Agreed {
                 by,
                 with: node(&with),
@@ -244,6 +267,7 @@ enum Noted {
     Agreed(NodeId),
     Registered(NodeId, bool),
     Redeemed(RedemptionId, Redeeming),
+    Settled(u32, &'static str),
 }
 
 /// Reads an event; none if a statement in it does not hold.
@@ -275,7 +299,27 @@ fn partner_event(event: &Event, stage: &mut Stage) -> Option<Noted> {
             let reversal = signatures.verify(reversal.clone(), network).ok()?;
             Noted::Redeemed(reversal.redemption, Redeeming::GivenBack)
         }
-        _ => return None,
+        Event::SettlementMade { settlement, .. } => {
+            let settlement = signatures.verify(settlement.statement.clone(), network);
+            Noted::Settled(settlement.ok()?.number, "agreed")
+        }
+        Event::SettlementPaid { number, .. } => Noted::Settled(*number, "paid"),
+        Event::RateCardPublished { .. }
+        | Event::DeviceCertified { .. }
+        | Event::TaskAccepted { .. }
+        | Event::BatchValidated { .. }
+        | Event::TaskEnded { .. }
+        | Event::TaskSettled { .. }
+        | Event::Receipted { .. }
+        | Event::Deposited { .. }
+        | Event::PaidOut { .. }
+        | Event::Refunded { .. }
+        | Event::ClawedBack { .. }
+        | Event::Released { .. }
+        | Event::Expired { .. }
+        | Event::OrderCharged { .. }
+        | Event::OrderPaid { .. }
+        | Event::OrderRefunded { .. } => return None,
     })
 }
 
@@ -315,6 +359,10 @@ fn registering(
         }
         RegistryRequest::Register(_) | RegistryRequest::Revoke(_) | RegistryRequest::Points(_) => {
             Err(Refusal::Malformed)
+        }
+        RegistryRequest::Settle(request) => {
+            let stated = request.check(network)?;
+            Ok(Registering::Settle(Box::new(stated)))
         }
         RegistryRequest::Told(_) => Err(Refusal::WrongRole),
     }

@@ -248,7 +248,8 @@ impl CoordinatorNode {
             | Fact::Reserved(_)
             | Fact::ReservationEnded(_)
             | Fact::Redeemed(_)
-            | Fact::Reversed(_) => {}
+            | Fact::Reversed(_)
+            | Fact::SettlementMade(_) => {}
         }
     }
 
@@ -322,8 +323,14 @@ impl CoordinatorNode {
             | Event::PointsReserved { .. }
             | Event::ReservationEnded { .. }
             | Event::PointsRedeemed { .. }
-            | Event::RedemptionReversed { .. } => self.note_partner(stage, event),
-            Event::RateCardPublished { .. } | Event::DeviceCertified { .. } => {}
+            | Event::RedemptionReversed { .. }
+            | Event::SettlementMade { .. }
+            | Event::SettlementPaid { .. } => self.note_partner(stage, event),
+            Event::RateCardPublished { .. }
+            | Event::DeviceCertified { .. }
+            | Event::OrderCharged { .. }
+            | Event::OrderPaid { .. }
+            | Event::OrderRefunded { .. } => {}
         }
     }
 
@@ -371,7 +378,12 @@ impl CoordinatorNode {
             | Event::PointsReserved { .. }
             | Event::ReservationEnded { .. }
             | Event::PointsRedeemed { .. }
-            | Event::RedemptionReversed { .. } => return,
+            | Event::RedemptionReversed { .. }
+            | Event::SettlementMade { .. }
+            | Event::SettlementPaid { .. }
+            | Event::OrderCharged { .. }
+            | Event::OrderPaid { .. }
+            | Event::OrderRefunded { .. } => return,
         };
         stage.note(&what);
     }

@@ -190,7 +190,8 @@ impl Book {
             | Fact::Reserved(_)
             | Fact::ReservationEnded(_)
             | Fact::Redeemed(_)
-            | Fact::Reversed(_) => {}
+            | Fact::Reversed(_)
+            | Fact::SettlementMade(_) => {}
         }
     }
 
@@ -228,6 +229,11 @@ impl Book {
             | Event::ReservationEnded { .. }
             | Event::PointsRedeemed { .. }
             | Event::RedemptionReversed { .. }
+            | Event::SettlementMade { .. }
+            | Event::SettlementPaid { .. }
+            | Event::OrderCharged { .. }
+            | Event::OrderPaid { .. }
+            | Event::OrderRefunded { .. }
             | Event::Released { .. }
             | Event::Expired { .. } => {}
         }

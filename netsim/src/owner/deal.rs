@@ -209,7 +209,7 @@ impl Deal {
                 Heard::GoOn
             }
             (Step::Use, ShopReply::Split(_) | ShopReply::Refused(_)) => Heard::Over,
-            (_, ShopReply::Order(status, goods)) => self.look(&status, goods),
+            (_, ShopReply::Order(status, goods)) => self.look(&status, goods.as_deref()),
             (Step::Watch, ShopReply::Refused(_)) => Heard::Over,
             (_, ShopReply::Refused(_)) => {
                 self.step = Step::Watch;
@@ -226,11 +226,10 @@ impl Deal {
     }
 
     /// Sees how the order is.
-    fn look(&mut self, status: &OrderStatus, goods: Option<Box<Goods>>) -> Heard {
-        match (status.phase, goods.as_deref()) {
+    fn look(&mut self, status: &OrderStatus, goods: Option<&Goods>) -> Heard {
+        match (status.phase, goods) {
             (Phase::Posted, _) if status.due > 0 => {
-                let reference = self.key("payment of order");
-                self.step = Step::Pay(format!("{reference} to {}", self.at.0));
+                self.step = Step::Pay(format!("payment of order {}", status.order));
                 return Heard::GoOn;
             }
             (Phase::Fulfilled, Some(_)) if self.regrets => {
@@ -279,12 +278,7 @@ impl Deal {
     }
 
     /// Signs for so many points of each coordinator that they are enough together.
-    fn signed(
-        &self,
-        order: OrderId,
-        buyer: &Buyer<'_>,
-        chance: &mut Chance,
-    ) -> Vec<SignedRedeem> {
+    fn signed(&self, order: OrderId, buyer: &Buyer<'_>, chance: &mut Chance) -> Vec<SignedRedeem> {
         let mut left = self.wanted(buyer);
         let mut signed = Vec::new();
         // From two of them if both have enough, so that two have to agree.

@@ -55,7 +55,10 @@ impl OwnerNode {
         };
         let (how, of) = match self.chance.below(4) {
             0 => ("redeems twice for one order", order),
-            1 => ("redeems for one order what is for another", other.unwrap_or(order)),
+            1 => (
+                "redeems for one order what is for another",
+                other.unwrap_or(order),
+            ),
             2 => {
                 buyer.now = buyer.now - Duration::from_secs(7 * 24 * 3_600);
                 ("redeems with an old word", order)
@@ -85,11 +88,19 @@ impl OwnerNode {
         };
         let elsewhere = self.setup.app_servers.iter().map(|(peer, _)| *peer);
         let elsewhere = elsewhere.filter(|peer| *peer != deal.at.0);
-        let elsewhere =
-            elsewhere.map(|to| ("uses a voucher elsewhere", to, uses(VOUCHER_FEE_CENTS, "use")));
+        let elsewhere = elsewhere.map(|to| {
+            (
+                "uses a voucher elsewhere",
+                to,
+                uses(VOUCHER_FEE_CENTS, "use"),
+            )
+        });
         let here = [
             ("uses a voucher twice", uses(VOUCHER_FEE_CENTS, "again")),
-            ("uses a voucher on another fee", uses(VOUCHER_FEE_CENTS * 2, "use")),
+            (
+                "uses a voucher on another fee",
+                uses(VOUCHER_FEE_CENTS * 2, "use"),
+            ),
         ];
         let here = here.map(|(how, request)| (how, deal.at.0, request));
         here.into_iter().chain(elsewhere).collect()

@@ -114,6 +114,12 @@ pub struct AppServers {
     /// The most that may be redeemed with each coordinator and not paid.
     #[serde(default = "plenty")]
     pub credit: Money,
+    /// What coordinators owe for each registered computer that earns something in five minutes.
+    #[serde(default = "nothing")]
+    pub supply_fee: Money,
+    /// How often they settle with each coordinator.
+    #[serde(default = "settle_every", with = "humantime_serde")]
+    pub settle_every: Duration,
     /// How long a registration holds.
     #[serde(default = "enrolment", with = "humantime_serde")]
     pub enrolment: Duration,
@@ -129,6 +135,15 @@ fn plenty() -> Money {
     let minor = 100_000_000;
     let currency = currency();
     Money { currency, minor }
+}
+
+fn nothing() -> Money {
+    let (currency, minor) = (currency(), 0);
+    Money { currency, minor }
+}
+
+const fn settle_every() -> Duration {
+    Duration::from_secs(300)
 }
 
 const fn enrolment() -> Duration {
@@ -182,13 +197,19 @@ const fn patience() -> Duration {
 
 impl AppServers {
     pub(super) fn check(&self) -> Result<(), ScenarioError> {
-        super::fitting("app_servers.conduct", self.conduct, Kind::is_for_app_servers)?;
+        super::fitting(
+            "app_servers.conduct",
+            self.conduct,
+            Kind::is_for_app_servers,
+        )?;
         let (second, day) = (Duration::from_secs(1), Duration::from_secs(24 * 3_600));
         bounded("app_servers.enrolment", self.enrolment, second * 60..=day)?;
+        bounded("app_servers.settle_every", self.settle_every, second..=day)?;
         bounded("app_servers.pay_within", self.pay_within, second..=day)?;
         for (key, money) in [
             ("app_servers.cap", self.cap),
             ("app_servers.credit", self.credit),
+            ("app_servers.supply_fee", self.supply_fee),
         ] {
             if money.currency != currency() {
                 return Err(ScenarioError::Bounds {
@@ -203,11 +224,7 @@ impl AppServers {
 }
 
 impl Owners {
-    pub(super) fn check(
-        &self,
-        scenario: &Scenario,
-        app_servers: u32,
-    ) -> Result<(), ScenarioError> {
+    pub(super) fn check(&self, scenario: &Scenario, app_servers: u32) -> Result<(), ScenarioError> {
         super::fitting("owners.conduct", self.conduct, Kind::is_for_owners)?;
         let groups = scenario.terminals.iter();
         let terminals = groups.map(|group| group.count).sum::<u32>();
@@ -251,7 +268,7 @@ pub(crate) fn agreement(
         period_seconds: PERIOD_SECONDS,
         cap: group.cap.minor,
         credit: group.credit.minor,
-        supply_fee: 0,
+        supply_fee: group.supply_fee.minor,
         supply_devices_max: 1_000,
         not_before: now - Duration::from_secs(3_600),
         not_after: now + AGREEMENT_LIFE,

@@ -67,7 +67,10 @@ pub enum Wanted {
 
 impl OrderTable {
     /// Checks that what it names is there, of so many coordinators, terminals and tasks.
-    pub(super) fn check(&self, [coordinators, terminals, tasks]: [u32; 3]) -> Result<(), ScenarioError> {
+    pub(super) fn check(
+        &self,
+        [coordinators, terminals, tasks]: [u32; 3],
+    ) -> Result<(), ScenarioError> {
         bounded("orders.coordinator", self.coordinator, 0..=coordinators - 1)?;
         match self.what {
             Wanted::Deposit { task, .. }

@@ -394,7 +394,10 @@ impl NodeTeller {
         } = what
             && self.is_me(by)
         {
-            format!("points are {how} for redemption {}, durably", short(redemption))
+            format!(
+                "points are {how} for redemption {}, durably",
+                short(redemption)
+            )
         } else if let Happening::OrderChanged { by, order, how } = what
             && self.is_me(by)
         {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tally_protocol::id::NodeId;
 use tally_protocol::product::ProductId;
-use tally_protocol::registration::{Enrolment, Registration};
+use tally_protocol::registration::Enrolment;
 use tally_protocol::signed::{Signed, Verified};
 use tally_protocol::terminal::Input;
 
@@ -40,98 +40,107 @@ pub(super) struct Enrolling {
 }
 
 impl TerminalNode {
-    /// Lets it look after its registration at some moment, if it has not to do that before.
-    pub(super) fn enrol_at(&mut self, stage: &mut Stage, at: Moment) {
-        let Some(up) = self.up.as_mut().filter(|_| self.setup.enrols.is_some()) else {
+    /// Lets it look after a registration at some moment, if it has not to do that before.
+    pub(super) fn enrol_at(&mut self, stage: &mut Stage, place: usize, at: Moment) {
+        let Some(up) = &mut self.up else {
             return;
         };
-        if up.enrolling.next.is_none_or(|next| next > at) {
-            up.enrolling.next = Some(at);
-            self.plan(stage, at, Within::Enrol);
+        let enrolling = up.enrolling.entry(place).or_default();
+        if enrolling.next.is_none_or(|next| next > at) {
+            enrolling.next = Some(at);
+            self.plan(stage, at, Within::Enrol(place));
         }
     }
 
     /// A coordinator does not know that it is registered.
     pub(super) fn enrol_anew(&mut self, stage: &mut Stage) {
         let now = self.setup.clock.read(stage.now);
-        let is_new = |known: &Verified<Registration>| now.since(known.issued) < ANEW_AFTER;
-        if !self.registered.as_ref().is_some_and(is_new) {
-            self.registered = None;
-            self.enrol_at(stage, stage.now + ANEW_AFTER);
+        for place in 0..self.setup.enrols.len() {
+            let known = self.registered.get(&place);
+            if !known.is_some_and(|known| now.since(known.issued) < ANEW_AFTER) {
+                self.registered.remove(&place);
+                self.enrol_at(stage, place, stage.now + ANEW_AFTER);
+            }
         }
     }
 
     /// Enrols, unless its registration holds for some time yet.
-    pub(super) fn enrol(&mut self, stage: &mut Stage) {
-        let (Some(up), Some(enrols)) = (&mut self.up, self.setup.enrols.clone()) else {
+    pub(super) fn enrol(&mut self, stage: &mut Stage, place: usize) {
+        let enrolling = self.up.as_mut().map(|up| up.enrolling.entry(place));
+        let enrolling = enrolling.map(|enrolling| enrolling.or_default());
+        let Some(enrolling) = enrolling.filter(|it| it.next == Some(stage.now)) else {
             return;
         };
-        if up.enrolling.next != Some(stage.now) {
-            return;
-        }
-        up.enrolling.next = None;
-        if let Some(at) = self.renews_at()
+        enrolling.next = None;
+        let word = enrolling.word.clone();
+        if let Some(at) = self.renews_at(place)
             && at > stage.now
         {
-            return self.enrol_at(stage, at);
+            return self.enrol_at(stage, place, at);
         }
+        let word = word.unwrap_or_else(|| self.word(stage, place));
         let shown = self.setup.certificate.as_ref();
-        let owner = shown.map_or(self.id, Verified::signer);
-        let (at, word) = (enrols.at, self.up.as_ref());
-        let word = word.and_then(|up| up.enrolling.word.clone());
-        let word = word.unwrap_or_else(|| {
-            let enrolment = Enrolment {
-                app_server: enrols.app_server,
-                product: enrols.product,
-                owner,
-                at: self.setup.clock.read(stage.now),
-            };
-            let (network, key) = (&stage.network, &self.setup.key);
-            let signed = stage.signatures.sign(enrolment, network, key);
-            signed.signed().clone()
-        });
         let request = ShopRequest::Enrol {
             enrolment: word.clone(),
             certificate: shown.map(|shown| shown.signed().clone()),
         };
+        let at = self.setup.enrols[place].at;
         let ask = stage.ask(self.peer, at, Body::ShopAsked(Box::new(request)));
         if let Some(up) = &mut self.up {
-            up.enrolling.word = Some(word);
-            up.asks.insert(ask, Asked::Enrol(at));
+            up.enrolling.entry(place).or_default().word = Some(word);
+            up.asks.insert(ask, Asked::Enrol(at, place));
         }
-        self.enrol_at(stage, stage.now + ASK_AGAIN);
+        self.enrol_at(stage, place, stage.now + ASK_AGAIN);
     }
 
-    /// Takes the answer of the app server.
+    /// Signs that it wants to work for a product.
+    fn word(&self, stage: &mut Stage, place: usize) -> Signed<Enrolment> {
+        let Enrols {
+            app_server,
+            product,
+            ..
+        } = self.setup.enrols[place].clone();
+        let shown = self.setup.certificate.as_ref();
+        let enrolment = Enrolment {
+            app_server,
+            product,
+            owner: shown.map_or(self.id, Verified::signer),
+            at: self.setup.clock.read(stage.now),
+        };
+        let (network, key) = (&stage.network, &self.setup.key);
+        let signed = stage.signatures.sign(enrolment, network, key);
+        signed.signed().clone()
+    }
+
+    /// Takes the answer of an app server.
     pub(super) fn enrolled(&mut self, stage: &mut Stage, ask: u64, reply: ShopReply) {
         let up = self.up.as_mut();
         let asked = up.and_then(|up| up.asks.remove(&ask));
-        let (Some(Asked::Enrol(at)), Some(up)) = (asked, &mut self.up) else {
+        let (Some(Asked::Enrol(at, place)), Some(up)) = (asked, &mut self.up) else {
             return;
         };
         // What was said once is not said again: an app server may refuse it for good.
-        up.enrolling.word = None;
+        up.enrolling.entry(place).or_default().word = None;
         let ShopReply::Registered(signed) = reply else {
             return;
         };
         let Ok(registration) = stage.signatures.verify(signed, &stage.network) else {
             return self.refuse(stage, at, "registration_unverified");
         };
-        if registration.signer() != stage.directory.id(at)
-            || registration.holder.device != self.id
+        if registration.signer() != stage.directory.id(at) || registration.holder.device != self.id
         {
             return self.refuse(stage, at, "registration_of_another");
         }
-        self.registered = Some(registration.clone());
+        self.registered.insert(place, registration.clone());
         self.feed(stage, Input::Registered(Box::new(registration)));
-        if let Some(at) = self.renews_at() {
-            self.enrol_at(stage, at);
+        if let Some(at) = self.renews_at(place) {
+            self.enrol_at(stage, place, at);
         }
     }
 
     /// Returns when it enrols anew.
-    fn renews_at(&self) -> Option<Moment> {
-        let known = self.registered.as_ref()?;
+    fn renews_at(&self, place: usize) -> Option<Moment> {
+        let known = self.registered.get(&place)?;
         let left = known.expires.since(known.issued) / RENEWED_BEFORE;
         Some(self.setup.clock.when(known.expires - left))
     }

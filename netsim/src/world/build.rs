@@ -111,6 +111,10 @@ pub(super) fn world(scenario: &Scenario, seed: u64, options: &Options) -> World 
     let owned = (Peer(first_terminal), builder.owners.clone());
     let conducts = builder.conducts.clone();
     let reference = Reference::new(Arc::clone(&execution), tasks, conducts, owned);
+    let groups = scenario.coordinators.iter();
+    let admits =
+        groups.flat_map(|group| std::iter::repeat_n(group.admission, group.count as usize));
+    let reference = reference.with(builder.directory.ids().to_vec(), admits.collect());
     let cuts = scenario.cuts.iter();
     let cuts = cuts.map(|cut| builder.cut(cut, &terminals)).collect();
     let listened = builder.conducts.iter().any(|kind| kind.listens());
@@ -355,7 +359,7 @@ impl Builder<'_> {
         let certificate = owner.map(|owner| self.certify((id(&key), may_redeem), owner));
         terminal::Setup {
             certificate,
-            enrols: group.app_server.map(|number| self.enrols(number)),
+            enrols: self.enrols(group),
             key,
             slots: least + u8::try_from(more).unwrap_or(0),
             speed: slowest * libm::pow(fastest / slowest, self.chance.part()),

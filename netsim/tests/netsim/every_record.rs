@@ -282,6 +282,11 @@ const fn kind(event: &Event) -> &'static str {
         Event::ReservationEnded { .. } => "reservation ended",
         Event::PointsRedeemed { .. } => "points redeemed",
         Event::RedemptionReversed { .. } => "redemption reversed",
+        Event::SettlementMade { .. } => "settlement made",
+        Event::SettlementPaid { .. } => "settlement paid",
+        Event::OrderCharged { .. } => "order charged",
+        Event::OrderPaid { .. } => "order paid",
+        Event::OrderRefunded { .. } => "order refunded",
         Event::Released { .. } => "released",
         Event::Expired { .. } => "expired",
     }

@@ -139,7 +139,8 @@ pub(super) fn pins_of(fact: &Fact) -> Vec<Row> {
         | Fact::Reserved(_)
         | Fact::ReservationEnded(_)
         | Fact::Redeemed(_)
-        | Fact::Reversed(_) => Vec::new(),
+        | Fact::Reversed(_)
+        | Fact::SettlementMade(_) => Vec::new(),
     }
 }
 

@@ -294,6 +294,10 @@ fn refused_order(fault: &OrderFault) -> AdminError {
             "nothing_left",
             "`tally ledger receipt ID` shows what became of it",
         ),
+        OrderFault::NoSettlement { .. } => (
+            "no_settlement",
+            "`tally ledger entries` shows the settlements and what was paid",
+        ),
     };
     AdminError::new(code, format!("post this: {fault}"), hint)
 }

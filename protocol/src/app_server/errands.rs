@@ -6,13 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::settlement::{SettleReply, Settlement};
 use super::{AppServer, Effect};
 use crate::coordinator::Question;
 use crate::id::{NodeId, OrderId, RedemptionId};
 use crate::message::redeem::{RedeemReply, RedeemRequest};
 use crate::message::registry::{RegistryReply, RegistryRequest};
-use crate::signed::Signed;
 use crate::time::Timestamp;
 
 /// The first pause after a failure; each further one doubles it.
@@ -25,12 +23,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 /// A question to a coordinator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// About agreements and registrations.
+    /// About agreements, registrations and settlements.
     Registry(RegistryRequest),
     /// About points of an order.
     Redeem(RedeemRequest),
-    /// Whether it agrees with a settlement.
-    Settle(Signed<Settlement>),
 }
 
 /// Its answer.
@@ -40,8 +36,6 @@ pub enum Reply {
     Registry(RegistryReply),
     /// To [`Request::Redeem`].
     Redeem(RedeemReply),
-    /// To [`Request::Settle`].
-    Settle(SettleReply),
 }
 
 /// Something to be asked until it is answered.
@@ -198,8 +192,9 @@ impl AppServer {
                 Some((coordinator, Request::Redeem(request)))
             }
             Errand::Settle(coordinator) => {
-                let signed = self.state.settlements.waiting(coordinator)?;
-                Some((coordinator, Request::Settle(signed.clone())))
+                let request = self.state.settlements.request(coordinator)?;
+                let request = RegistryRequest::Settle(Box::new(request));
+                Some((coordinator, Request::Registry(request)))
             }
         }
     }
@@ -225,10 +220,12 @@ impl AppServer {
             (Errand::Leg(order, leg), Reply::Redeem(reply)) => {
                 self.leg_answered(now, (order, leg), reply, out)
             }
-            (Errand::Settle(from), Reply::Settle(reply)) => self.settle_answered(from, reply, out),
+            (Errand::Settle(from), Reply::Registry(RegistryReply::Settlement(reply))) => {
+                self.settle_answered(from, reply, out)
+            }
             (
                 Errand::Agree(_) | Errand::Outbox(_) | Errand::Leg(..) | Errand::Settle(_),
-                Reply::Registry(_) | Reply::Redeem(_) | Reply::Settle(_),
+                Reply::Registry(_) | Reply::Redeem(_),
             ) => Heard::Wait,
         };
         match heard {

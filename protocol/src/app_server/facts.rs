@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 use super::agreements::{AgreementFact, Agreements};
 use super::catalogue::{Catalogue, DiscountOffer, Product};
 use super::goods::{Licenses, VoucherUse, Vouchers};
-use super::order::{LegState, Order, OrderChange};
+use super::order::{Order, OrderChange};
 use super::orders::Orders;
 use super::settlement::{SettlementFact, Settlements};
 use super::users::{UserFact, Users};
-use super::{AppServer, AppServerConfig, Effect, posting};
+use super::{AppServer, AppServerConfig, posting};
 use crate::account::Money;
 use crate::books::{Balance, Books, Line, Posting};
 use crate::codec::{self, DecodeError};
-use crate::id::{LicenseId, NodeId, OrderId, RedemptionId, VoucherId};
+use crate::id::{LicenseId, NodeId, OrderId, VoucherId};
 use crate::license::Status;
 use crate::time::Timestamp;
 
@@ -177,7 +177,7 @@ impl State {
                 None
             }
             OrderChange::LegEnded(leg) => {
-                let (coordinator, charged) = charged_of(&before, *leg)?;
+                let (coordinator, charged) = before.charged_of(*leg)?;
                 self.settlements.reverse(coordinator, *leg);
                 posting::reversal(*leg, coordinator, money(charged))
             }
@@ -203,6 +203,7 @@ impl State {
             SettlementFact::Paid(..) => posting::settlement(&settled),
             SettlementFact::Stated(_)
             | SettlementFact::Disputed(..)
+            | SettlementFact::Refused(..)
             | SettlementFact::Resolved(..) => None,
         };
         self.post(settled.until, posting)
@@ -213,20 +214,6 @@ impl State {
         let posted = self.books.post(at, &posting);
         posted.expect("receivables may be below zero, and sales give back only what they got");
         Some(posting)
-    }
-}
-
-/// Returns what a coordinator was charged for points that are to be given back.
-fn charged_of(order: &Order, leg: RedemptionId) -> Option<(NodeId, u64)> {
-    let leg = order.leg(leg)?;
-    match leg.state {
-        LegState::Reversing { charged } if charged > 0 => Some((leg.coordinator, charged)),
-        LegState::Wanted
-        | LegState::Reserved { .. }
-        | LegState::Posted { .. }
-        | LegState::Releasing
-        | LegState::Reversing { .. }
-        | LegState::Ended => None,
     }
 }
 
@@ -258,12 +245,5 @@ impl AppServer {
     #[must_use]
     pub fn snapshot(&self) -> Vec<u8> {
         codec::to_bytes(&self.state)
-    }
-
-    /// Changes the state by a fact that is recorded with it, and with what it does to the books.
-    pub(super) fn record(&mut self, fact: Fact, out: &mut Vec<Effect>) {
-        let posting = self.state.apply(self.config.me, &fact);
-        out.push(Effect::Record(fact));
-        out.extend(posting.map(Effect::Post));
     }
 }

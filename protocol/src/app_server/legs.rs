@@ -41,7 +41,7 @@ impl AppServer {
     }
 
     /// Signs the reversal of points of an order that is over: the same each time.
-    fn reversal(&self, order: &Order, redemption: RedemptionId) -> Signed<Reversal> {
+    pub(super) fn reversal(&self, order: &Order, redemption: RedemptionId) -> Signed<Reversal> {
         let (reason, at) = match &order.stage {
             Stage::Void { at, .. } => ("void", *at),
             Stage::Refunded { at, .. } => ("refund", *at),

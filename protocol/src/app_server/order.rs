@@ -465,6 +465,20 @@ impl Order {
         self.legs.iter().find(|leg| leg.id == id)
     }
 
+    /// Returns what a coordinator was charged for points that are to be given back.
+    pub(super) fn charged_of(&self, leg: RedemptionId) -> Option<(NodeId, u64)> {
+        let leg = self.leg(leg)?;
+        match leg.state {
+            LegState::Reversing { charged } if charged > 0 => Some((leg.coordinator, charged)),
+            LegState::Wanted
+            | LegState::Reserved { .. }
+            | LegState::Posted { .. }
+            | LegState::Releasing
+            | LegState::Reversing { .. }
+            | LegState::Ended => None,
+        }
+    }
+
     /// Changes the order: the only place where one changes.
     pub(super) fn apply(&mut self, change: &OrderChange, at: Timestamp) {
         match change {

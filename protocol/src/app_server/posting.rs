@@ -14,11 +14,11 @@
 
 #![warn(clippy::arithmetic_side_effects, clippy::float_arithmetic)]
 
-use super::settlement::Settlement;
 use crate::account::{Account, Commodity, Money};
 use crate::books::{Posting, Step, Transfer};
 use crate::id::{NodeId, OrderId, PostingId, RedemptionId};
 use crate::posting::posting_id;
+use crate::settlement::Settlement;
 
 const fn moved(from: Account, to: Account, money: Money) -> Transfer {
     Transfer {

@@ -1,7 +1,7 @@
 //! Settlements: what a coordinator owes at the end of a period, signed by both.
 //!
-//! The app server states which redemptions and reversals it counts since the last settlement, what the supplied devices
-//! come to, and what is due. The coordinator countersigns, or names the redemptions that it does not know; those are left
+//! The app server states what is due, with the redemptions and reversals that it counts since the last settlement (see
+//! [`crate::settlement`]). The coordinator countersigns, or names the redemptions that it does not know; those are left
 //! out of the next statement and listed there as disputed until the operators have found out.
 //!
 //! Invariants: a redemption is in at most one settlement that both signed, and its reversal as well; what is due is what
@@ -15,79 +15,18 @@ use serde::{Deserialize, Serialize};
 
 use super::errands::{Errand, Heard};
 use super::{AppServer, Effect, Fact, Fault};
-use crate::account::Currency;
 use crate::agreement::Agreement;
 use crate::countersignature::{Countersigned, hash_of};
-use crate::id::{Hash, NodeId, RedemptionId};
+use crate::id::{NodeId, RedemptionId};
 use crate::issuer::is_line;
-use crate::merkle;
-use crate::signed::{Signed, Statement, Verified};
+use crate::settlement::{
+    self, Counted, DISPUTED_MAX, SETTLED_MAX, SettleFault, SettleReply, SettleRequest, Settlement,
+};
+use crate::signed::{Signed, Verified};
 use crate::time::Timestamp;
 
-/// The most disputed redemptions of a statement, and the most that a coordinator names at once.
-pub const DISPUTED_MAX: usize = 256;
-/// The most redemptions and reversals of one settlement; what is left comes into the next.
-pub const SETTLED_MAX: usize = 10_000;
 /// The longest reference of a payment, in bytes.
 const REFERENCE_BYTES_MAX: usize = 140;
-
-/// "So much is due between us": signed by the app server, countersigned by the coordinator.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settlement {
-    /// Who states it.
-    pub app_server: NodeId,
-    /// Who owes, or gets something back.
-    pub coordinator: NodeId,
-    /// The newest agreement: SHA-256 of its statement.
-    pub agreement: Hash,
-    /// Counts the statements to this coordinator, from 1.
-    pub number: u32,
-    /// What was known until then is counted.
-    pub until: Timestamp,
-    /// Redemptions, and what is owed for them.
-    pub redeemed: Counted,
-    /// Redemptions that were given back, and what is owed no more.
-    pub reversed: Counted,
-    /// Devices of this app server that earned something with the coordinator.
-    pub supply_devices: u32,
-    /// What is owed for them.
-    pub supply_fee: u64,
-    /// Redemptions that are left out because the coordinator does not know them, rising.
-    pub disputed: Vec<RedemptionId>,
-    /// The currency of the agreement, in which all of this is.
-    pub currency: Currency,
-    /// What the coordinator owes, in minor units; below zero if the app server does.
-    pub due: i64,
-}
-
-/// Amounts that are counted one by one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counted {
-    /// How many.
-    pub count: u32,
-    /// Their sum, in minor units.
-    pub minor: u64,
-    /// The root of the tree (RFC 6962) with a leaf for each, rising: the id and the amount as eight bytes, the highest
-    /// first.
-    pub root: Hash,
-}
-
-impl Statement for Settlement {
-    const TYPE: &'static str = "application/tally-settlement+cbor";
-    const BYTES_MAX: usize = 8 << 10;
-}
-
-/// What a coordinator says to a statement.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SettleReply {
-    /// It agrees.
-    Agreed(Countersigned<Settlement>),
-    /// It does not know these, at most [`DISPUTED_MAX`].
-    Disputed(Vec<RedemptionId>),
-    /// Not now.
-    Later,
-}
 
 /// What is known of redemptions that coordinators owe for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +52,8 @@ struct Claim {
 struct Account {
     last_number: u32,
     open: Option<Open>,
+    /// Why the coordinator did not agree with the last statement, if it was for another reason than its redemptions.
+    fault: Option<SettleFault>,
     agreed: Vec<Agreed>,
     /// Of each device, what it had earned when it was counted last.
     earned: BTreeMap<NodeId, u64>,
@@ -128,9 +69,9 @@ pub struct Open {
     /// As it was signed.
     pub signed: Signed<Settlement>,
     /// The redemptions that it counts.
-    pub redeemed: Vec<RedemptionId>,
+    pub redeemed: Vec<settlement::Claim>,
     /// The reversals that it counts.
-    pub reversed: Vec<RedemptionId>,
+    pub reversed: Vec<settlement::Claim>,
     /// Devices that it counts, with what they had earned.
     pub devices: Vec<(NodeId, u64)>,
 }
@@ -156,10 +97,30 @@ pub enum SettlementFact {
     Agreed(NodeId, Countersigned<Settlement>),
     /// The coordinator does not know some of its redemptions: it came to nothing.
     Disputed(NodeId, Vec<RedemptionId>),
+    /// The coordinator cannot agree: it came to nothing.
+    Refused(NodeId, SettleFault),
     /// The operators have found out: the redemption counts again.
     Resolved(NodeId, RedemptionId),
     /// It is paid.
     Paid(NodeId, u32, String),
+}
+
+impl Account {
+    /// Returns how many devices the coordinator counts at most, if the last statement had too many.
+    const fn supply_max(&self) -> Option<u32> {
+        match self.fault {
+            Some(SettleFault::Supply { most }) => Some(most),
+            Some(SettleFault::Agreement | SettleFault::Number { .. }) | None => None,
+        }
+    }
+
+    /// Takes note that the coordinator cannot agree with the open statement.
+    fn refuse(&mut self, fault: SettleFault) {
+        (self.open, self.fault) = (None, Some(fault));
+        if let SettleFault::Number { last } = fault {
+            self.last_number = self.last_number.max(last);
+        }
+    }
 }
 
 impl Settlements {
@@ -187,6 +148,7 @@ impl Settlements {
                 let account = self.of.entry(open.value.coordinator).or_default();
                 account.last_number = open.value.number;
                 account.open = Some(open.as_ref().clone());
+                account.fault = None;
                 None
             }
             SettlementFact::Agreed(coordinator, signed) => {
@@ -209,6 +171,10 @@ impl Settlements {
                 }
                 None
             }
+            SettlementFact::Refused(coordinator, fault) => {
+                self.of.get_mut(coordinator)?.refuse(*fault);
+                None
+            }
             SettlementFact::Resolved(coordinator, id) => {
                 self.claims.get_mut(&(*coordinator, *id))?.is_disputed = false;
                 None
@@ -223,12 +189,12 @@ impl Settlements {
     }
 
     fn settle(&mut self, coordinator: NodeId, open: &Open) {
-        for id in &open.redeemed {
+        for (id, _) in &open.redeemed {
             if let Some(claim) = self.claims.get_mut(&(coordinator, *id)) {
                 claim.is_settled = true;
             }
         }
-        for id in &open.reversed {
+        for (id, _) in &open.reversed {
             self.claims.remove(&(coordinator, *id));
         }
         let Some(account) = self.of.get_mut(&coordinator) else {
@@ -241,8 +207,40 @@ impl Settlements {
     }
 
     /// Returns the statement that a coordinator has not answered.
-    pub(super) fn waiting(&self, coordinator: NodeId) -> Option<&Signed<Settlement>> {
+    fn waiting(&self, coordinator: NodeId) -> Option<&Signed<Settlement>> {
         Some(&self.of.get(&coordinator)?.open.as_ref()?.signed)
+    }
+
+    /// Returns the statement that a coordinator has not answered, with what it counts.
+    pub(super) fn request(&self, coordinator: NodeId) -> Option<SettleRequest> {
+        let open = self.of.get(&coordinator)?.open.as_ref()?;
+        Some(SettleRequest {
+            settlement: open.signed.clone(),
+            redeemed: open.redeemed.clone(),
+            reversed: open.reversed.clone(),
+        })
+    }
+
+    /// Returns the redemptions and the reversals that the statement counts that a coordinator has not answered.
+    pub(super) fn counted(&self, of: NodeId) -> Option<(Vec<RedemptionId>, Vec<RedemptionId>)> {
+        let open = self.of.get(&of)?.open.as_ref()?;
+        let ids = |claims: &[settlement::Claim]| claims.iter().map(|(id, _)| *id).collect();
+        Some((ids(&open.redeemed), ids(&open.reversed)))
+    }
+
+    /// Returns what the next statement counts: redemptions that are in none yet, and reversals of what is in one.
+    fn to_settle(&self, coordinator: NodeId) -> (Vec<settlement::Claim>, Vec<settlement::Claim>) {
+        let claims = || {
+            self.claims(coordinator)
+                .filter(|(_, claim)| !claim.is_disputed)
+        };
+        let listed = |(id, claim): (RedemptionId, &Claim)| (id, claim.minor);
+        let redeemed = claims().filter(|(_, claim)| !claim.is_settled);
+        let redeemed: Vec<_> = redeemed.take(SETTLED_MAX).map(listed).collect();
+        let taken: BTreeSet<RedemptionId> = redeemed.iter().map(|(id, _)| *id).collect();
+        let reversed = claims()
+            .filter(|(id, claim)| claim.is_reversed && (claim.is_settled || taken.contains(id)));
+        (redeemed, reversed.take(SETTLED_MAX).map(listed).collect())
     }
 
     fn claims(&self, of: NodeId) -> impl Iterator<Item = (RedemptionId, &Claim)> {
@@ -266,6 +264,13 @@ impl AppServer {
         account.map_or(&[], |account| &account.agreed)
     }
 
+    /// Returns why a coordinator does not agree with the last statement, if that is for another reason than that it does
+    /// not know its redemptions.
+    #[must_use]
+    pub fn settlement_fault(&self, coordinator: NodeId) -> Option<SettleFault> {
+        self.state.settlements.of.get(&coordinator)?.fault
+    }
+
     /// Returns the redemptions that a coordinator does not know.
     pub fn disputed(&self, coordinator: NodeId) -> impl Iterator<Item = RedemptionId> {
         let claims = self.state.settlements.claims(coordinator);
@@ -286,41 +291,31 @@ impl AppServer {
         let made = self.state.agreements.last(coordinator);
         let made = made.ok_or(Fault::NoAgreement)?;
         let (agreement, hash) = (made.agreement.clone(), made.hash);
-        let claims = || self.state.settlements.claims(coordinator);
-        let counts = |claim: &Claim| !claim.is_disputed;
-        let redeemed = claims().filter(|(_, claim)| counts(claim) && !claim.is_settled);
-        let redeemed: Vec<_> = redeemed.take(SETTLED_MAX).collect();
-        let taken: BTreeSet<RedemptionId> = redeemed.iter().map(|(id, _)| *id).collect();
-        let reversed = claims().filter(|(id, claim)| {
-            counts(claim) && claim.is_reversed && (claim.is_settled || taken.contains(id))
-        });
-        let reversed: Vec<_> = reversed.take(SETTLED_MAX).collect();
+        let (redeemed, reversed) = self.state.settlements.to_settle(coordinator);
         let devices = self.supplied(now, coordinator, &agreement);
-        let supply_devices = u32::try_from(devices.len()).unwrap_or(u32::MAX);
-        let supply_devices = supply_devices.min(agreement.supply_devices_max);
-        let supply_fee = u64::from(supply_devices).saturating_mul(agreement.supply_fee);
-        let (redeemed_sum, reversed_sum) = (counted(&redeemed), counted(&reversed));
-        let owed = redeemed_sum.minor.saturating_add(supply_fee);
-        let due = i128::from(owed).saturating_sub(i128::from(reversed_sum.minor));
-        let due = i64::try_from(due).map_err(|_| Fault::Full)?;
         let account = self.state.settlements.of.get(&coordinator);
         let number = account.map_or(0, |account| account.last_number);
+        let most = account.and_then(Account::supply_max).unwrap_or(u32::MAX);
+        let supply_devices = u32::try_from(devices.len()).unwrap_or(u32::MAX);
+        let supply_devices = supply_devices.min(agreement.supply_devices_max).min(most);
         let value = Settlement {
             app_server: self.config.me,
             coordinator,
             agreement: hash,
-            number: number.saturating_add(1),
+            number: number.checked_add(1).ok_or(Fault::Full)?,
             until: now,
-            redeemed: redeemed_sum,
-            reversed: reversed_sum,
+            redeemed: Counted::of(&redeemed).ok_or(Fault::Full)?,
+            reversed: Counted::of(&reversed).ok_or(Fault::Full)?,
             supply_devices,
-            supply_fee,
+            supply_fee: u64::from(supply_devices)
+                .checked_mul(agreement.supply_fee)
+                .ok_or(Fault::Full)?,
             disputed: self.disputed(coordinator).take(DISPUTED_MAX).collect(),
             currency: agreement.currency,
-            due,
+            due: 0,
         };
-        let ids = |of: &[(RedemptionId, &Claim)]| of.iter().map(|(id, _)| *id).collect();
-        let (redeemed, reversed) = (ids(&redeemed), ids(&reversed));
+        let due = value.sum().ok_or(Fault::Full)?;
+        let value = Settlement { due, ..value };
         let signed = Verified::sign(value.clone(), &self.config.network, &self.config.key);
         let signed = signed.signed().clone();
         let open = Open {
@@ -337,7 +332,7 @@ impl AppServer {
     }
 
     /// Returns the devices that have earned something with a coordinator since they were counted last, which they are
-    /// once a period of the agreement, with what they have earned.
+    /// once a period of the agreement, with what they have earned. These are at most all that are known.
     fn supplied(
         &self,
         now: Timestamp,
@@ -346,7 +341,8 @@ impl AppServer {
     ) -> Vec<(NodeId, u64)> {
         let account = self.state.settlements.of.get(&coordinator);
         let last = account.and_then(|account| account.supplied);
-        if last.is_some_and(|last| agreement.period(last) >= agreement.period(now)) {
+        let is_over = last.is_none_or(|last| agreement.period(last) < agreement.period(now));
+        if !is_over || !agreement.holds(now) {
             return Vec::new();
         }
         let before = |device| {
@@ -358,7 +354,7 @@ impl AppServer {
             let earned = points.earned.as_micro();
             (earned > before(id)).then_some((id, earned))
         });
-        devices.take(SETTLED_MAX).collect()
+        devices.collect()
     }
 
     /// A coordinator answers a statement.
@@ -392,6 +388,7 @@ impl AppServer {
                 }
                 SettlementFact::Disputed(coordinator, ids)
             }
+            SettleReply::Not(fault) => SettlementFact::Refused(coordinator, fault),
         };
         self.record(Fact::Settlement(fact), out);
         Heard::Done
@@ -434,20 +431,5 @@ impl AppServer {
                 Ok(())
             }
         }
-    }
-}
-
-/// Sums up what is counted one by one. The claims come in the order of their ids.
-fn counted(claims: &[(RedemptionId, &Claim)]) -> Counted {
-    let leaf = |(id, claim): &(RedemptionId, &Claim)| {
-        let mut bytes = id.as_bytes().to_vec();
-        bytes.extend_from_slice(&claim.minor.to_be_bytes());
-        merkle::leaf_hash(&bytes)
-    };
-    let sum = claims.iter().map(|(_, claim)| claim.minor);
-    Counted {
-        count: u32::try_from(claims.len()).unwrap_or(u32::MAX),
-        minor: sum.fold(0, u64::saturating_add),
-        root: merkle::root(claims.iter().map(leaf)),
     }
 }

@@ -16,6 +16,7 @@ use self::model::Bank;
 use super::*;
 use crate::account::{Account, Commodity};
 use crate::codec;
+use crate::entry::Entry;
 use crate::issuer::{IssuerCertificate, Trust};
 use crate::license::{License, LicenseTerms, Renewal};
 use crate::points::Points;
@@ -30,6 +31,9 @@ struct Desk {
     /// Effects of the last step.
     out: Vec<Effect>,
     facts: Vec<Vec<u8>>,
+    /// The log, and how long it was before each fact.
+    entries: Vec<Entry>,
+    lengths: Vec<usize>,
     /// Questions that no coordinator has got.
     asks: Vec<(Question, NodeId, Request)>,
     banks: Vec<Bank>,
@@ -51,6 +55,8 @@ impl Desk {
             now: Timestamp::from_millis(1_000_000),
             out: Vec::new(),
             facts: Vec::new(),
+            entries: Vec::new(),
+            lengths: Vec::new(),
             asks: Vec::new(),
             banks: BANKS.map(Bank::new).into_iter().collect(),
             asked: 1 << 32,
@@ -86,7 +92,16 @@ impl Desk {
     fn note(&mut self) {
         for effect in &self.out {
             match effect {
-                Effect::Record(fact) => self.facts.push(codec::to_bytes(fact)),
+                Effect::Record(fact) => {
+                    self.facts.push(codec::to_bytes(fact));
+                    self.lengths.push(self.entries.len());
+                }
+                Effect::Append { event, posting } => self.entries.push(Entry {
+                    sequence: self.entries.len() as u64,
+                    at: self.now,
+                    event: event.clone(),
+                    posting: posting.clone(),
+                }),
                 Effect::Ask {
                     question,
                     coordinator,
@@ -189,6 +204,9 @@ impl Desk {
     /// Stops and starts again from the journal, of which the last `lost` facts were not written.
     fn restart(&mut self, lost: usize) {
         self.facts.truncate(self.facts.len() - lost);
+        if let Some(length) = self.lengths.split_off(self.facts.len()).first() {
+            self.entries.truncate(*length);
+        }
         self.starts += 1;
         self.asks.clear();
         let seed = [self.starts; 32];
@@ -219,6 +237,14 @@ impl Desk {
         let none: [&[u8]; 0] = [];
         let loaded = AppServer::restore(config(), [0; 32], Some(&snapshot), none).unwrap();
         assert_eq!(loaded.state, self.server.state, "so does the snapshot");
+        let mut books = Books::default();
+        for entry in &self.entries {
+            let posting = entry.posting.as_ref();
+            posting
+                .map_or(Ok(()), |posting| books.post(entry.at, posting))
+                .unwrap();
+        }
+        assert_eq!(books, *self.server.books(), "the log gives the same books");
         let lines = self.server.books().balances();
         assert_eq!(lines.map(|(_, line)| line.posted()).sum::<i128>(), 0);
     }

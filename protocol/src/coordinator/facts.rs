@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::task_run::{Decided, Stage, TaskRecord, TaskRun};
 use super::treasury::Lots;
 use super::units::Ballot;
-use super::{Coordinator, CoordinatorConfig, Division, Effect, Reservation};
+use super::{Coordinator, CoordinatorConfig, Division, Effect, Reservation, SettlementRecord};
 use crate::account::Holder;
 use crate::agreement::Agreement;
 use crate::books::Books;
@@ -151,6 +151,8 @@ pub enum Fact {
     Redeemed(Signed<Redemption>),
     /// They were given back.
     Reversed(Signed<Reversal>),
+    /// A settlement was made.
+    SettlementMade(Box<SettlementRecord>),
 }
 
 /// One device's result of one unit, as it is compared.
@@ -251,6 +253,9 @@ pub enum RestoreError {
     /// A recorded agreement is not one.
     #[error("verify a recorded agreement")]
     Agreement(#[source] PairError),
+    /// A recorded settlement is not one.
+    #[error("verify a recorded settlement")]
+    Settlement(#[source] PairError),
 }
 
 /// The largest fact or snapshot that is read back, in bytes: a division into 10^6 units has 9 MB.
@@ -263,7 +268,7 @@ struct StateRecord {
     certificates: Vec<Signed<DeviceCertificate>>,
     orders: BTreeSet<PostingId>,
     tasks: Vec<TaskRecord>,
-    /// Agreements, registrations and redemptions, as the facts that make them again.
+    /// Agreements, registrations, redemptions and settlements, as the facts that make them again.
     partners: Vec<Fact>,
 }
 
@@ -354,7 +359,8 @@ impl Coordinator {
             | Fact::Reserved(_)
             | Fact::ReservationEnded(_)
             | Fact::Redeemed(_)
-            | Fact::Reversed(_)) => return self.replay_partner(fact),
+            | Fact::Reversed(_)
+            | Fact::SettlementMade(_)) => return self.replay_partner(fact),
         }
         Ok(())
     }
@@ -398,6 +404,10 @@ impl Coordinator {
                 let verified = reversal.clone().verify(network).map_err(statement)?;
                 self.redemptions.reverse(reversal, verified.redemption);
             }
+            Fact::SettlementMade(record) => {
+                let pair = record.settlement.clone().verify(network);
+                self.note_settlement(pair.map_err(RestoreError::Settlement)?, &record);
+            }
             Fact::Accepted { .. }
             | Fact::Arrived(_)
             | Fact::Divided { .. }
@@ -430,6 +440,7 @@ impl Coordinator {
                 .facts()
                 .chain(self.registrations.facts())
                 .chain(self.redemptions.facts())
+                .chain(self.settlement_facts())
                 .collect(),
         })
     }
@@ -447,6 +458,7 @@ impl Coordinator {
             self.tasks.remove(task);
         } else if let Fact::Ordered(posting) = fact {
             self.orders.insert(*posting);
+            self.settlements.pay(*posting);
         }
         let Some(run) = fact.task().and_then(|task| self.tasks.get_mut(&task)) else {
             return Decided::default();
@@ -473,7 +485,8 @@ impl TaskRun {
             | Fact::Reserved(_)
             | Fact::ReservationEnded(_)
             | Fact::Redeemed(_)
-            | Fact::Reversed(_) => {}
+            | Fact::Reversed(_)
+            | Fact::SettlementMade(_) => {}
             Fact::Arrived(_) => self.stage = Stage::Dividing,
             Fact::Divided { division, .. } => self.start(division.clone(), card),
             Fact::Reported {
@@ -544,7 +557,8 @@ impl Fact {
             | Self::Reserved(_)
             | Self::ReservationEnded(_)
             | Self::Redeemed(_)
-            | Self::Reversed(_) => None,
+            | Self::Reversed(_)
+            | Self::SettlementMade(_) => None,
             Self::Arrived(task)
             | Self::Divided { task, .. }
             | Self::Reported { task, .. }

@@ -30,6 +30,15 @@ pub enum Order {
         /// Why.
         reason: String,
     },
+    /// A settlement is paid, by whoever owes it.
+    PaySettlement {
+        /// With whom it was made.
+        app_server: NodeId,
+        /// Its number.
+        number: u32,
+        /// What the payment is called in the outside world.
+        reference: String,
+    },
 }
 
 /// From where to where money is moved.
@@ -79,4 +88,12 @@ pub enum OrderFault {
     /// Nothing is left of what was to be taken back.
     #[error("nothing of the receipt can be taken back")]
     NothingLeft,
+    /// No such settlement is to be paid.
+    #[error("no settlement {number} with {app_server} is to be paid")]
+    NoSettlement {
+        /// With whom.
+        app_server: NodeId,
+        /// The number.
+        number: u32,
+    },
 }

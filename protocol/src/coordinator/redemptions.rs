@@ -25,11 +25,12 @@ use crate::posting;
 use crate::rate_card::Rates;
 use crate::redemption::{DEVICE_PERIOD, Redeem, Redemption, Reversal};
 use crate::registration::is_reason;
+use crate::settlement::{Claim, DISPUTED_MAX, Stated};
 use crate::signed::{Signed, Verified};
 use crate::time::Timestamp;
 
-/// The most redemptions that are known, some 2 KB each. Of too many those are forgotten that are decided and cannot be
-/// ordered again: they stand in the log.
+/// The most redemptions that are known, some 2 KB each. Of too many those are forgotten that are decided, settled, and
+/// cannot be ordered again: they stand in the log.
 const REDEMPTIONS_MAX: usize = 100_000;
 
 /// A request of an app server about points, whose statements hold.
@@ -83,6 +84,7 @@ struct Known {
     /// The period of its agreement in which it was set aside; none if that agreement is forgotten.
     period: Option<u64>,
     state: State,
+    settled: Settled,
 }
 
 impl Known {
@@ -91,6 +93,27 @@ impl Known {
         let counted = self.reservation.at + DEVICE_PERIOD;
         self.redeem.expires.max(counted)
     }
+
+    /// Returns whether no statement will count it any more: then it may be forgotten when it is over. What was given back
+    /// without ever being counted comes to nothing.
+    const fn is_done(&self) -> bool {
+        match self.state {
+            State::Reserved => false,
+            State::Over => true,
+            State::Posted(_) => matches!(self.settled, Settled::Redeemed),
+            State::Reversed(..) => !matches!(self.settled, Settled::Redeemed),
+        }
+    }
+}
+
+/// How much of a redemption stands in settlements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Settled {
+    Nothing,
+    /// That points were taken.
+    Redeemed,
+    /// That they were given back, too.
+    Reversed,
 }
 
 /// How far it is.
@@ -110,8 +133,8 @@ pub(super) struct Redemptions {
     known: BTreeMap<RedemptionId, Known>,
     /// Those that are not decided, by when they are over.
     open: BTreeSet<(Timestamp, RedemptionId)>,
-    /// Those that are decided, by when they may be forgotten.
-    decided: BTreeSet<(Timestamp, RedemptionId)>,
+    /// Those that are done, by when they may be forgotten.
+    done: BTreeSet<(Timestamp, RedemptionId)>,
     /// What was set aside or taken in the last period of each app server's agreement, in minor units.
     used: BTreeMap<NodeId, (u64, u64)>,
     /// Those that a device signed in its owner's name, with the time: device by device.
@@ -146,13 +169,14 @@ impl Redemptions {
             signer: redeem.signer(),
             period,
             state: State::Reserved,
+            settled: Settled::Nothing,
         };
         self.known.insert(id, known);
     }
 
     /// Returns whether one more can be known, or this one is.
     fn has_room(&self, now: Timestamp, redeem: &Signed<Redeem>) -> bool {
-        let oldest = self.decided.first();
+        let oldest = self.done.first();
         self.known.len() < REDEMPTIONS_MAX
             || oldest.is_some_and(|(over, _)| *over < now)
             || self.known.contains_key(&RedemptionId::of(redeem))
@@ -161,10 +185,10 @@ impl Redemptions {
     /// Forgets what is not needed any more, if there are too many.
     fn forget(&mut self, now: Timestamp) {
         while self.known.len() >= REDEMPTIONS_MAX
-            && let Some((over, oldest)) = self.decided.first().copied()
+            && let Some((over, oldest)) = self.done.first().copied()
             && over < now
         {
-            self.decided.pop_first();
+            self.done.pop_first();
             if let Some(known) = self.known.remove(&oldest) {
                 let of_device = (known.signer, known.reservation.at, oldest);
                 self.by_device.remove(&of_device);
@@ -176,9 +200,77 @@ impl Redemptions {
     fn decide(&mut self, id: RedemptionId, state: State) {
         if let Some(known) = self.known.get_mut(&id) {
             self.open.remove(&(known.reservation.until, id));
-            self.decided.insert((known.over(), id));
             known.state = state;
+            self.place(id);
         }
+    }
+
+    /// Puts a redemption among those that may be forgotten, or takes it out.
+    fn place(&mut self, id: RedemptionId) {
+        if let Some(known) = self.known.get(&id) {
+            let place = (known.over(), id);
+            if known.is_done() {
+                self.done.insert(place);
+            } else {
+                self.done.remove(&place);
+            }
+        }
+    }
+
+    /// Notes what a settlement counts.
+    pub(super) fn count(&mut self, redeemed: &[RedemptionId], reversed: &[RedemptionId]) {
+        let redeemed = redeemed.iter().map(|id| (id, Settled::Redeemed));
+        let reversed = reversed.iter().map(|id| (id, Settled::Reversed));
+        for (id, settled) in redeemed.chain(reversed) {
+            if let Some(known) = self.known.get_mut(id) {
+                known.settled = settled;
+                self.place(*id);
+            }
+        }
+    }
+
+    /// Returns the redemptions and the reversals of an app server that settlements count, rising.
+    pub(super) fn counted(&self, app_server: NodeId) -> (Vec<RedemptionId>, Vec<RedemptionId>) {
+        let of = |settled: &[Settled]| {
+            let known = self.known.iter();
+            let its = known.filter(|(_, known)| known.redeem.app_server == app_server);
+            let its = its.filter(|(_, known)| settled.contains(&known.settled));
+            its.map(|(id, _)| *id).collect()
+        };
+        (
+            of(&[Settled::Redeemed, Settled::Reversed]),
+            of(&[Settled::Reversed]),
+        )
+    }
+
+    /// Returns those redemptions of a statement that are not as they stand here, or were counted before: at most
+    /// [`DISPUTED_MAX`], rising.
+    pub(super) fn unknown(&self, app_server: NodeId, stated: &Stated) -> Vec<RedemptionId> {
+        let known = |(id, minor): &Claim| {
+            let known = self.known.get(id)?;
+            let is_it = known.redeem.app_server == app_server
+                && known.reservation.value.minor == *minor
+                && matches!(known.state, State::Posted(_) | State::Reversed(..));
+            is_it.then_some(known)
+        };
+        let is_redeemed =
+            |claim: &&Claim| known(claim).is_some_and(|known| known.settled == Settled::Nothing);
+        let is_reversed = |claim: &&Claim| {
+            let redeemed = stated.redeemed();
+            let is_listed = || redeemed.binary_search(claim).is_ok();
+            known(claim).is_some_and(|known| {
+                matches!(known.state, State::Reversed(..))
+                    && match known.settled {
+                        Settled::Nothing => is_listed(),
+                        Settled::Redeemed => true,
+                        Settled::Reversed => false,
+                    }
+            })
+        };
+        let redeemed = stated.redeemed().iter().filter(|of| !is_redeemed(of));
+        let reversed = stated.reversed().iter().filter(|of| !is_reversed(of));
+        let unknown: BTreeSet<RedemptionId> = redeemed.chain(reversed).map(|(id, _)| *id).collect();
+        unknown.into_iter().take(DISPUTED_MAX).collect()
     }
 
     pub(super) fn end(&mut self, id: RedemptionId) {
@@ -404,8 +496,8 @@ impl Coordinator {
             .books
             .balance(line, Commodity::Money(currency))
             .posted();
+        // What is owed counts until it is paid, supply fees too; what is set aside will be owed soon.
         let owed = u64::try_from(owed).unwrap_or(0);
-        // What is set aside will be owed soon.
         let open = self.redemptions.open.iter();
         let open = open.filter_map(|(_, id)| self.redemptions.known.get(id));
         let open = open.filter(|known| known.redeem.app_server == agreement.app_server);

@@ -59,6 +59,8 @@ pub(super) struct Registrations {
     /// Of (app server, device), the highest serial that was revoked, with its statement.
     revoked: BTreeMap<(NodeId, NodeId), Verified<Revocation>>,
     count: usize,
+    /// How many devices of each app server are registered or were.
+    supplied: BTreeMap<NodeId, u32>,
     /// Holders whose points have changed since their app servers were told.
     untold: BTreeSet<Holder>,
 }
@@ -82,6 +84,7 @@ impl Registrations {
 
     pub(super) fn add(&mut self, registration: Verified<Registration>) {
         self.untold.insert(registration.holder);
+        self.note_device(registration.signer(), registration.holder.device);
         let of = self.of.entry(registration.holder.device).or_default();
         if of.insert(registration.signer(), registration).is_none() {
             self.count += 1;
@@ -90,6 +93,7 @@ impl Registrations {
 
     pub(super) fn revoke(&mut self, revocation: Verified<Revocation>) {
         let (app_server, device) = (revocation.signer(), revocation.device);
+        self.note_device(app_server, device);
         let is_over = |known: &Verified<Registration>| known.serial <= revocation.serial;
         if let Some(of) = self.of.get_mut(&device) {
             if of.get(&app_server).is_some_and(is_over) {
@@ -104,6 +108,21 @@ impl Registrations {
         if known.is_none_or(|known| known.serial < revocation.serial) {
             self.revoked.insert((app_server, device), revocation);
         }
+    }
+
+    /// Counts a device if it is new to its app server. Called before anything else is known of it.
+    fn note_device(&mut self, app_server: NodeId, device: NodeId) {
+        let of = self.of.get(&device);
+        let is_registered = of.is_some_and(|of| of.contains_key(&app_server));
+        if !is_registered && !self.revoked.contains_key(&(app_server, device)) {
+            let count = self.supplied.entry(app_server).or_default();
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// Returns how many devices an app server has ever registered.
+    pub(super) fn supplied_by(&self, app_server: NodeId) -> u32 {
+        self.supplied.get(&app_server).copied().unwrap_or(0)
     }
 
     /// Returns everything as facts, for a snapshot.

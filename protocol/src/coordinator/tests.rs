@@ -7,6 +7,7 @@ mod life;
 mod money;
 mod partners;
 mod restart;
+mod settlements;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -211,6 +211,16 @@ impl Coordinator {
                 let (event, posting) = self.claw_back(&receipt, &issued, reason)?;
                 (event, posting, receipt.id().to_string())
             }
+            Order::PaySettlement {
+                app_server,
+                number,
+                reference,
+            } => {
+                check_text(&reference)?;
+                let of = (app_server, number);
+                let (event, posting) = self.pay_settlement(of, reference.clone())?;
+                (event, posting, reference)
+            }
         };
         let id = posting.id;
         if self.orders.contains(&id) {

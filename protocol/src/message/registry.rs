@@ -1,4 +1,4 @@
-//! App server and coordinator: agreements, registrations, and what devices have earned.
+//! App server and coordinator: agreements, registrations, what devices have earned, and settlements.
 //!
 //! The app server asks; only the coordinator's news of points go the other way, over the same conversation. Everything
 //! that is told here is a signed statement, so it may be told again, in any order, by anybody.
@@ -10,11 +10,13 @@ use crate::countersignature::Countersigned;
 use crate::id::NodeId;
 use crate::message::Refusal;
 use crate::registration::{PointStatement, Registration, Revocation};
+use crate::settlement::{SettleReply, SettleRequest};
 use crate::signed::Signed;
 
 /// The most statements of one message.
 pub const STATEMENTS_MAX: usize = 64;
-/// The largest message of this conversation: [`STATEMENTS_MAX`] registrations of 4 KiB.
+/// The largest message of this conversation: [`STATEMENTS_MAX`] registrations of 4 KiB. A settlement of
+/// [`crate::settlement::SETTLED_MAX`] redemptions and as many reversals has 225 KiB.
 pub const REGISTRY_BYTES_MAX: usize = 300 << 10;
 
 /// What is asked in this conversation.
@@ -31,6 +33,8 @@ pub enum RegistryRequest {
     Points(Vec<NodeId>),
     /// To an app server: so many points have your devices by now.
     Told(Vec<Signed<PointStatement>>),
+    /// To a coordinator: so much is due. Asked again until it has said yes or no.
+    Settle(Box<SettleRequest>),
 }
 
 /// The answers, in the order of the questions.
@@ -46,6 +50,8 @@ pub enum RegistryReply {
     Points(Vec<Signed<PointStatement>>),
     /// To told: heard and kept.
     Heard,
+    /// To settle.
+    Settlement(SettleReply),
     /// No.
     Refused(Refusal),
 }

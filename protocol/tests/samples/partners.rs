@@ -2,7 +2,7 @@
 
 use tally_protocol::account::{Holder, Lot};
 use tally_protocol::agreement::{Agreement, AgreementFault};
-use tally_protocol::coordinator::{Fact, Reservation};
+use tally_protocol::coordinator::{Fact, Reservation, SettlementRecord};
 use tally_protocol::countersignature::{Countersignature, Countersigned, hash_of};
 use tally_protocol::entry::Event;
 use tally_protocol::id::{Hash, NodeId, OrderId, RedemptionId};
@@ -13,6 +13,9 @@ use tally_protocol::points::Points;
 use tally_protocol::rate_card::Price;
 use tally_protocol::redemption::{Redeem, Redemption, Reversal};
 use tally_protocol::registration::{Enrolment, PointStatement, Registration, Revocation};
+use tally_protocol::settlement::{
+    Claim, Counted, SettleFault, SettleReply, SettleRequest, Settlement,
+};
 
 use super::{at, certificate, holder, node, sign};
 
@@ -130,8 +133,52 @@ pub(crate) fn reversal() -> Reversal {
     }
 }
 
+pub(crate) fn settlement() -> Settlement {
+    let (redeemed, reversed) = claims();
+    Settlement {
+        app_server: app_server(),
+        coordinator: node(),
+        agreement: countersignature().of,
+        number: 2,
+        until: at(90),
+        redeemed: Counted::of(&redeemed).unwrap(),
+        reversed: Counted::of(&reversed).unwrap(),
+        supply_devices: 3,
+        supply_fee: 30,
+        disputed: vec![RedemptionId::from_bytes([8; 16])],
+        currency: "EUR".parse().unwrap(),
+        due: -90,
+    }
+}
+
+/// What the settlement counts.
+fn claims() -> (Vec<Claim>, Vec<Claim>) {
+    let given_back = (RedemptionId::from_bytes([1; 16]), 200);
+    (vec![(redemption_id(), 80)], vec![given_back])
+}
+
+fn settled() -> Countersigned<Settlement> {
+    let statement = sign(settlement());
+    let of = hash_of(&statement);
+    Countersigned {
+        statement,
+        agreed: sign(Countersignature { of }),
+    }
+}
+
+fn settlement_record() -> SettlementRecord {
+    let (redeemed, reversed) = claims();
+    let ids = |claims: Vec<Claim>| claims.iter().map(|(id, _)| *id).collect();
+    SettlementRecord {
+        settlement: settled(),
+        redeemed: ids(redeemed),
+        reversed: ids(reversed),
+    }
+}
+
 pub(crate) fn events() -> Vec<(&'static str, Event)> {
     let redemption_id = redemption_id();
+    let record = settlement_record();
     let reserved = |certificate| Event::PointsReserved {
         redeem: sign(redeem()),
         certificate,
@@ -177,6 +224,22 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
                 reversal: sign(reversal()),
             },
         ),
+        (
+            "settlement_made",
+            Event::SettlementMade {
+                settlement: record.settlement,
+                redeemed: record.redeemed,
+                reversed: record.reversed,
+            },
+        ),
+        (
+            "settlement_paid",
+            Event::SettlementPaid {
+                with: app_server(),
+                number: 2,
+                reference: "wire 9".to_owned(),
+            },
+        ),
     ]
 }
 
@@ -206,10 +269,20 @@ pub(crate) fn facts() -> Vec<(&'static str, Fact)> {
         ("reservation_ended", Fact::ReservationEnded(redemption_id())),
         ("redeemed", Fact::Redeemed(sign(redemption()))),
         ("reversed", Fact::Reversed(sign(reversal()))),
+        (
+            "settlement_made",
+            Fact::SettlementMade(Box::new(settlement_record())),
+        ),
     ]
 }
 
 pub(crate) fn registry_requests() -> Vec<(&'static str, RegistryRequest)> {
+    let (redeemed, reversed) = claims();
+    let settle = SettleRequest {
+        settlement: sign(settlement()),
+        redeemed,
+        reversed,
+    };
     vec![
         ("agree", RegistryRequest::Agree(sign(agreement()))),
         (
@@ -219,6 +292,7 @@ pub(crate) fn registry_requests() -> Vec<(&'static str, RegistryRequest)> {
         ("revoke", RegistryRequest::Revoke(vec![sign(revocation())])),
         ("points", RegistryRequest::Points(vec![holder().device])),
         ("told", RegistryRequest::Told(vec![sign(point_statement())])),
+        ("settle", RegistryRequest::Settle(Box::new(settle))),
     ]
 }
 
@@ -255,6 +329,7 @@ pub(crate) fn registry_replies() -> Vec<(&'static str, RegistryReply)> {
         ("declined", Proposal::Declined),
     ];
     let proposals = proposals.into_iter().chain(faults);
+    let settlement = |name, reply| (name, RegistryReply::Settlement(reply));
     let mut replies: Vec<(&'static str, RegistryReply)> = proposals
         .map(|(name, proposal)| (name, RegistryReply::Agreement(proposal)))
         .collect();
@@ -265,6 +340,18 @@ pub(crate) fn registry_replies() -> Vec<(&'static str, RegistryReply)> {
             RegistryReply::Points(vec![sign(point_statement())]),
         ),
         ("heard", RegistryReply::Heard),
+        settlement("agreed", SettleReply::Agreed(settled())),
+        settlement("disputed", SettleReply::Disputed(vec![redemption_id()])),
+        settlement("not_agreement", SettleReply::Not(SettleFault::Agreement)),
+        settlement(
+            "not_number",
+            SettleReply::Not(SettleFault::Number { last: 7 }),
+        ),
+        settlement(
+            "not_supply",
+            SettleReply::Not(SettleFault::Supply { most: 2 }),
+        ),
+        settlement("later", SettleReply::Later),
         ("refused", RegistryReply::Refused(Refusal::NoAgreement)),
     ]);
     replies

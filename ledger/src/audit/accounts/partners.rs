@@ -1,11 +1,10 @@
 //! What app servers have to do with: agreements, registrations, and points that are set aside, taken or given back.
 //!
-//! Not computed again are the cap and the credit of an agreement: they bound what the coordinator risks, and no rule of
-//! the books rests on them.
+//! The cap and the credit of an agreement are computed again, as they were when points were set aside.
 
 use std::collections::{BTreeMap, HashMap};
 
-use tally_protocol::account::{Lot, Money};
+use tally_protocol::account::{Account, Commodity, Lot, Money};
 use tally_protocol::agreement::Agreement;
 use tally_protocol::books::Posting;
 use tally_protocol::certificate::{self, DeviceCertificate};
@@ -35,6 +34,12 @@ pub(super) struct Partners {
     /// The highest serials that were revoked.
     revoked: HashMap<(NodeId, NodeId), u64>,
     redemptions: HashMap<RedemptionId, Known>,
+    /// How many devices of each app server are registered or were.
+    supplied: HashMap<NodeId, u32>,
+    /// What was set aside or taken in the last period of each app server's agreement, in minor units.
+    used: HashMap<NodeId, (u64, u64)>,
+    /// What is set aside for each app server, in minor units.
+    open: HashMap<NodeId, u64>,
     /// Those that a device signed in its owner's name: when, and which.
     by_device: HashMap<NodeId, Vec<(Timestamp, RedemptionId)>>,
 }
@@ -48,7 +53,18 @@ struct Known {
     /// What allows the device that signed, by its hash.
     certificate: Option<Hash>,
     value: Money,
+    /// The period of the agreement in which it was set aside.
+    period: u64,
     state: State,
+    settled: Settled,
+}
+
+/// How much of a redemption stands in settlements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Settled {
+    Nothing,
+    Redeemed,
+    Reversed,
 }
 
 /// How far a redemption is, with the lots that were drawn for it as long as they are needed.
@@ -114,7 +130,112 @@ impl Partners {
         };
         let lots = std::mem::take(lots);
         known.state = then(&lots);
+        if let Some(open) = self.open.get_mut(&known.app_server) {
+            *open = open.saturating_sub(known.value.minor);
+        }
         Ok((known, lots))
+    }
+
+    /// Checks that what is set aside is within the cap and the credit of the agreement. `owed` is what stands in the
+    /// books.
+    fn check_bounds(
+        &self,
+        agreement: &Agreement,
+        (minor, owed): (u64, i128),
+        at: Timestamp,
+    ) -> Result<(), Problem> {
+        let app_server = agreement.app_server;
+        let used = self.used.get(&app_server);
+        let used = used.filter(|(period, _)| *period == agreement.period(at));
+        let used = used.map_or(0, |(_, minor)| *minor);
+        let (currency, within) = (agreement.currency, |sum: u64| sum.saturating_add(minor));
+        let money = |minor| Money { currency, minor };
+        if within(used) > agreement.cap {
+            let (sum, cap) = (money(within(used)), money(agreement.cap));
+            return Err(refused(format!(
+                "{sum} would be redeemed in this period, the agreement allows {cap}"
+            )));
+        }
+        let open = self.open.get(&app_server).copied().unwrap_or(0);
+        let owed = u64::try_from(owed).unwrap_or(0).saturating_add(open);
+        if within(owed) > agreement.credit {
+            let (sum, credit) = (money(within(owed)), money(agreement.credit));
+            return Err(refused(format!(
+                "{sum} would be owed and not paid, the agreement allows {credit}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Notes what is set aside.
+    fn note_reserved(&mut self, id: RedemptionId, known: Known) {
+        let used = self.used.entry(known.app_server).or_default();
+        if used.0 != known.period {
+            *used = (known.period, 0);
+        }
+        used.1 = used.1.saturating_add(known.value.minor);
+        let open = self.open.entry(known.app_server).or_default();
+        *open = open.saturating_add(known.value.minor);
+        self.redemptions.insert(id, known);
+    }
+
+    /// Counts a device if it is new to its app server. Called before anything else is known of it.
+    fn note_device(&mut self, of: (NodeId, NodeId)) {
+        if !self.registered.contains_key(&of) && !self.revoked.contains_key(&of) {
+            let count = self.supplied.entry(of.0).or_default();
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// Returns how many devices an app server has ever registered.
+    pub(super) fn supplied_by(&self, app_server: NodeId) -> u32 {
+        self.supplied.get(&app_server).copied().unwrap_or(0)
+    }
+
+    /// Returns the agreement with this name.
+    pub(super) fn agreement(&self, app_server: NodeId, name: Hash) -> Option<&Agreement> {
+        let mut made = self.agreements.get(&app_server)?.iter();
+        let (_, agreement) = made.find(|(hash, _)| *hash == name)?;
+        Some(agreement)
+    }
+
+    /// Returns what an app server is owed for a redemption that was taken, if nobody has counted it yet; it is counted
+    /// from then on.
+    pub(super) fn count_redeemed(
+        &mut self,
+        app_server: NodeId,
+        id: RedemptionId,
+    ) -> Result<u64, String> {
+        let known = self.redemptions.get_mut(&id);
+        let known = known.filter(|known| {
+            let was_taken = matches!(known.state, State::Posted(_) | State::Reversed);
+            was_taken && known.app_server == app_server
+        });
+        let known = known.ok_or_else(|| format!("no points were taken for {id}"))?;
+        if known.settled != Settled::Nothing {
+            return Err(format!("{id} was counted before"));
+        }
+        known.settled = Settled::Redeemed;
+        Ok(known.value.minor)
+    }
+
+    /// Returns what an app server is owed no more for a redemption that was counted and given back, if nobody has counted
+    /// that yet; it is counted from then on.
+    pub(super) fn count_reversed(
+        &mut self,
+        app_server: NodeId,
+        id: RedemptionId,
+    ) -> Result<u64, String> {
+        let known = self.redemptions.get_mut(&id);
+        let known = known.filter(|known| {
+            matches!(known.state, State::Reversed) && known.app_server == app_server
+        });
+        let known = known.ok_or_else(|| format!("no points were given back for {id}"))?;
+        if known.settled != Settled::Redeemed {
+            return Err(format!("that {id} was given back does not count"));
+        }
+        known.settled = Settled::Reversed;
+        Ok(known.value.minor)
     }
 }
 
@@ -143,9 +264,12 @@ impl Accounts {
         let pair = pair.map_err(|error| refused(format!("failed to {error}")))?;
         let (signers, terms) = (pair.signers(), pair.value());
         let between = (terms.app_server, terms.coordinator);
-        if between != signers || terms.coordinator != self.coordinator {
+        if between != signers || ![between.0, between.1].contains(&self.node) {
             let (one, other) = signers;
             return Err(refused(format!("{one} and {other} signed it")));
+        }
+        if terms.coordinator != self.node {
+            return self.bought(&pair).map(|()| None);
         }
         let known = self.partners.agreements.entry(terms.app_server);
         let known = known.or_default();
@@ -193,6 +317,7 @@ impl Accounts {
                 "its serial is {serial}, {before} was registered or revoked before"
             )));
         }
+        partners.note_device(of);
         partners.registered.insert(of, verified.serial);
         Ok(None)
     }
@@ -239,7 +364,7 @@ impl Accounts {
         }
         let redeem = verify(signed, self)?;
         let certificate = shown.map(|shown| verify(shown, self)).transpose()?;
-        if redeem.coordinator != self.coordinator {
+        if redeem.coordinator != self.node {
             return Err(refused("it is for another coordinator".to_owned()));
         }
         if redeem.expires <= at {
@@ -260,6 +385,10 @@ impl Accounts {
         })?;
         let minor = posting::value_of(&self.with_rates(&lots)?, terms.value);
         let (currency, minor) = (terms.currency, minor.ok_or_else(too_large)?);
+        let line = Account::Payable(redeem.app_server);
+        let owed = self.books.balance(line, Commodity::Money(currency));
+        self.partners
+            .check_bounds(terms, (minor, owed.posted()), at)?;
         let expected = posting::reservation(id, &lots);
         let known = Known {
             app_server: redeem.app_server,
@@ -267,9 +396,11 @@ impl Accounts {
             agreement: *agreement,
             certificate: shown.map(hash_of),
             value: Money { currency, minor },
+            period: terms.period(at),
             state: State::Reserved(lots),
+            settled: Settled::Nothing,
         };
-        self.partners.redemptions.insert(id, known);
+        self.partners.note_reserved(id, known);
         if redeem.signer() != redeem.owner {
             let of_device = self.partners.by_device.entry(redeem.signer());
             of_device.or_default().push((at, id));
@@ -280,7 +411,12 @@ impl Accounts {
     }
 
     pub(super) fn let_go(&mut self, id: RedemptionId) -> Result<Option<Posting>, Problem> {
-        let (_, lots) = self.partners.decide(id, |_| State::Over)?;
+        let (known, lots) = self.partners.decide(id, |_| State::Over)?;
+        let (app_server, period, minor) = (known.app_server, known.period, known.value.minor);
+        let used = self.partners.used.get_mut(&app_server);
+        if let Some(used) = used.filter(|used| used.0 == period) {
+            used.1 = used.1.saturating_sub(minor);
+        }
         Ok(posting::reservation_over(id, &lots))
     }
 
@@ -291,8 +427,13 @@ impl Accounts {
     ) -> Result<Option<Posting>, Problem> {
         let redemption = verify(signed, self)?;
         let signer = redemption.signer();
-        if signer != self.coordinator {
-            return Err(refused(format!("{signer} signed it, not the coordinator")));
+        if signer != self.node {
+            let redeem = verify(&redemption.redeem, self)?;
+            return if redeem.app_server == self.node {
+                self.taken(&redemption, &redeem).map(|()| None)
+            } else {
+                Err(refused(format!("{signer} signed it, not the coordinator")))
+            };
         }
         check_time(redemption.at, written)?;
         let id = RedemptionId::of(&redemption.redeem);
@@ -321,11 +462,15 @@ impl Accounts {
 
     pub(super) fn reversed(
         &mut self,
+        written: Timestamp,
         signed: &Signed<Reversal>,
     ) -> Result<Option<Posting>, Problem> {
         let reversal = verify(signed, self)?;
         if !registration::is_reason(&reversal.reason) {
             return Err(refused("its reason is not well formed".to_owned()));
+        }
+        if reversal.signer() == self.node {
+            return self.given_back(written, &reversal);
         }
         let id = reversal.redemption;
         let unknown = || refused(format!("no points were taken for {id}"));

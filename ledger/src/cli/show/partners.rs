@@ -5,8 +5,10 @@ use tally_protocol::agreement::Agreement;
 use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::redemption::{Redeem, Reversal};
 use tally_protocol::registration::Revocation;
+use tally_protocol::settlement::{Counted, Settlement};
 
 use super::{amount, certificate, grouped, statement_of};
+use crate::cli::table::due;
 use crate::cli::text::Text;
 use crate::cli::view::{EventDetail, RedemptionDetail, RegistrationDetail, Statement};
 
@@ -49,6 +51,33 @@ pub(super) fn event(text: &mut Text, event: &EventDetail) {
             signer(text, "app server", statement);
             statement_of(text, statement, reversal);
         }
+        EventDetail::SettlementMade {
+            statement,
+            agreed,
+            redeemed,
+            reversed,
+        } => {
+            statement_of(text, statement, settlement);
+            for (name, ids) in [("redemption", redeemed), ("given back", reversed)] {
+                for id in ids {
+                    text.field(name, &id.to_string());
+                }
+            }
+            text.line("");
+            text.line("The coordinator agreed:");
+            statement_of(text, agreed, |text, agreed| {
+                text.field("statement", &agreed.of.to_string());
+            });
+        }
+        EventDetail::SettlementPaid {
+            with,
+            number,
+            reference,
+        } => {
+            text.field("with", &with.to_string());
+            text.field("number", &number.to_string());
+            text.field("reference", reference);
+        }
         EventDetail::TaskAccepted { .. }
         | EventDetail::BatchValidated { .. }
         | EventDetail::TaskEnded { .. }
@@ -60,6 +89,9 @@ pub(super) fn event(text: &mut Text, event: &EventDetail) {
         | EventDetail::PaidOut { .. }
         | EventDetail::Refunded { .. }
         | EventDetail::ClawedBack { .. }
+        | EventDetail::OrderCharged { .. }
+        | EventDetail::OrderPaid { .. }
+        | EventDetail::OrderRefunded { .. }
         | EventDetail::Released { .. }
         | EventDetail::Expired { .. } => {}
     }
@@ -138,6 +170,29 @@ fn reversal(text: &mut Text, reversal: &Reversal) {
     text.field("redemption", &reversal.redemption.to_string());
     text.field("at", &reversal.at.to_string());
     text.field("reason", &reversal.reason);
+}
+
+fn settlement(text: &mut Text, settled: &Settlement) {
+    let currency = settled.currency;
+    let money = |minor| Money { currency, minor }.to_string();
+    text.field("app server", &settled.app_server.to_string());
+    text.field("coordinator", &settled.coordinator.to_string());
+    text.field("number", &settled.number.to_string());
+    text.field("agreement", &settled.agreement.to_string());
+    text.field("until", &settled.until.to_string());
+    let counted = |counted: &Counted| {
+        let count = grouped(counted.count.into());
+        format!("{} for {count}", money(counted.minor))
+    };
+    text.field("redeemed", &counted(&settled.redeemed));
+    text.field("given back", &counted(&settled.reversed));
+    let devices = grouped(settled.supply_devices.into());
+    let supply = format!("{} for {devices} devices", money(settled.supply_fee));
+    text.field("supply", &supply);
+    for id in &settled.disputed {
+        text.field("disputed", &id.to_string());
+    }
+    text.field("due", &due(settled.currency, settled.due));
 }
 
 /// The certificate of the device that signed, if it was a device.

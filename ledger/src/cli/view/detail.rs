@@ -9,13 +9,16 @@ use tally_protocol::books::Posting;
 use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::codec::DecodeError;
 use tally_protocol::countersignature::Countersignature;
-use tally_protocol::entry::{Ending, Entry, Event, Fund, Payee, ValidatedUnit};
-use tally_protocol::id::{Hash, NetworkId, NodeId, RateCardId, ReceiptId, RedemptionId, TaskId};
+use tally_protocol::entry::{Ending, Entry, Event, Fund, Part, Payee, ValidatedUnit};
+use tally_protocol::id::{
+    Hash, NetworkId, NodeId, OrderId, RateCardId, ReceiptId, RedemptionId, TaskId,
+};
 use tally_protocol::message::work::Batch;
 use tally_protocol::rate_card::RateCard;
 use tally_protocol::receipt::Receipt;
 use tally_protocol::redemption::{Redeem, Reversal};
 use tally_protocol::registration::Revocation;
+use tally_protocol::settlement::Settlement;
 use tally_protocol::signed::{self, Signed, Verified};
 use tally_protocol::task::Task;
 use tally_protocol::time::Timestamp;
@@ -176,6 +179,61 @@ pub enum EventDetail {
     RedemptionReversed {
         /// What the app server signed.
         statement: Statement<Reversal>,
+    },
+    /// What is due between coordinator and app server.
+    SettlementMade {
+        /// What the app server signed.
+        statement: Statement<Settlement>,
+        /// What the coordinator signed.
+        agreed: Statement<Countersignature>,
+        /// The redemptions that it counts.
+        redeemed: Vec<RedemptionId>,
+        /// The reversals that it counts.
+        reversed: Vec<RedemptionId>,
+    },
+    /// What was due is paid.
+    SettlementPaid {
+        /// The other side.
+        with: NodeId,
+        /// The number of the settlement.
+        number: u32,
+        /// What the payment is called outside.
+        reference: String,
+    },
+    /// An app server charges for an order.
+    OrderCharged {
+        /// The order.
+        order: OrderId,
+        /// Who ordered.
+        user: NodeId,
+        /// What is charged: what the user owes, and all parts.
+        fee: Money,
+        /// What the user owes.
+        due: Money,
+        /// What coordinators owe.
+        parts: Vec<Part>,
+    },
+    /// A user has paid for an order.
+    OrderPaid {
+        /// The order.
+        order: OrderId,
+        /// Who ordered.
+        user: NodeId,
+        /// How much.
+        money: Money,
+        /// What the payment is called outside.
+        reference: String,
+    },
+    /// An order comes to nothing.
+    OrderRefunded {
+        /// The order.
+        order: OrderId,
+        /// Who ordered.
+        user: NodeId,
+        /// What is not owed any more.
+        due: Money,
+        /// What is given back.
+        paid: Money,
     },
     /// Points left escrow.
     Released {
@@ -342,6 +400,60 @@ impl EventDetail {
             },
             Event::RedemptionReversed { reversal } => Self::RedemptionReversed {
                 statement: Statement::of(reversal, network, checking),
+            },
+            Event::SettlementMade {
+                settlement,
+                redeemed,
+                reversed,
+            } => Self::SettlementMade {
+                statement: Statement::of(settlement.statement, network, checking),
+                agreed: Statement::of(settlement.agreed, network, checking),
+                redeemed,
+                reversed,
+            },
+            Event::SettlementPaid {
+                with,
+                number,
+                reference,
+            } => Self::SettlementPaid {
+                with,
+                number,
+                reference,
+            },
+            Event::OrderCharged {
+                order,
+                user,
+                fee,
+                due,
+                parts,
+            } => Self::OrderCharged {
+                order,
+                user,
+                fee,
+                due,
+                parts,
+            },
+            Event::OrderPaid {
+                order,
+                user,
+                money,
+                reference,
+            } => Self::OrderPaid {
+                order,
+                user,
+                money,
+                reference,
+            },
+            Event::OrderRefunded {
+                order,
+                user,
+                due,
+                paid,
+            } => Self::OrderRefunded {
+                order,
+                user,
+                due,
+                paid,
             },
             Event::Released { at } => Self::Released { at },
             Event::Expired { card, at } => Self::Expired { card, at },

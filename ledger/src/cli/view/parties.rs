@@ -104,12 +104,17 @@ impl Parties {
                 let revocation = unchecked(revocation.clone(), network);
                 self.devices.extend(revocation.map(|of| of.device));
             }
+            Event::OrderCharged { user, .. }
+            | Event::OrderPaid { user, .. }
+            | Event::OrderRefunded { user, .. } => self.owners.push(*user),
             Event::RateCardPublished { .. }
             | Event::AgreementMade { .. }
             | Event::PointsReserved { .. }
             | Event::ReservationEnded { .. }
             | Event::PointsRedeemed { .. }
             | Event::RedemptionReversed { .. }
+            | Event::SettlementMade { .. }
+            | Event::SettlementPaid { .. }
             | Event::Deposited { .. }
             | Event::PaidOut { .. }
             | Event::Refunded { .. }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use tally_protocol::account::{Holder, Money};
+use tally_protocol::account::{Currency, Holder, Money};
 use tally_protocol::agreement::Agreement;
 use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::countersignature::Countersigned;
@@ -10,6 +10,7 @@ use tally_protocol::id::{Hash, NetworkId, NodeId, RedemptionId};
 use tally_protocol::product::ProductId;
 use tally_protocol::redemption::{Redeem, Redemption};
 use tally_protocol::registration::{Enrolment, Registration, Revocation};
+use tally_protocol::settlement::Settlement;
 use tally_protocol::signed::Signed;
 use tally_protocol::time::Timestamp;
 
@@ -53,6 +54,35 @@ pub struct RedemptionSummary {
     pub app_server: NodeId,
     /// What they are worth there.
     pub value: Money,
+}
+
+/// A settlement in a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettlementSummary {
+    /// Who stated it.
+    pub app_server: NodeId,
+    /// Who agreed.
+    pub coordinator: NodeId,
+    /// Its number.
+    pub number: u32,
+    /// The currency.
+    pub currency: Currency,
+    /// What the coordinator owes, in minor units; below zero if the app server does.
+    pub due: i64,
+}
+
+impl SettlementSummary {
+    pub(super) fn of(settlement: Countersigned<Settlement>, network: &NetworkId) -> Option<Self> {
+        let pair = settlement.verify(network).ok()?;
+        let settled = pair.value();
+        Some(Self {
+            app_server: settled.app_server,
+            coordinator: settled.coordinator,
+            number: settled.number,
+            currency: settled.currency,
+            due: settled.due,
+        })
+    }
 }
 
 impl AgreementSummary {

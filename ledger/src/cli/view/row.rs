@@ -5,8 +5,10 @@ use serde::{Deserialize, Serialize};
 use tally_protocol::account::{Commodity, Money};
 use tally_protocol::books::Posting;
 use tally_protocol::certificate::DeviceCertificate;
-use tally_protocol::entry::{Ending, Entry, Event, Fund, Payee, ValidatedUnit};
-use tally_protocol::id::{Hash, NetworkId, NodeId, RateCardId, ReceiptId, RedemptionId, TaskId};
+use tally_protocol::entry::{Ending, Entry, Event, Fund, Part, Payee, ValidatedUnit};
+use tally_protocol::id::{
+    Hash, NetworkId, NodeId, OrderId, RateCardId, ReceiptId, RedemptionId, TaskId,
+};
 use tally_protocol::points::Points;
 use tally_protocol::receipt::Receipt;
 use tally_protocol::redemption::Reversal;
@@ -15,7 +17,8 @@ use tally_protocol::task::Task;
 use tally_protocol::time::Timestamp;
 
 use super::partners::{
-    AgreementSummary, RedeemSummary, RedemptionSummary, RegistrationSummary, registered, revoked,
+    AgreementSummary, RedeemSummary, RedemptionSummary, RegistrationSummary, SettlementSummary,
+    registered, revoked,
 };
 use crate::store::StoredEntry;
 
@@ -170,6 +173,55 @@ pub enum EventRow {
         /// Which and why, if the statement verifies.
         summary: Option<Reversal>,
     },
+    /// What is due between coordinator and app server.
+    SettlementMade {
+        /// What, if both signatures hold.
+        summary: Option<SettlementSummary>,
+    },
+    /// What was due is paid.
+    SettlementPaid {
+        /// The other side.
+        with: NodeId,
+        /// The number of the settlement.
+        number: u32,
+        /// What the payment is called outside.
+        reference: String,
+    },
+    /// An app server charges for an order.
+    OrderCharged {
+        /// The order.
+        order: OrderId,
+        /// Who ordered.
+        user: NodeId,
+        /// What is charged: what the user owes, and all parts.
+        fee: Money,
+        /// What the user owes.
+        due: Money,
+        /// What coordinators owe.
+        parts: Vec<Part>,
+    },
+    /// A user has paid for an order.
+    OrderPaid {
+        /// The order.
+        order: OrderId,
+        /// Who ordered.
+        user: NodeId,
+        /// How much.
+        money: Money,
+        /// What the payment is called outside.
+        reference: String,
+    },
+    /// An order comes to nothing.
+    OrderRefunded {
+        /// The order.
+        order: OrderId,
+        /// Who ordered.
+        user: NodeId,
+        /// What is not owed any more.
+        due: Money,
+        /// What is given back.
+        paid: Money,
+    },
     /// Points left escrow.
     Released {
         /// How many.
@@ -265,6 +317,11 @@ impl EntryRow {
             | EventRow::ReservationEnded { .. }
             | EventRow::PointsRedeemed { .. }
             | EventRow::RedemptionReversed { .. }
+            | EventRow::SettlementMade { .. }
+            | EventRow::SettlementPaid { .. }
+            | EventRow::OrderCharged { .. }
+            | EventRow::OrderPaid { .. }
+            | EventRow::OrderRefunded { .. }
             | EventRow::Released { .. }
             | EventRow::Expired { .. }
             | EventRow::Unreadable { .. } => None,
@@ -358,6 +415,53 @@ impl EventRow {
             Event::RedemptionReversed { reversal } => Self::RedemptionReversed {
                 points: points(posting),
                 summary: reversal.verify(network).ok().map(|of| of.value().clone()),
+            },
+            Event::SettlementMade { settlement, .. } => Self::SettlementMade {
+                summary: SettlementSummary::of(settlement, network),
+            },
+            Event::SettlementPaid {
+                with,
+                number,
+                reference,
+            } => Self::SettlementPaid {
+                with,
+                number,
+                reference,
+            },
+            Event::OrderCharged {
+                order,
+                user,
+                fee,
+                due,
+                parts,
+            } => Self::OrderCharged {
+                order,
+                user,
+                fee,
+                due,
+                parts,
+            },
+            Event::OrderPaid {
+                order,
+                user,
+                money,
+                reference,
+            } => Self::OrderPaid {
+                order,
+                user,
+                money,
+                reference,
+            },
+            Event::OrderRefunded {
+                order,
+                user,
+                due,
+                paid,
+            } => Self::OrderRefunded {
+                order,
+                user,
+                due,
+                paid,
             },
             Event::Released { .. } => Self::Released {
                 points: points(posting),

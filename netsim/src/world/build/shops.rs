@@ -10,22 +10,24 @@ use crate::app_server::{self, AppServerNode, Duty};
 use crate::moment::Moment;
 use crate::owner::{self, OwnerNode};
 use crate::peer::Peer;
-use crate::scenario::{self, AppServers};
+use crate::scenario::{self, AppServers, Terminals};
 use crate::stage::Clock;
 use crate::terminal::{Enrols, TerminalNode};
 use crate::world::Crash;
 use crate::wrap::AppServerWrap;
 
 impl Builder<'_> {
-    /// Returns where a terminal enrols, of which only the number is known.
-    pub(super) fn enrols(&self, app_server: u32) -> Enrols {
+    /// Returns where terminals enrol. The app servers, which come after the terminals, are not there yet.
+    pub(super) fn enrols(&self, group: &Terminals) -> Vec<Enrols> {
         let groups = self.scenario.terminals.iter();
         let terminals = groups.map(|group| group.count).sum::<u32>();
-        Enrols {
-            at: Peer(self.first_terminal + terminals + app_server),
-            app_server: id(&self.app_server_key(app_server)),
+        let at = group.app_servers.iter();
+        let enrols = at.map(|number| Enrols {
+            at: Peer(self.first_terminal + terminals + number),
+            app_server: id(&self.app_server_key(*number)),
             product: scenario::product_name(),
-        }
+        });
+        enrols.collect()
     }
 
     fn app_server_key(&self, number: u32) -> ed25519_dalek::SigningKey {
@@ -54,6 +56,7 @@ impl Builder<'_> {
                     product: scenario::product(group),
                     discount: scenario::discount(),
                     revoke_every: group.revoke_every,
+                    settle_every: group.settle_every,
                 };
                 let parts = (group.conduct.conduct(), wrap());
                 let mut node = AppServerNode::new(peer, setup, parts, self.seed);
@@ -86,8 +89,8 @@ impl Builder<'_> {
     /// Returns what the operator of an app server has to do: propose an agreement to each coordinator.
     fn duties(&self, group: &AppServers, app_server: NodeId) -> Vec<Duty> {
         let coordinators = self.scenario.coordinators.iter();
-        let rates = coordinators
-            .flat_map(|group| std::iter::repeat_n(group.rates, group.count as usize));
+        let rates =
+            coordinators.flat_map(|group| std::iter::repeat_n(group.rates, group.count as usize));
         let at = Moment::START + group.agree_at;
         let now = Clock::default().read(Moment::START);
         let duty = |(number, rate)| {
@@ -104,7 +107,10 @@ impl Builder<'_> {
         terminals: &[TerminalNode],
         app_servers: &[AppServerNode],
     ) -> Vec<OwnerNode> {
-        let all: Vec<(Peer, NodeId)> = app_servers.iter().map(|node| (node.peer, node.id)).collect();
+        let all: Vec<(Peer, NodeId)> = app_servers
+            .iter()
+            .map(|node| (node.peer, node.id))
+            .collect();
         let mut owners = Vec::new();
         for group in &self.scenario.owners {
             for within in 0..group.count {

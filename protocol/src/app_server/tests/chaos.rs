@@ -237,8 +237,23 @@ impl Chaos {
                 .answer(now, request);
         }
         self.desk.pass(2 * 86_400);
+        self.settle_up();
         let now = self.desk.now;
         self.desk.banks.iter_mut().for_each(|bank| bank.expire(now));
+    }
+
+    /// Everything is settled, what was disputed too.
+    fn settle_up(&mut self) {
+        for bank in BANKS.map(node) {
+            self.desk.order(Command::Settle(bank)).unwrap();
+            self.desk.deliver();
+            let disputed: Vec<RedemptionId> = self.desk.server.disputed(bank).collect();
+            for id in disputed {
+                self.desk.order(Command::Resolve(bank, id)).unwrap();
+            }
+            self.desk.order(Command::Settle(bank)).unwrap();
+            self.desk.pass(600);
+        }
     }
 
     fn check(&self) {
@@ -278,6 +293,8 @@ impl Chaos {
         assert_eq!(desk.owed_by(node(OWNER)), 0);
         for bank in &desk.banks {
             assert_eq!(desk.owed_by(bank.id()), bank.payable, "both books agree");
+            assert_eq!(bank.due, bank.payable, "and all of it is settled");
+            assert_eq!(desk.server.disputed(bank.id()).count(), 0);
             let all = bank.points[&node(OWNER)] + bank.spent(node(OWNER));
             assert_eq!(all, 1_000_000, "no point is lost or made");
             let ids: Vec<RedemptionId> = bank.known.keys().copied().collect();

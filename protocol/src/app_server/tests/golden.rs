@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::users::{enrol, statement};
 use super::*;
 use crate::id::RedemptionId;
+use crate::settlement::SettleFault;
 
 /// Returns the name of a fact: its variant, and that of what is in it.
 fn name(fact: &Fact) -> String {
@@ -95,6 +96,10 @@ fn facts_and_snapshots_are_stored_as_ever() {
     // What honest coordinators never make happen.
     let rare = [
         Fact::Agreement(AgreementFact::Declined(node(1), Declined::ByOperator)),
+        Fact::Settlement(SettlementFact::Refused(
+            node(1),
+            SettleFault::Supply { most: 2 },
+        )),
         Fact::Order {
             order: OrderId::from_bytes([1; 16]),
             change: OrderChange::FoundTaken(RedemptionId::from_bytes([2; 16])),
@@ -103,7 +108,7 @@ fn facts_and_snapshots_are_stored_as_ever() {
     ];
     samples.extend(rare.iter().map(|fact| (name(fact), codec::to_bytes(fact))));
     samples.insert("snapshot".to_owned(), desk.server.snapshot());
-    assert_eq!(samples.len(), 31, "every kind: {:?}", samples.keys());
+    assert_eq!(samples.len(), 32, "every kind: {:?}", samples.keys());
     let lines = samples
         .iter()
         .map(|(name, bytes)| format!("{name} {}\n", HEXLOWER.encode(bytes)));

@@ -1,14 +1,15 @@
 //! A coordinator as an app server sees it, in as few words as possible.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::*;
-use crate::countersignature::VerifiedPair;
+use crate::countersignature::{Countersigned, VerifiedPair};
 use crate::id::RedemptionId;
 use crate::message::redeem::{RedeemFault, RedeemReply, RedeemRequest, Reserved};
 use crate::message::registry::{Proposal, RegistryReply, RegistryRequest};
 use crate::redemption::Redemption;
+use crate::settlement::{SettleFault, SettleReply, SettleRequest};
 
 /// The points of one coordinator.
 pub(super) struct Bank {
@@ -37,6 +38,14 @@ pub(super) struct Bank {
     pub(super) is_broke: bool,
     /// Redemptions that it says it does not know.
     pub(super) forgot: Vec<RedemptionId>,
+    /// Why it does not agree with the next statement.
+    pub(super) refuses: Option<SettleFault>,
+    /// What it agreed with, by number, and what that counts.
+    settled: BTreeMap<u32, Countersigned<Settlement>>,
+    redeemed: BTreeSet<RedemptionId>,
+    reversed: BTreeSet<RedemptionId>,
+    /// What all of that comes to, in cents.
+    pub(super) due: i128,
 }
 
 pub(super) struct Held {
@@ -73,6 +82,11 @@ impl Bank {
             is_forging: false,
             is_broke: false,
             forgot: Vec::new(),
+            refuses: None,
+            settled: BTreeMap::new(),
+            redeemed: BTreeSet::new(),
+            reversed: BTreeSet::new(),
+            due: 0,
         }
     }
 
@@ -89,7 +103,6 @@ impl Bank {
             Request::Redeem(request) => {
                 Reply::Redeem(self.redeem(now, request).unwrap_or_else(RedeemReply::Not))
             }
-            Request::Settle(signed) => Reply::Settle(self.settle(signed)),
         })
     }
 
@@ -121,16 +134,50 @@ impl Bank {
                 }
                 RegistryReply::Kept(u32::try_from(told.len()).unwrap())
             }
+            RegistryRequest::Settle(request) => RegistryReply::Settlement(self.settle(*request)),
             other => panic!("{other:?}"),
         }
     }
 
-    fn settle(&mut self, signed: Signed<Settlement>) -> SettleReply {
-        if !self.forgot.is_empty() {
-            return SettleReply::Disputed(std::mem::take(&mut self.forgot));
+    /// Agrees with what it knows, as it knows it, each once.
+    fn settle(&mut self, request: SettleRequest) -> SettleReply {
+        let stated = request.check(&network()).unwrap();
+        let statement = stated.statement().clone();
+        if let Some(made) = self.settled.get(&statement.number) {
+            assert_eq!(made.statement, *statement.signed(), "numbers are used once");
+            return SettleReply::Agreed(made.clone());
         }
-        let statement = signed.verify(&network()).unwrap();
+        if let Some(fault) = self.refuses.take() {
+            return SettleReply::Not(fault);
+        }
+        let mut disputed = std::mem::take(&mut self.forgot);
+        let (mut redeemed, mut reversed) = (self.redeemed.clone(), self.reversed.clone());
+        for (id, minor) in stated.redeemed() {
+            let held = self.known.get(id);
+            let is_posted = held.is_some_and(|held| {
+                let was_taken = matches!(held.state, HeldState::Posted(_) | HeldState::Reversed);
+                was_taken && held.value == *minor
+            });
+            if !is_posted || !redeemed.insert(*id) {
+                disputed.push(*id);
+            }
+        }
+        for (id, minor) in stated.reversed() {
+            let held = self.known.get(id);
+            let is_reversed =
+                held.is_some_and(|held| held.state == HeldState::Reversed && held.value == *minor);
+            if !is_reversed || !redeemed.contains(id) || !reversed.insert(*id) {
+                disputed.push(*id);
+            }
+        }
+        if !disputed.is_empty() {
+            return SettleReply::Disputed(disputed);
+        }
+        (self.redeemed, self.reversed) = (redeemed, reversed);
+        self.due += i128::from(statement.due);
+        let number = statement.number;
         let pair = VerifiedPair::agree(statement, &network(), &key(self.number));
+        self.settled.insert(number, pair.signed());
         SettleReply::Agreed(pair.signed())
     }
 

@@ -3,6 +3,7 @@
 use super::users::{enrol, statement};
 use super::*;
 use crate::id::RedemptionId;
+use crate::settlement::{SettleFault, Settlement};
 
 impl Desk {
     fn settle(&mut self, bank: u8) -> Settlement {
@@ -80,6 +81,50 @@ fn what_a_coordinator_does_not_know_is_left_out_until_it_is_resolved() {
     desk.order(Command::Resolve(coordinator, unknown)).unwrap();
     assert_eq!(desk.settle(BANKS[0]).due, 200);
     assert!(desk.order(Command::Resolve(coordinator, unknown)).is_err());
+    desk.audit();
+}
+
+#[test]
+fn what_a_coordinator_cannot_agree_on_is_stated_anew_as_it_can() {
+    let mut desk = Desk::new();
+    desk.sell(300);
+    let bank = node(BANKS[0]);
+    for device in 1..=2 {
+        enrol(&mut desk, device).unwrap();
+    }
+    desk.deliver();
+    let told = (1..=2).map(|device| statement(device, BANKS[0], (5, 100)));
+    let statements = told.collect();
+    desk.answer(|question| Input::Told {
+        question,
+        statements,
+    })
+    .unwrap();
+    let number = SettleFault::Number { last: 6 };
+    desk.banks[0].refuses = Some(number);
+    assert_eq!(desk.settle(BANKS[0]).number, 1);
+    assert_eq!(desk.server.settlement_fault(bank), Some(number));
+    desk.restart(0);
+    desk.banks[0].refuses = Some(SettleFault::Supply { most: 1 });
+    assert_eq!(desk.settle(BANKS[0]).supply_devices, 2);
+    let settled = desk.settle(BANKS[0]);
+    assert_eq!((settled.number, settled.supply_devices), (8, 1));
+    assert_eq!((settled.due, desk.owed_by(bank)), (325, 325));
+    assert_eq!(desk.server.settlement_fault(bank), None);
+    desk.audit();
+}
+
+#[test]
+fn what_was_given_back_before_its_settlement_is_in_it_both_ways() {
+    let mut desk = Desk::new();
+    let (order, _) = desk.sell(300);
+    desk.order(Command::Refund(order)).unwrap();
+    desk.deliver();
+    let settled = desk.settle(BANKS[0]);
+    assert_eq!((settled.redeemed.count, settled.reversed.count), (1, 1));
+    assert_eq!((settled.due, desk.owed_by(node(BANKS[0]))), (0, 0));
+    let settled = desk.settle(BANKS[0]);
+    assert_eq!((settled.redeemed.count, settled.reversed.count), (0, 0));
     desk.audit();
 }
 

@@ -11,12 +11,12 @@ use crate::rate_card::Price;
 use crate::redemption::{Redeem, Redemption, Reversal};
 use crate::registration::Enrolment;
 
-const SHOP: u8 = 200;
-const OTHER_SHOP: u8 = 201;
-const OWNER: u8 = 99;
+pub(super) const SHOP: u8 = 200;
+pub(super) const OTHER_SHOP: u8 = 201;
+pub(super) const OWNER: u8 = 99;
 
 /// A point is worth a cent for 4,000 upt; up to 4 cents a day, and 3 that are not settled.
-fn agreement(shop: u8, number: u32) -> Agreement {
+pub(super) fn agreement(shop: u8, number: u32) -> Agreement {
     Agreement {
         app_server: node(shop),
         coordinator: me(),
@@ -37,7 +37,7 @@ fn agreement(shop: u8, number: u32) -> Agreement {
 }
 
 /// A desk at which device 1 of the owner has earned 24,000 upt, all of it spendable, with agreements with both shops.
-fn rich_desk() -> Desk {
+pub(super) fn rich_desk() -> Desk {
     let mut desk = desk_with(0);
     desk.deposit(1_000, "bank 1").unwrap();
     let task = desk.run(priced("earn", 1, 600), 24);
@@ -72,7 +72,7 @@ fn certificate(device: u8, redeem: u64) -> Verified<DeviceCertificate> {
     Verified::sign(certificate, &network(), &key(OWNER))
 }
 
-fn registration(
+pub(super) fn registration(
     shop: u8,
     device: u8,
     (serial, expires): (u64, Timestamp),
@@ -102,7 +102,7 @@ fn registration(
 }
 
 /// The owner's word that a shop may take so many points.
-fn redeem(shop: u8, points: u64, nonce: u8, by: u8) -> Verified<Redeem> {
+pub(super) fn redeem(shop: u8, points: u64, nonce: u8, by: u8) -> Verified<Redeem> {
     let redeem = Redeem {
         owner: node(OWNER),
         coordinator: me(),
@@ -116,7 +116,7 @@ fn redeem(shop: u8, points: u64, nonce: u8, by: u8) -> Verified<Redeem> {
 }
 
 impl Desk {
-    fn registry(&mut self, from: u8, asked: Registering) -> RegistryReply {
+    pub(super) fn registry(&mut self, from: u8, asked: Registering) -> RegistryReply {
         let from = node(from);
         match self.answer(|question| Input::Registry {
             question,
@@ -152,7 +152,7 @@ impl Desk {
         }
     }
 
-    fn agree(&mut self, agreement: Agreement) {
+    pub(super) fn agree(&mut self, agreement: Agreement) {
         let shop = [SHOP, OTHER_SHOP]
             .into_iter()
             .find(|shop| node(*shop) == agreement.app_server);
@@ -163,7 +163,7 @@ impl Desk {
         assert!(matches!(self.propose(agreement), Proposal::Made(_)));
     }
 
-    fn redeems(&mut self, shop: u8, asked: Redeeming) -> RedeemReply {
+    pub(super) fn redeems(&mut self, shop: u8, asked: Redeeming) -> RedeemReply {
         let from = node(shop);
         match self.answer(|question| Input::Redeem {
             question,
@@ -175,7 +175,11 @@ impl Desk {
         }
     }
 
-    fn reserve(&mut self, shop: u8, redeem: &Verified<Redeem>) -> Result<Reserved, RedeemFault> {
+    pub(super) fn reserve(
+        &mut self,
+        shop: u8,
+        redeem: &Verified<Redeem>,
+    ) -> Result<Reserved, RedeemFault> {
         let asked = Redeeming::Reserve {
             redeem: redeem.clone(),
             certificate: Some(certificate(1, 8_000)),
@@ -187,7 +191,7 @@ impl Desk {
         }
     }
 
-    fn post_redemption(
+    pub(super) fn post_redemption(
         &mut self,
         shop: u8,
         id: RedemptionId,
@@ -199,7 +203,7 @@ impl Desk {
         }
     }
 
-    fn owed(&self, shop: u8) -> i128 {
+    pub(super) fn owed(&self, shop: u8) -> i128 {
         let euro = Commodity::Money("EUR".parse().unwrap());
         let balance = self
             .coordinator
