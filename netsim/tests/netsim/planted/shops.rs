@@ -74,17 +74,20 @@ fn worlds_with_app_servers_and_without_a_bug_are_clean() {
 
 #[test]
 fn a_coordinator_takes_points_twice() {
-    finds_at_coordinators("spent once", || Box::new(AtCoordinators(take_twice)));
+    finds_at_coordinators(&["spent once"], || Box::new(AtCoordinators(take_twice)));
 }
 
 #[test]
 fn a_coordinator_says_that_points_are_taken_and_forgets_it() {
-    finds_at_coordinators("spent once", || Box::new(AtCoordinators(forget_taken)));
+    finds_at_coordinators(&["spent once"], || Box::new(AtCoordinators(forget_taken)));
 }
 
 #[test]
 fn a_coordinator_takes_a_terminal_for_another_one() {
-    finds_at_coordinators("registered only", || Box::new(Mistakes::default()));
+    // A receipt of what was leased before goes to the wrong one too.
+    finds_at_coordinators(&["registered only", "receipts hold"], || {
+        Box::new(Mistakes::default())
+    });
 }
 
 #[test]
@@ -110,8 +113,8 @@ fn an_app_server_never_takes_the_points_of_a_decided_order() {
 }
 
 #[test]
-fn an_app_server_does_not_post_what_it_charges() {
-    finds("both books agree", || Box::new(Planted(ForgetsCharge)));
+fn an_app_server_does_not_post_what_it_is_paid() {
+    finds("both books agree", || Box::new(Planted(ForgetsMoney)));
 }
 
 #[test]
@@ -251,15 +254,15 @@ impl Bug for NeverPosts {
     }
 }
 
-/// Writes that an order is charged, and not what that does to the books.
+/// Writes that an order is paid, and not what that does to the books.
 #[derive(Debug)]
-struct ForgetsCharge;
+struct ForgetsMoney;
 
-impl Bug for ForgetsCharge {
+impl Bug for ForgetsMoney {
     fn after(&mut self, _: &mut AppServer, _: Timestamp, mut effects: Vec<Effect>) -> Vec<Effect> {
         for effect in &mut effects {
             if let Effect::Append {
-                event: Event::OrderCharged { .. },
+                event: Event::OrderPaid { .. },
                 posting,
             } = effect
             {
@@ -383,23 +386,26 @@ fn finds(oracle: &str, wrap: fn() -> Box<dyn AppServerWrap>) {
         app_server_wrap: Some(wrap),
         ..Options::default()
     };
-    found_by(oracle, &options);
+    found_by(&[oracle], &options);
 }
 
-fn finds_at_coordinators(oracle: &str, wrap: fn() -> Box<dyn Wrap>) {
+fn finds_at_coordinators(oracles: &[&str], wrap: fn() -> Box<dyn Wrap>) {
     let options = Options {
         wrap: Some(wrap),
         ..Options::default()
     };
-    found_by(oracle, &options);
+    found_by(oracles, &options);
 }
 
-/// Expects that something is found with one of a few seeds, and first by this oracle in each of them.
-fn found_by(oracle: &str, options: &Options) {
+/// Expects that the first of these oracles finds something with one of a few seeds, and none but these first.
+fn found_by(oracles: &[&str], options: &Options) {
     let findings = (0..3).filter_map(|seed| Some((seed, found(seed, options)?)));
     let findings: Vec<(u64, (&str, String))> = findings.collect();
-    assert!(!findings.is_empty(), "no oracle finds it");
-    for (seed, (found, what)) in findings {
-        assert_eq!(found, oracle, "seed {seed}: {what}");
+    let by_first = findings
+        .iter()
+        .any(|(_, (oracle, _))| *oracle == oracles[0]);
+    assert!(by_first, "{} finds nothing: {findings:?}", oracles[0]);
+    for (seed, (oracle, what)) in findings {
+        assert!(oracles.contains(&oracle), "seed {seed}: {oracle}: {what}");
     }
 }
