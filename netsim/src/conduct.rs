@@ -27,6 +27,7 @@ mod lies;
 mod misregistering;
 mod overreaching;
 mod replaying;
+mod wavering;
 
 use std::fmt;
 use std::time::Duration;
@@ -92,6 +93,8 @@ pub enum Kind {
     Swindling,
     /// A coordinator that shows two logs.
     Forking,
+    /// A coordinator that changes its answers about points.
+    Wavering,
     /// It shows registrations that nobody has given it, or that have ended.
     Misregistering,
     /// An app server that asks for points that nobody has redeemed there, and gives back those of others.
@@ -104,7 +107,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Honest,
         Self::WrongOutput,
         Self::WrongFuel,
@@ -120,6 +123,7 @@ impl Kind {
         Self::Tampering,
         Self::Swindling,
         Self::Forking,
+        Self::Wavering,
         Self::Misregistering,
         Self::Overreaching,
         Self::DoubleRedeeming,
@@ -145,6 +149,7 @@ impl Kind {
             Self::Tampering => "tampering",
             Self::Swindling => "swindling",
             Self::Forking => "forking",
+            Self::Wavering => "wavering",
             Self::Misregistering => "misregistering",
             Self::Overreaching => "overreaching",
             Self::DoubleRedeeming => "double-redeeming",
@@ -174,6 +179,7 @@ impl Kind {
             Self::Tampering => Box::new(coordinators::Tampering::default()),
             Self::Swindling => Box::new(coordinators::Swindling::default()),
             Self::Forking => Box::new(forking::Forking::default()),
+            Self::Wavering => Box::new(wavering::Wavering::default()),
             Self::Misregistering => Box::new(misregistering::Misregistering::default()),
             Self::Overreaching => Box::new(overreaching::Overreaching),
         }
@@ -188,6 +194,7 @@ impl Kind {
                 | Self::Tampering
                 | Self::Swindling
                 | Self::Forking
+                | Self::Wavering
                 | Self::Overreaching
                 | Self::DoubleRedeeming
                 | Self::VoucherReplaying
@@ -214,7 +221,12 @@ impl Kind {
     pub const fn is_for_coordinators(self) -> bool {
         matches!(
             self,
-            Self::Honest | Self::Owing | Self::Tampering | Self::Swindling | Self::Forking
+            Self::Honest
+                | Self::Owing
+                | Self::Tampering
+                | Self::Swindling
+                | Self::Forking
+                | Self::Wavering
         )
     }
 
@@ -248,6 +260,7 @@ impl Kind {
             | Self::Owing
             | Self::Swindling
             | Self::Forking
+            | Self::Wavering
             | Self::DoubleRedeeming
             | Self::VoucherReplaying => false,
         }
@@ -431,6 +444,18 @@ pub trait Conduct: fmt::Debug {
     fn reply(
         &mut self,
         reply: &mut PullReply,
+        me: &Me<'_>,
+        chance: &mut Chance,
+    ) -> Option<&'static str> {
+        let _ = (reply, me, chance);
+        None
+    }
+
+    /// Changes the answer to an app server that asks about points, if this is a coordinator. Returns what is wrong with
+    /// it, if anything is.
+    fn redeem_reply(
+        &mut self,
+        reply: &mut RedeemReply,
         me: &Me<'_>,
         chance: &mut Chance,
     ) -> Option<&'static str> {

@@ -20,6 +20,7 @@ use tally_protocol::signed::{Signed, VerifyError};
 
 use super::pulls::registered;
 use super::{Asker, CoordinatorNode, NEXT_LOOK, Within};
+use crate::conduct::Me;
 use crate::happening::{Happening, Redeeming};
 use crate::peer::Peer;
 use crate::signatures::Signatures;
@@ -127,6 +128,24 @@ impl CoordinatorNode {
                 self.reply(stage, (peer, ask), Body::RedeemAnswered(refused));
             }
         }
+    }
+
+    /// Answers about points.
+    pub(super) fn answer_redeem(
+        &mut self,
+        stage: &mut Stage,
+        to: (Peer, u64),
+        mut reply: RedeemReply,
+    ) {
+        let me = Me::coordinator((self.peer, self.id), &self.setup, stage);
+        let said = self
+            .conduct
+            .redeem_reply(&mut reply, &me, &mut self.chance);
+        if let Some(how) = said {
+            let (by, to) = (self.peer, to.0);
+            stage.note(&Happening::Cheated { by, to, how });
+        }
+        self.reply(stage, to, Body::RedeemAnswered(reply));
     }
 
     /// Answers what devices have.

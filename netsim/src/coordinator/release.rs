@@ -78,7 +78,7 @@ impl CoordinatorNode {
                 let holders: Vec<Holder> = of.into_iter().map(|(holder, _)| holder).collect();
                 self.answer_points(stage, to, &holders);
             }
-            Answer::Redeem(reply) => self.reply(stage, to, Body::RedeemAnswered(reply)),
+            Answer::Redeem(reply) => self.answer_redeem(stage, to, reply),
             Answer::Ordered(_) | Answer::Decided(_) => unreachable!("no peer gives orders"),
         }
     }
