@@ -27,6 +27,7 @@ mod legs;
 mod log;
 mod order;
 mod orders;
+mod points;
 pub mod posting;
 mod settlement;
 #[cfg(test)]
@@ -72,12 +73,15 @@ pub use order::{
     Goods, Leg, LegState, Order, OrderChange, OrderStatus, Payment, Phase, Stage, Subject,
     VoidReason,
 };
-pub use orders::{DECIDE_BEFORE, ORDERS_MAX, ORDERS_OPEN_MAX, Opening, SignedPoints, Wish};
+pub use orders::{
+    DECIDE_BEFORE, KEPT_FOR, ORDERS_MAX, ORDERS_OPEN_MAX, Opening, SignedPoints, Wish,
+};
 pub use settlement::{Agreed, Open, SettlementFact};
 pub use users::{DEVICES_MAX, Device, Standing, UserFact};
 
 use errands::{Errand, Errands};
 use facts::State;
+use points::Wanted;
 
 /// What an app server is told at its start.
 #[derive(Debug)]
@@ -206,6 +210,8 @@ pub enum Command {
     },
     /// A redemption that a coordinator did not know counts again.
     Resolve(NodeId, RedemptionId),
+    /// Ask coordinators what the devices of this owner have.
+    AskPoints(NodeId),
 }
 
 /// What the shell has to do.
@@ -263,6 +269,7 @@ pub struct AppServer {
     config: AppServerConfig,
     state: State,
     errands: Errands,
+    wanted: Wanted,
     /// Rows of the outbox that are being told.
     sent: BTreeMap<NodeId, Vec<(NodeId, u64)>>,
     status_list: Option<Signed<StatusList>>,
@@ -278,6 +285,7 @@ impl AppServer {
             config,
             state: State::default(),
             errands: Errands::default(),
+            wanted: Wanted::default(),
             sent: BTreeMap::new(),
             status_list: None,
             seed,
@@ -293,6 +301,7 @@ impl AppServer {
             self.run_errand(now, Errand::Agree(coordinator), out);
             self.run_errand(now, Errand::Outbox(coordinator), out);
             self.run_errand(now, Errand::Settle(coordinator), out);
+            self.ask_all_points(now, coordinator, out);
         }
         let orders: Vec<OrderId> = self.state.orders.iter().map(|order| order.id).collect();
         for order in orders {
@@ -412,6 +421,7 @@ impl AppServer {
                 reference,
             } => self.settlement_paid((coordinator, number), reference, out)?,
             Command::Resolve(coordinator, id) => self.resolve((coordinator, id), out)?,
+            Command::AskPoints(owner) => self.ask_points(now, owner, out),
         }
         Ok(Answer::Done)
     }

@@ -33,4 +33,8 @@ mod partners;
 #[cfg(test)]
 mod proofs;
 #[cfg(test)]
+mod sales;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
+mod trade;

@@ -49,6 +49,8 @@ pub(super) enum Errand {
     Leg(OrderId, RedemptionId),
     /// Does the coordinator agree with the settlement?
     Settle(NodeId),
+    /// What have devices earned with the coordinator?
+    Points(NodeId),
 }
 
 /// What an answer means for its errand.
@@ -191,6 +193,10 @@ impl AppServer {
                 let (coordinator, request) = self.leg_request(order, leg)?;
                 Some((coordinator, Request::Redeem(request)))
             }
+            Errand::Points(coordinator) => {
+                let request = self.points_request(now, coordinator)?;
+                Some((coordinator, Request::Registry(request)))
+            }
             Errand::Settle(coordinator) => {
                 let request = self.state.settlements.request(coordinator)?;
                 let request = RegistryRequest::Settle(Box::new(request));
@@ -223,8 +229,15 @@ impl AppServer {
             (Errand::Settle(from), Reply::Registry(RegistryReply::Settlement(reply))) => {
                 self.settle_answered(from, reply, out)
             }
+            (Errand::Points(from), Reply::Registry(reply)) => {
+                self.points_answered(now, from, reply, out)
+            }
             (
-                Errand::Agree(_) | Errand::Outbox(_) | Errand::Leg(..) | Errand::Settle(_),
+                Errand::Agree(_)
+                | Errand::Outbox(_)
+                | Errand::Leg(..)
+                | Errand::Settle(_)
+                | Errand::Points(_),
                 Reply::Registry(_) | Reply::Redeem(_),
             ) => Heard::Wait,
         };

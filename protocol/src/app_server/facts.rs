@@ -43,7 +43,7 @@ pub enum Fact {
         /// When.
         at: Timestamp,
     },
-    /// A void order is shown no more.
+    /// An order is known no more: it was void, or has been over for long.
     Forgotten(OrderId),
     /// A license has another status.
     Status(LicenseId, Status),
@@ -128,7 +128,12 @@ impl State {
             }
             Fact::Opened(order) => self.orders.open(order.as_ref().clone()),
             Fact::Order { order, change, at } => return self.order(me, *order, change, *at),
-            Fact::Forgotten(order) => self.orders.forget(*order),
+            Fact::Forgotten(id) => {
+                if let Ok(order) = self.orders.get(*id) {
+                    self.licenses.keep(LicenseId::of(me, *id), order);
+                }
+                self.orders.forget(*id);
+            }
             Fact::Status(license, status) => self.licenses.set(*license, *status),
             Fact::Listed(sequence) => self.licenses.list(*sequence),
             Fact::VoucherUsed(voucher, used) => self.vouchers.use_up(*voucher, used.clone()),

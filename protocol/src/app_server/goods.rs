@@ -10,10 +10,12 @@ use serde::{Deserialize, Serialize};
 use super::errands::Due;
 use super::order::{Goods, Order, Subject};
 use super::{AppServer, Effect, Fact, Fault, IdempotencyKey};
-use crate::account::Money;
+use crate::account::{Currency, Money};
 use crate::countersignature::hash_of;
 use crate::id::{Hash, LicenseId, NodeId, OrderId, VoucherId};
-use crate::license::{Basis, License, LicenseOrder, Renewal, STATUS_BYTES_MAX, Status, StatusList};
+use crate::license::{
+    Basis, License, LicenseOrder, LicenseTerms, Renewal, STATUS_BYTES_MAX, Status, StatusList,
+};
 use crate::signed::{Signed, Verified};
 use crate::time::Timestamp;
 use crate::voucher::{Split, Voucher, VoucherOrder};
@@ -39,6 +41,33 @@ struct Known {
     line: LicenseId,
     not_before: Timestamp,
     expires: Timestamp,
+    /// What its order had, if that is not known any more and the license can be renewed.
+    sold: Option<Box<Sold>>,
+}
+
+/// What a renewal needs to know of the order of a license.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Sold {
+    owner: NodeId,
+    terms: LicenseTerms,
+    devices: Vec<NodeId>,
+    currency: Currency,
+}
+
+impl Sold {
+    fn of(order: &Order) -> Option<Self> {
+        match &order.subject {
+            Subject::License { terms, devices } | Subject::Renewal { terms, devices, .. } => {
+                Some(Self {
+                    owner: order.owner,
+                    terms: terms.as_ref().clone(),
+                    devices: devices.clone(),
+                    currency: order.fee.currency,
+                })
+            }
+            Subject::Voucher { .. } => None,
+        }
+    }
 }
 
 impl Licenses {
@@ -66,8 +95,17 @@ impl Licenses {
             line,
             not_before: issued.not_before,
             expires: *expires,
+            sold: None,
         };
         self.of.insert(id, known);
+    }
+
+    /// Keeps what a renewal of a license needs, since its order is being forgotten.
+    pub(super) fn keep(&mut self, id: LicenseId, order: &Order) {
+        if let Some(known) = self.of.get_mut(&id) {
+            let sold = Sold::of(order).filter(|sold| sold.terms.renewal.is_some());
+            known.sold = sold.map(Box::new);
+        }
     }
 
     pub(super) fn set(&mut self, id: LicenseId, status: Status) {
@@ -189,15 +227,14 @@ impl AppServer {
     ) -> Result<(Subject, Money), Fault> {
         let known = self.state.licenses.of.get(&license);
         let known = known.ok_or(Fault::UnknownLicense)?;
-        let order = self.state.orders.get(known.order)?;
-        if order.owner != owner {
+        let order = self.state.orders.get(known.order).ok();
+        let sold = known.sold.as_deref().cloned();
+        let sold = sold.or_else(|| order.and_then(Sold::of));
+        let sold = sold.ok_or(Fault::NotRenewable)?;
+        if sold.owner != owner {
             return Err(Fault::OtherAudience);
         }
-        let (Subject::License { terms, devices } | Subject::Renewal { terms, devices, .. }) =
-            &order.subject
-        else {
-            return Err(Fault::NotRenewable);
-        };
+        let mut terms = sold.terms;
         let (Some(rule), Status::Valid) = (terms.renewal, known.status) else {
             return Err(Fault::NotRenewable);
         };
@@ -205,17 +242,16 @@ impl AppServer {
             points,
             period_seconds: life_seconds,
         } = rule;
-        let mut terms = terms.clone();
         terms.life_seconds = life_seconds;
         let subject = Subject::Renewal {
             line: known.line,
-            terms,
-            devices: devices.clone(),
+            terms: Box::new(terms),
+            devices: sold.devices,
             points,
         };
         let fee = Money {
             minor: 0,
-            ..order.fee
+            currency: sold.currency,
         };
         Ok((subject, fee))
     }

@@ -27,7 +27,7 @@ use crate::redemption::Redeem;
 use crate::signed::Verified;
 use crate::time::Timestamp;
 
-/// The most orders that are known, some 10 KB each.
+/// The most orders that are known, some 10 KB each. Of too many the oldest are forgotten that are over for good.
 pub const ORDERS_MAX: usize = 100_000;
 /// The most orders of one owner that are neither fulfilled nor over.
 pub const ORDERS_OPEN_MAX: usize = 16;
@@ -37,6 +37,11 @@ const OPEN_FOR: Duration = Duration::from_secs(24 * 3_600);
 pub const DECIDE_BEFORE: Duration = Duration::from_secs(3_600);
 /// How long a void order is still shown.
 const SHOWN_FOR: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// How long an order that is fulfilled or refunded is known at least, from its opening on: so long it can be refunded,
+/// and its idempotency key has its answer. After that only the log may have it, and what its license needs to go on.
+pub const KEPT_FOR: Duration = Duration::from_secs(90 * 24 * 3_600);
+/// The most orders that are forgotten at once, so that they are not looked through each time.
+const FORGOTTEN_AT_ONCE: usize = 1_000;
 /// When what could not be issued is tried again: the vendor has to certify the issuer anew.
 const ISSUE_AGAIN: Duration = Duration::from_secs(3_600);
 /// The longest payment reference, in bytes.
@@ -168,6 +173,7 @@ impl AppServer {
                 Err(Fault::KeyUsed)
             };
         }
+        self.make_room(now, ORDERS_MAX, out);
         self.state.orders.has_room(owner)?;
         let (subject, fee) = self.subject(now, owner, &wish)?;
         let id = self.draw_order();
@@ -184,8 +190,24 @@ impl AppServer {
             payment: None,
         };
         self.record(Fact::Opened(Box::new(order)), out);
+        self.ask_points(now, owner, out);
         self.advance(now, id, out);
         Ok(self.state.orders.get(id)?.status())
+    }
+
+    /// Forgets the oldest orders that are over for good, if there are as many as `most`.
+    pub(super) fn make_room(&mut self, now: Timestamp, most: usize, out: &mut Vec<Effect>) {
+        if self.state.orders.of.len() < most {
+            return;
+        }
+        let over = self.orders().filter(|order| is_over(order, now));
+        let mut over: Vec<(Timestamp, OrderId)> =
+            over.map(|order| (order.opened, order.id)).collect();
+        over.sort_unstable();
+        for (_, order) in over.into_iter().take(FORGOTTEN_AT_ONCE) {
+            self.record(Fact::Forgotten(order), out);
+            self.errands.clear(Due::Order(order));
+        }
     }
 
     /// Returns whether an order is what somebody wishes.
@@ -554,6 +576,14 @@ fn check_points(order: &Order, legs: &[Leg]) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+/// Returns whether nothing happens to an order any more, unless somebody has it refunded late.
+fn is_over(order: &Order, now: Timestamp) -> bool {
+    let is_still = |leg: &Leg| matches!(leg.state, LegState::Posted { .. } | LegState::Ended);
+    matches!(order.phase(), Phase::Fulfilled | Phase::Refunded)
+        && order.opened + KEPT_FOR <= now
+        && order.legs.iter().all(is_still)
 }
 
 /// Returns whether nothing is left of a void order that anybody could ask for.

@@ -4,6 +4,7 @@
 //! and stays until the coordinator has acknowledged that very statement.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -228,6 +229,14 @@ impl Users {
         }
     }
 
+    /// Returns the devices that are registered, by their ids, from one on.
+    pub(super) fn registered_after(&self, from: Bound<NodeId>) -> impl Iterator<Item = NodeId> {
+        let devices = self.devices.range((from, Bound::Unbounded));
+        let registered =
+            devices.filter(|(_, device)| matches!(device.standing, Standing::Registered { .. }));
+        registered.map(|(device, _)| *device)
+    }
+
     /// Returns the next statements for a coordinator, all of one kind, with their rows.
     pub(super) fn batch(
         &self,
@@ -434,7 +443,7 @@ impl AppServer {
         }
     }
 
-    /// A coordinator says what devices have: the word with the longest log counts.
+    /// A coordinator says what devices have: of words that differ, the one with the longest log counts.
     pub(super) fn told(
         &mut self,
         now: Timestamp,
@@ -449,7 +458,11 @@ impl AppServer {
                 continue;
             };
             let last = known.points.get(&coordinator);
-            let is_newer = last.is_none_or(|last| last.size < statement.size);
+            // What says the same once more is not recorded again.
+            let said = |of: &PointStatement| (of.earned, of.escrowed, of.spendable, of.redeemed);
+            let is_newer = last.is_none_or(|last| {
+                last.size < statement.size && said(last) != said(statement.value())
+            });
             if has_agreement && is_newer && statement.app_server == self.config.me {
                 let fact = UserFact::Told(coordinator, Box::new(*statement.value()));
                 self.record(Fact::User(fact), out);

@@ -4,7 +4,7 @@ use tally_protocol::account::{Holder, Lot};
 use tally_protocol::agreement::{Agreement, AgreementFault};
 use tally_protocol::coordinator::{Fact, Reservation, SettlementRecord};
 use tally_protocol::countersignature::{Countersignature, Countersigned, hash_of};
-use tally_protocol::entry::Event;
+use tally_protocol::entry::{Event, Part};
 use tally_protocol::id::{Hash, NodeId, OrderId, RedemptionId};
 use tally_protocol::message::Refusal;
 use tally_protocol::message::redeem::{RedeemFault, RedeemReply, RedeemRequest, Reserved};
@@ -179,6 +179,8 @@ fn settlement_record() -> SettlementRecord {
 pub(crate) fn events() -> Vec<(&'static str, Event)> {
     let redemption_id = redemption_id();
     let record = settlement_record();
+    let (order, user) = (redeem().order, redeem().owner);
+    let money = |text: &str| text.parse().unwrap();
     let reserved = |certificate| Event::PointsReserved {
         redeem: sign(redeem()),
         certificate,
@@ -238,6 +240,38 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
                 with: app_server(),
                 number: 2,
                 reference: "wire 9".to_owned(),
+            },
+        ),
+        (
+            "order_charged",
+            Event::OrderCharged {
+                order,
+                user,
+                fee: money("12.00 EUR"),
+                due: money("11.20 EUR"),
+                parts: vec![Part {
+                    coordinator: node(),
+                    redemption: redemption_id,
+                    money: money("0.80 EUR"),
+                }],
+            },
+        ),
+        (
+            "order_paid",
+            Event::OrderPaid {
+                order,
+                user,
+                money: money("11.20 EUR"),
+                reference: "card 7".to_owned(),
+            },
+        ),
+        (
+            "order_refunded",
+            Event::OrderRefunded {
+                order,
+                user,
+                due: money("11.20 EUR"),
+                paid: money("11.20 EUR"),
             },
         ),
     ]

@@ -40,6 +40,8 @@ pub(super) struct Bank {
     pub(super) forgot: Vec<RedemptionId>,
     /// Why it does not agree with the next statement.
     pub(super) refuses: Option<SettleFault>,
+    /// What it says that devices have.
+    pub(super) told: BTreeMap<NodeId, Signed<PointStatement>>,
     /// What it agreed with, by number, and what that counts.
     settled: BTreeMap<u32, Countersigned<Settlement>>,
     redeemed: BTreeSet<RedemptionId>,
@@ -83,6 +85,7 @@ impl Bank {
             is_broke: false,
             forgot: Vec::new(),
             refuses: None,
+            told: BTreeMap::new(),
             settled: BTreeMap::new(),
             redeemed: BTreeSet::new(),
             reversed: BTreeSet::new(),
@@ -134,6 +137,12 @@ impl Bank {
                 }
                 RegistryReply::Kept(u32::try_from(told.len()).unwrap())
             }
+            RegistryRequest::Points(devices) => RegistryReply::Points(
+                devices
+                    .iter()
+                    .filter_map(|device| self.told.get(device).cloned())
+                    .collect(),
+            ),
             RegistryRequest::Settle(request) => RegistryReply::Settlement(self.settle(*request)),
             other => panic!("{other:?}"),
         }

@@ -199,3 +199,48 @@ fn status_lists_come_in_time_and_count_up() {
     desk.restart(0);
     assert_eq!(sequence(&desk), before + 5, "never the same again");
 }
+
+#[test]
+fn of_too_many_orders_those_are_forgotten_that_are_over_for_long() {
+    let mut desk = Desk::new();
+    let sold = desk.open(license(), "old").unwrap().order;
+    desk.pay(sold, "cash 1").unwrap();
+    let refunded = desk.open(license(), "sent back").unwrap().order;
+    desk.pay(refunded, "cash 2").unwrap();
+    desk.order(Command::Refund(refunded)).unwrap();
+    let issued = issued_license(&desk, sold).id;
+    let days =
+        |desk: &mut Desk, days: u64| desk.now = desk.now + Duration::from_secs(days * 86_400);
+    let make_room = |desk: &mut Desk| {
+        desk.out.clear();
+        desk.server.make_room(desk.now, 3, &mut desk.out);
+        desk.note();
+        desk.server.orders().count()
+    };
+    days(&mut desk, 89);
+    let young = desk.open(license(), "young").unwrap().order;
+    desk.pay(young, "cash 3").unwrap();
+    assert_eq!(make_room(&mut desk), 3, "none is old enough");
+    assert_eq!(desk.open(license(), "old").unwrap().order, sold);
+    days(&mut desk, 1);
+    assert_eq!(make_room(&mut desk), 1);
+    assert_eq!(desk.phase(young), Phase::Fulfilled);
+    desk.restart(0);
+    desk.audit();
+    let renewal = Wish::Renewal { license: issued };
+    let renewed = desk.open(renewal, "renewal").unwrap().order;
+    let some = points(&desk, renewed, BANKS[0], 500);
+    desk.redeem(renewed, vec![some]).unwrap();
+    desk.deliver();
+    let old = desk.server.license_status(issued);
+    assert_eq!(old, Some(Status::Valid));
+    let ends = desk.now + Duration::from_secs(366 * 86_400 - 90 * 86_400);
+    assert_eq!(
+        issued_license(&desk, renewed).not_before,
+        ends,
+        "the line goes on"
+    );
+    assert_eq!(desk.pay(young, "cash 1"), Err(Fault::ReferenceUsed));
+    assert_eq!(desk.order(Command::Refund(sold)), Err(Fault::UnknownOrder));
+    desk.audit();
+}

@@ -56,6 +56,55 @@ pub(super) fn statement(
 }
 
 #[test]
+fn what_devices_have_is_asked_for_when_it_may_have_been_missed() {
+    let mut desk = Desk::new();
+    for device in 1..=70 {
+        enrol(&mut desk, device).unwrap();
+        let said = statement(device, BANKS[0], (5, 100)).signed().clone();
+        desk.banks[0].told.insert(node(device), said);
+    }
+    desk.deliver();
+    let knows = |desk: &Desk, device| {
+        let device = desk.server.device(node(device)).unwrap();
+        device.points.get(&node(BANKS[0])).map(|of| of.size)
+    };
+    assert_eq!(knows(&desk, 1), None);
+    desk.order(Command::AskPoints(node(1))).unwrap();
+    desk.deliver();
+    assert_eq!([1, 2].map(|device| knows(&desk, device)), [Some(5), None]);
+    desk.banks[0].is_down = true;
+    desk.restart(0);
+    desk.pass(600);
+    desk.banks[0].is_down = false;
+    desk.pass(600);
+    assert!((1..=70).all(|device| knows(&desk, device) == Some(5)));
+    let forged = statement(1, BANKS[1], (9, 900)).signed().clone();
+    let newer = statement(2, BANKS[0], (9, 200)).signed().clone();
+    desk.banks[0]
+        .told
+        .extend([(node(1), forged), (node(2), newer)]);
+    let opening = Opening {
+        owner: node(2),
+        wish: license(),
+        key: "key".parse().unwrap(),
+    };
+    desk.answer(|question| Input::Opened { question, opening })
+        .unwrap();
+    desk.order(Command::AskPoints(node(1))).unwrap();
+    desk.deliver();
+    assert_eq!(
+        [1, 2].map(|device| knows(&desk, device)),
+        [Some(5), Some(9)]
+    );
+    let facts = desk.facts.len();
+    desk.restart(0);
+    desk.deliver();
+    assert_eq!(desk.facts.len(), facts + 1, "only the status list is new");
+    assert_eq!(desk.server.errands(), 0);
+    desk.audit();
+}
+
+#[test]
 fn an_agreement_is_asked_for_until_the_operator_has_decided() {
     let mut desk = Desk::empty();
     desk.banks[0].is_undecided = true;
