@@ -338,6 +338,17 @@ impl Statistics {
             self.accounts.paid_out += money.minor;
         }
     }
+
+    /// Counts what concerns app servers.
+    fn sold(&mut self, what: &Happening) {
+        if let Happening::Redeemed { how, .. } = what {
+            *self.sales.redemptions.entry(how.to_string()).or_default() += 1;
+        } else if let Happening::OrderChanged { how, .. } = what {
+            *self.sales.orders.entry((*how).to_owned()).or_default() += 1;
+        } else if let Happening::VoucherTaken { .. } = what {
+            self.sales.vouchers += 1;
+        }
+    }
 }
 
 impl Observer for Statistics {
@@ -383,13 +394,14 @@ impl Observer for Statistics {
                 what: mark.to_string(),
             }),
             Happening::ForkFound { .. } => self.accounts.forks += 1,
-            Happening::Redeemed { how, .. } => {
-                *self.sales.redemptions.entry(how.to_string()).or_default() += 1;
-            }
-            Happening::OrderChanged { how, .. } => {
-                *self.sales.orders.entry((*how).to_owned()).or_default() += 1;
-            }
-            Happening::VoucherTaken { .. } => self.sales.vouchers += 1,
+            Happening::Redeemed { .. }
+            | Happening::OrderChanged { .. }
+            | Happening::VoucherTaken { .. }
+            | Happening::Agreed { .. }
+            | Happening::Registered { .. }
+            | Happening::OrderPaid { .. }
+            | Happening::SettlementStands { .. }
+            | Happening::Contented { .. } => self.sold(what),
             Happening::Started { .. }
             | Happening::Stopped { .. }
             | Happening::Connected { .. }
@@ -407,11 +419,6 @@ impl Observer for Statistics {
             | Happening::Settled { .. }
             | Happening::ClawedBack { .. }
             | Happening::PointsTurned { .. }
-            | Happening::Agreed { .. }
-            | Happening::Registered { .. }
-            | Happening::OrderPaid { .. }
-            | Happening::SettlementStands { .. }
-            | Happening::Contented { .. }
             | Happening::HeadTold { .. }
             | Happening::HeadHeard { .. }
             | Happening::Forgotten { .. }

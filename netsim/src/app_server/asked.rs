@@ -40,20 +40,26 @@ impl AppServerNode {
         let Some(up) = &self.up else {
             return;
         };
-        match request {
+        match &request {
             ShopRequest::Points(owner) => {
-                let points = spendable(&up.machine, owner);
+                let points = spendable(&up.machine, *owner);
                 self.say(stage, (from, ask), ShopReply::Points(points));
             }
             ShopRequest::Look(order) => {
-                let known = up.machine.order(order);
+                let known = up.machine.order(*order);
                 let reply = known.map_or(ShopReply::Refused("unknown_order"), |order| {
                     let goods = order.goods().cloned().map(Box::new);
                     ShopReply::Order(Box::new(order.status()), goods)
                 });
                 self.say(stage, (from, ask), reply);
             }
-            request => self.ask_machine(stage, (from, ask), request),
+            ShopRequest::Enrol { .. }
+            | ShopRequest::Open { .. }
+            | ShopRequest::Redeem { .. }
+            | ShopRequest::Pay { .. }
+            | ShopRequest::Use { .. }
+            | ShopRequest::Cancel(_)
+            | ShopRequest::Refund(_) => self.ask_machine(stage, (from, ask), request),
         }
     }
 

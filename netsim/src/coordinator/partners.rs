@@ -138,9 +138,7 @@ impl CoordinatorNode {
         mut reply: RedeemReply,
     ) {
         let me = Me::coordinator((self.peer, self.id), &self.setup, stage);
-        let said = self
-            .conduct
-            .redeem_reply(&mut reply, &me, &mut self.chance);
+        let said = self.conduct.redeem_reply(&mut reply, &me, &mut self.chance);
         if let Some(how) = said {
             let (by, to) = (self.peer, to.0);
             stage.note(&Happening::Cheated { by, to, how });

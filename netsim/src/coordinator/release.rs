@@ -219,14 +219,12 @@ impl CoordinatorNode {
                 unit,
                 fault,
                 ..
-            } => {
-                stage.note(&Happening::Faulted {
-                    at,
-                    by: peer(device),
-                    unit: unit_of(task, *unit),
-                    fault: *fault,
-                });
-            }
+            } => stage.note(&Happening::Faulted {
+                at,
+                by: peer(device),
+                unit: unit_of(task, *unit),
+                fault: *fault,
+            }),
             Fact::Forgotten(task) => stage.note(&Happening::Forgotten {
                 by: at,
                 task: *task,

@@ -23,11 +23,12 @@ impl OwnerNode {
         let Some(deal) = self.deals[client].clone() else {
             return;
         };
-        let tricks = match self.setup.kind {
-            Kind::DoubleRedeeming => self.redeem_twice(stage, &deal),
-            Kind::VoucherReplaying => self.replay_voucher(&deal),
-            _ => Vec::new(),
-        };
+        let mut tricks = Vec::new();
+        if self.setup.kind == Kind::DoubleRedeeming {
+            tricks = self.redeem_twice(stage, &deal);
+        } else if self.setup.kind == Kind::VoucherReplaying {
+            tricks = self.replay_voucher(&deal);
+        }
         for (how, to, request) in tricks {
             let by = self.peer;
             stage.note(&Happening::Cheated { by, to, how });

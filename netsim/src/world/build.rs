@@ -74,19 +74,7 @@ struct Builder<'a> {
 }
 
 pub(super) fn world(scenario: &Scenario, seed: u64, options: &Options) -> World {
-    let mut builder = Builder {
-        scenario,
-        seed,
-        chance: Chance::new(seed, "world", 0),
-        directory: Directory::default(),
-        lines: Vec::new(),
-        conducts: Vec::new(),
-        network: "netsim".parse().expect("a legal name"),
-        cards: Vec::new(),
-        owners: Vec::new(),
-        owner_numbers: Vec::new(),
-        first_terminal: 0,
-    };
+    let mut builder = Builder::new(scenario, seed);
     let wrap = options.wrap.unwrap_or(|| Box::new(Plain));
     let mut coordinators = builder.coordinators(wrap, options.crash);
     for number in 0..BOOTSTRAPS {
@@ -108,13 +96,7 @@ pub(super) fn world(scenario: &Scenario, seed: u64, options: &Options) -> World 
         let errand = builder.errand(order, (first_customer, first_terminal));
         coordinators[order.coordinator as usize].expect_errand(errand);
     }
-    let owned = (Peer(first_terminal), builder.owners.clone());
-    let conducts = builder.conducts.clone();
-    let reference = Reference::new(Arc::clone(&execution), tasks, conducts, owned);
-    let groups = scenario.coordinators.iter();
-    let admits =
-        groups.flat_map(|group| std::iter::repeat_n(group.admission, group.count as usize));
-    let reference = reference.with(builder.directory.ids().to_vec(), admits.collect());
+    let reference = builder.reference(&execution, tasks);
     let cuts = scenario.cuts.iter();
     let cuts = cuts.map(|cut| builder.cut(cut, &terminals)).collect();
     let listened = builder.conducts.iter().any(|kind| kind.listens());
@@ -130,14 +112,7 @@ pub(super) fn world(scenario: &Scenario, seed: u64, options: &Options) -> World 
         stage.wire.tap();
     }
     stage.heads = scenario.heads;
-    let groups = scenario.coordinators.iter();
-    let crashes = groups.flat_map(|group| {
-        std::iter::repeat_n((group.crash_every, group.down), group.count as usize)
-    });
-    let groups = scenario.app_servers.iter();
-    let shop_crashes = groups.flat_map(|group| {
-        std::iter::repeat_n((group.crash_every, group.down), group.count as usize)
-    });
+    let (crashes, shop_crashes) = crashes(scenario);
     let mut world = World {
         scenario: scenario.clone(),
         stage,
@@ -147,8 +122,8 @@ pub(super) fn world(scenario: &Scenario, seed: u64, options: &Options) -> World 
         attendances,
         app_servers,
         owners,
-        crashes: crashes.collect(),
-        shop_crashes: shop_crashes.collect(),
+        crashes,
+        shop_crashes,
         cuts,
         first_customer,
         first_terminal,
@@ -161,6 +136,22 @@ pub(super) fn world(scenario: &Scenario, seed: u64, options: &Options) -> World 
     };
     plan(&mut world);
     world
+}
+
+/// Mean time between crashes, and longest time down, of each node of a kind.
+type Crashes = Vec<(Option<Duration>, Duration)>;
+
+/// Returns the crashes of coordinators and of app servers.
+fn crashes(scenario: &Scenario) -> (Crashes, Crashes) {
+    let groups = scenario.coordinators.iter();
+    let coordinators = groups.flat_map(|group| {
+        std::iter::repeat_n((group.crash_every, group.down), group.count as usize)
+    });
+    let groups = scenario.app_servers.iter();
+    let app_servers = groups.flat_map(|group| {
+        std::iter::repeat_n((group.crash_every, group.down), group.count as usize)
+    });
+    (coordinators.collect(), app_servers.collect())
 }
 
 /// Plans what is known from the beginning.
@@ -201,7 +192,38 @@ fn plan(world: &mut World) {
     }
 }
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
+    fn new(scenario: &'a Scenario, seed: u64) -> Self {
+        Self {
+            scenario,
+            seed,
+            chance: Chance::new(seed, "world", 0),
+            directory: Directory::default(),
+            lines: Vec::new(),
+            conducts: Vec::new(),
+            network: "netsim".parse().expect("a legal name"),
+            cards: Vec::new(),
+            owners: Vec::new(),
+            owner_numbers: Vec::new(),
+            first_terminal: 0,
+        }
+    }
+
+    /// Says what should come of the world, when all nodes are there.
+    fn reference(
+        &self,
+        execution: &Arc<Execution>,
+        tasks: BTreeMap<TaskId, TaskReference>,
+    ) -> Reference {
+        let owned = (Peer(self.first_terminal), self.owners.clone());
+        let conducts = self.conducts.clone();
+        let reference = Reference::new(Arc::clone(execution), tasks, conducts, owned);
+        let groups = self.scenario.coordinators.iter();
+        let admits =
+            groups.flat_map(|group| std::iter::repeat_n(group.admission, group.count as usize));
+        reference.with(self.directory.ids().to_vec(), admits.collect())
+    }
+
     fn node(&mut self, key: &SigningKey, line: &str, conduct: Kind) -> Peer {
         let line = self.scenario.line(line);
         self.lines

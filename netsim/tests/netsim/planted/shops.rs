@@ -191,11 +191,12 @@ impl Bug for PaysItself {
         now: Timestamp,
         mut effects: Vec<Effect>,
     ) -> Vec<Effect> {
-        let changed = effects.iter().filter_map(|effect| match effect {
-            Effect::Changed(order) => Some(*order),
-            _ => None,
-        });
-        let changed: BTreeSet<_> = changed.collect();
+        let mut changed = BTreeSet::new();
+        for effect in &effects {
+            if let Effect::Changed(order) = effect {
+                changed.insert(*order);
+            }
+        }
         for order in changed {
             let is_due = machine
                 .order(order)
@@ -313,17 +314,20 @@ impl Wrap for AtCoordinators {
 }
 
 fn take_twice(effects: &mut Vec<coordinator::Effect>) {
-    let taken = effects.iter().find_map(|effect| match effect {
-        coordinator::Effect::Append {
+    let mut again = Vec::new();
+    for effect in effects.iter() {
+        if let coordinator::Effect::Append {
             event: event @ Event::PointsRedeemed { .. },
             ..
-        } => Some(event.clone()),
-        _ => None,
-    });
-    if let Some(event) = taken {
-        let posting = None;
-        effects.push(coordinator::Effect::Append { event, posting });
+        } = effect
+        {
+            again.push(coordinator::Effect::Append {
+                event: event.clone(),
+                posting: None,
+            });
+        }
     }
+    effects.extend(again);
 }
 
 fn forget_taken(effects: &mut Vec<coordinator::Effect>) {
