@@ -67,8 +67,8 @@ fn id(answer: &Answer) -> String {
 /// An app server that sells, and that has agreed with a coordinator.
 fn start_app_server(net: &Net, price: &str) -> Node {
     net.certify_app_server("shop");
-    let node = app_server(net, "/ip4/127.0.0.1/tcp/0").start();
-    net.sell("shop", price);
+    let mut node = app_server(net, "/ip4/127.0.0.1/tcp/0").start();
+    net.sell(("shop", &mut node), price);
     node
 }
 
@@ -328,7 +328,7 @@ fn of_ten_thousand_redemptions_of_one_balance_at_two_app_servers_one_wins() {
         let mut node = start
             .config("[app_server]\nhttp = \"127.0.0.1:0\"\n")
             .start();
-        net.sell(name, "1.00 EUR");
+        net.sell((name, &mut node), "1.00 EUR");
         net.agree(
             (name, &mut node),
             ("coordinator", &mut coordinator),
