@@ -108,6 +108,7 @@ impl Spender {
         self.certificate.as_ref().map(|shown| shown.redeem_points)
     }
 
+    /// Signs for points of a coordinator, to pay for an order at an app server.
     pub(super) fn sign(
         &self,
         member: &Member,
