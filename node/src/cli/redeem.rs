@@ -16,8 +16,9 @@ use super::enroll::Session;
 use super::output::{BarUnit, Output};
 use super::{Common, Exit, Failure};
 use crate::member::line::Desk;
-use crate::member::ordering::{Ordered, Ordering, Plan, Spender, What, draws, too_few};
+use crate::member::ordering::{Ordered, Ordering, What};
 use crate::member::shelf::Shelf;
+use crate::member::spending::{Plan, Spender, draws, too_few};
 use crate::member::{Line, Member, MemberError, Membership};
 
 /// How long an order is followed before the command ends; it goes on without it.
