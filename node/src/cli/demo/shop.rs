@@ -272,7 +272,9 @@ pub(super) async fn goal(nodes: &Nodes, name: &str, patience: Duration) -> Resul
 
 /// An owner buys a license with the points that there are, and pays the rest, which the operator enters.
 pub(super) async fn buy(nodes: &Nodes, name: &str) -> Result<Sale> {
-    let ordered = nodes.tool(name, &["redeem", "license", PRODUCT, "--at-most", AT_MOST]).await?;
+    let ordered = nodes
+        .tool(name, &["redeem", "license", PRODUCT, "--at-most", AT_MOST])
+        .await?;
     let order: OrderId = part(&ordered, "order")?;
     let pay = [
         "app",
