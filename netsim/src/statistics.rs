@@ -339,6 +339,13 @@ impl Statistics {
         }
     }
 
+    fn submitted(&mut self, at: Moment, task: &TaskId) {
+        if let Some(task) = self.tasks.get_mut(task) {
+            task.submitted.get_or_insert(at);
+            self.submitted += u64::from(task.units);
+        }
+    }
+
     /// Counts what concerns app servers.
     fn sold(&mut self, what: &Happening) {
         if let Happening::Redeemed { how, .. } = what {
@@ -354,12 +361,7 @@ impl Statistics {
 impl Observer for Statistics {
     fn see(&mut self, at: Moment, what: &Happening) {
         match what {
-            Happening::Submitted { task, .. } => {
-                if let Some(task) = self.tasks.get_mut(task) {
-                    task.submitted.get_or_insert(at);
-                    self.submitted += u64::from(task.units);
-                }
-            }
+            Happening::Submitted { task, .. } => self.submitted(at, task),
             Happening::Leased {
                 to, task, leases, ..
             } => self.leased(at, (*to, task), leases),

@@ -45,8 +45,8 @@ impl OwnerNode {
             return Vec::new();
         };
         let others = self.deals.iter().flatten();
-        let other = others.filter_map(|other| other.order);
-        let other = other.filter(|other| *other != order).last();
+        let mut other = others.filter_map(|other| other.order);
+        let other = other.rfind(|other| *other != order);
         let mut buyer = Buyer {
             owner: self.id,
             now: self.setup.clock.read(stage.now),

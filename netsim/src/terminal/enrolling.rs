@@ -57,7 +57,7 @@ impl TerminalNode {
         let now = self.setup.clock.read(stage.now);
         for place in 0..self.setup.enrols.len() {
             let known = self.registered.get(&place);
-            if !known.is_some_and(|known| now.since(known.issued) < ANEW_AFTER) {
+            if known.is_none_or(|known| now.since(known.issued) >= ANEW_AFTER) {
                 self.registered.remove(&place);
                 self.enrol_at(stage, place, stage.now + ANEW_AFTER);
             }
