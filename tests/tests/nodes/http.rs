@@ -30,7 +30,7 @@ use crate::redeeming::{UNITS, app_server, coordinator, earn};
 /// What an owner of this test has: all that its terminal has earned.
 const ALL: Points = Points::from_micro(UNITS * 1_000);
 /// Redemptions of one balance, unless `TALLY_REDEMPTIONS` says how many.
-const REDEMPTIONS: u32 = 1_000;
+const REDEMPTIONS: u32 = 10_000;
 /// As many of them at a time.
 const IN_FLIGHT: u32 = 256;
 
