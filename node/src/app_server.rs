@@ -26,7 +26,7 @@ use tally_protocol::id::{NodeId, OrderId};
 use tally_protocol::message::enroll::{EnrollReply, EnrollRequest, OrderShown};
 use tally_protocol::message::registry::{RegistryReply, RegistryRequest};
 use tally_protocol::time::Timestamp;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
 use crate::blobs::{Access, BlobStore};
@@ -41,6 +41,9 @@ pub(crate) use enrolling::verified_points;
 pub const MAILBOX_MAX: usize = 1_024;
 /// Inputs of one group commit.
 const INPUTS_MAX: usize = 256;
+/// Questions to one coordinator that are under way: more wait here, since it drops those beyond what a connection takes,
+/// which are asked again only after a pause.
+const ASKED_MAX: usize = 16;
 /// Those who wait until an order is at rest: more are told at once how it is.
 const WATCHERS_MAX: usize = 4_096;
 
@@ -165,6 +168,8 @@ pub struct Shell {
     waiting: BTreeMap<Question, Waiting>,
     watchers: Vec<(OrderId, oneshot::Sender<Option<OrderShown>>)>,
     kept: Vec<(Change, oneshot::Sender<()>)>,
+    /// Room for questions that are under way, by coordinator; the machine asks those with an agreement alone.
+    lines: BTreeMap<NodeId, Arc<Semaphore>>,
     snapshot_at: u64,
     snapshot_every: u64,
     stopping: bool,
@@ -199,6 +204,7 @@ impl Shell {
             waiting: BTreeMap::new(),
             watchers: Vec::new(),
             kept: Vec::new(),
+            lines: BTreeMap::new(),
             snapshot_at,
             snapshot_every: setup.snapshot_every,
             stopping: false,
@@ -350,9 +356,12 @@ impl Shell {
         }
     }
 
-    fn ask(&self, question: Question, coordinator: NodeId, request: Request) {
+    fn ask(&mut self, question: Question, coordinator: NodeId, request: Request) {
         let (network, mailbox) = (self.network.clone(), self.mailbox.clone());
+        let line = self.lines.entry(coordinator);
+        let line = Arc::clone(line.or_insert_with(|| Arc::new(Semaphore::new(ASKED_MAX))));
         tokio::spawn(async move {
+            let _room = line.acquire_owned().await;
             let reply = match request {
                 Request::Registry(request) => {
                     let reply = network.ask_registry(coordinator, request).await;

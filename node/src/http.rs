@@ -257,6 +257,14 @@ fn refuse_everywhere(document: &mut Document) {
                 .content
                 .insert("application/json".to_owned(), RefOr::T(content));
             let all = &mut operation.responses.responses;
+            // The type of a body says what it is; a description must be there all the same.
+            for response in all.values_mut() {
+                if let RefOr::T(response) = response
+                    && response.description.is_empty()
+                {
+                    response.description = "Done.".to_owned();
+                }
+            }
             all.insert("default".to_owned(), RefOr::T(refused));
         }
     }

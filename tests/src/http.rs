@@ -15,12 +15,11 @@ use crate::PATIENCE;
 use crate::net::Net;
 use crate::node::Node;
 
-/// A connection that is asked one thing after another.
-#[derive(Debug)]
+/// Somebody with a token, or without. Each question has a connection of its own: one that was silent for long is closed.
+#[derive(Debug, Clone)]
 pub struct Client {
     address: SocketAddr,
     token: String,
-    sender: SendRequest<Full<Bytes>>,
 }
 
 /// What it is answered.
@@ -33,27 +32,18 @@ pub struct Answer {
 }
 
 impl Client {
-    /// Connects.
-    ///
-    /// # Panics
-    /// If nobody is there.
-    pub async fn connect(address: SocketAddr, token: &str) -> Self {
-        let stream = TcpStream::connect(address).await.unwrap();
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
+    /// Takes an address and a token; an empty one is none.
+    #[must_use]
+    pub fn new(address: SocketAddr, token: &str) -> Self {
         let token = token.to_owned();
-        Self {
-            address,
-            token,
-            sender,
-        }
+        Self { address, token }
     }
 
     /// Asks `METHOD /path`, with an idempotency key, and with a body unless it is null.
     ///
     /// # Panics
     /// If there is no answer.
-    pub async fn ask(&mut self, route: &str, key: &str, body: &Value) -> Answer {
+    pub async fn ask(&self, route: &str, key: &str, body: &Value) -> Answer {
         let (method, path) = route.split_once(' ').unwrap();
         let body = if body.is_null() {
             String::new()
@@ -70,8 +60,8 @@ impl Client {
         }
         let request = request.body(Full::from(body)).unwrap();
         let answered = async {
-            self.sender.ready().await.unwrap();
-            let response = self.sender.send_request(request).await.unwrap();
+            let mut sender = handshake(self.address).await;
+            let response = sender.send_request(request).await.unwrap();
             let status = response.status().as_u16();
             let bytes = response.into_body().collect().await.unwrap().to_bytes();
             Answer { status, bytes }
@@ -80,6 +70,13 @@ impl Client {
             .await
             .unwrap_or_else(|_| panic!("{route} was not answered"))
     }
+}
+
+async fn handshake(address: SocketAddr) -> SendRequest<Full<Bytes>> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    sender
 }
 
 impl Answer {

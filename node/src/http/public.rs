@@ -85,7 +85,7 @@ pub(super) async fn issuer(State(interface): Shared) -> Text {
 /// All that a computer without Tally needs to work for a product, as one archive.
 #[utoipa::path(get, path = "/get/{product}", tag = "public",
     params(("product" = String, Path, description = "the short name")),
-    responses((status = 200, body = Vec<u8>, content_type = "application/gzip")))]
+    responses((status = 200, body = String, content_type = "application/gzip")))]
 pub(super) async fn get(
     State(interface): Shared,
     Named(product): Named,
