@@ -66,7 +66,7 @@ fn terms() -> LicenseTerms {
         entitlements: vec!["all".to_owned()],
         life_seconds: 40 * DAY_SECONDS,
         grace_seconds: DAY_SECONDS,
-        status_max_age_seconds: 400 * DAY_SECONDS,
+        status_max_age_seconds: 200 * DAY_SECONDS,
         renewal: Some(Renewal {
             points: Points::from_micro(5_000),
             period_seconds: 30 * DAY_SECONDS,
