@@ -44,10 +44,6 @@ const PROOF_MAX: Duration = Duration::from_secs(10);
 
 type Failed = Box<dyn Error>;
 
-#[allow(
-    dead_code,
-    reason = "the demo of Tally is this application too, and starts it by its arguments"
-)]
 fn main() -> ExitCode {
     start(env::args().skip(1).collect())
 }

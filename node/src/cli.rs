@@ -16,6 +16,10 @@ mod key;
 mod ledger;
 mod license;
 #[path = "../examples/licensed_app.rs"]
+#[expect(
+    dead_code,
+    reason = "here it is started by a command, and not by its own main"
+)]
 mod licensed_app;
 mod net;
 mod output;

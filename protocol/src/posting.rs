@@ -598,6 +598,7 @@ fn take_back(
 mod tests {
     use super::*;
     use crate::account::Holder;
+    use crate::time::Timestamp;
 
     fn lot(since: u64) -> Lot {
         let node = NodeId::from_bytes([1; 32]);
@@ -606,7 +607,7 @@ mod tests {
                 owner: node,
                 device: node,
             },
-            since: crate::time::Timestamp::from_millis(since),
+            since: Timestamp::from_millis(since),
             card: 1,
         }
     }

@@ -168,11 +168,11 @@ mod tests {
             let points = purses.iter().zip(1_u8..).map(|((minor, micro, spendable), byte)| at(byte, *minor, *micro, *spendable));
             let purse = Purse { points: points.collect() };
             let draws = purse.draw(Money { currency: eur(), minor: most });
-            let mut worth = 0;
+            let mut worth = 0_u64;
             for (coordinator, drawn) in &draws {
                 let of = purse.points.iter().find(|at| at.coordinator == *coordinator).unwrap();
                 prop_assert!(*drawn <= of.spendable);
-                worth += of.value.unwrap().0.of_floor(*drawn).unwrap();
+                worth = worth.saturating_add(of.value.unwrap().0.of_floor(*drawn).unwrap());
             }
             let wanted = most.min(purse.worth(eur()));
             prop_assert!(worth >= wanted, "{worth} of {wanted}");

@@ -292,11 +292,12 @@ fn witness() -> Vec<Sample> {
 }
 
 fn messages() -> Vec<Sample> {
-    let mut all = of(
+    let mut all = messages_of_partners();
+    all.extend(of(
         "work_request",
         samples::work_requests(),
         read::<WorkRequest, WORK_BYTES_MAX>,
-    );
+    ));
     all.extend(of(
         "work_reply",
         samples::work_replies(),
@@ -332,6 +333,11 @@ fn messages() -> Vec<Sample> {
         samples::log_replies(),
         read::<LogReply, LOG_BYTES_MAX>,
     ));
+    all
+}
+
+fn messages_of_partners() -> Vec<Sample> {
+    let mut all = Vec::new();
     all.extend(of(
         "registry_request",
         partners::registry_requests(),

@@ -293,11 +293,13 @@ impl Member {
     }
 
     fn order_of(&self, reply: EnrollReply) -> Result<OrderShown, Fault> {
-        match reply {
-            EnrollReply::Order(shown) => Ok(*shown),
-            EnrollReply::Not(fault) => Err(fault),
-            other => panic!("{} asked for an order, got {other:?}", self.network.me()),
+        if let EnrollReply::Order(shown) = reply {
+            return Ok(*shown);
         }
+        let EnrollReply::Not(fault) = reply else {
+            panic!("{} asked for an order, got {reply:?}", self.network.me());
+        };
+        Err(fault)
     }
 }
 

@@ -179,7 +179,6 @@ impl CoordinatorNode {
         }
     }
 
-    #[expect(clippy::too_many_lines, reason = "an arm for each fact")]
     fn note_fact(&self, stage: &mut Stage, fact: &Fact) {
         let at = self.peer;
         let peer = |node: &NodeId| stage.directory.peer(node).unwrap_or(at);

@@ -153,16 +153,7 @@ impl Demo {
         for line in nodes.met(PATIENCE).await? {
             say(line);
         }
-        let image = match &self.image {
-            Some(path) => path
-                .canonicalize()
-                .with_context(|| format!("read the image {}", path.display()))?,
-            None => {
-                let path = root.join("astronaut.png");
-                std::fs::write(&path, PHOTOGRAPH)?;
-                path
-            }
-        };
+        let image = self.image(root)?;
         let (refused, _) = shop::start(nodes, FIRST, &image).await?;
         if refused == 0 {
             bail!("start the application without a license: it started");
@@ -209,6 +200,17 @@ impl Demo {
             earned,
         };
         self.spend(nodes, (worked, refused, &image), say).await
+    }
+
+    /// Returns the picture to be blurred.
+    fn image(&self, root: &Path) -> Result<PathBuf> {
+        if let Some(path) = &self.image {
+            let found = path.canonicalize();
+            return found.with_context(|| format!("read the image {}", path.display()));
+        }
+        let path = root.join("astronaut.png");
+        std::fs::write(&path, PHOTOGRAPH)?;
+        Ok(path)
     }
 
     /// Registers the terminals: one as a computer that has no Tally yet, the others by an invitation.

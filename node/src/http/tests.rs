@@ -112,6 +112,7 @@ fn product(bundle: BlobRef) -> Product {
 
 impl Shop {
     /// Starts on a folder, which may have been used before.
+    #[expect(clippy::too_many_lines, reason = "everything that an app server has")]
     async fn start(folder: &Path) -> Self {
         let config = NetworkConfig {
             key: key(1),
@@ -243,6 +244,7 @@ fn euro(minor: u64) -> Value {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table of all routes")]
 async fn each_route_shows_only_what_its_bearer_may_see() {
     let folder = TempDir::new().unwrap();
     let shop = Shop::start(folder.path()).await;
@@ -457,6 +459,9 @@ async fn a_payment_service_is_believed_if_it_signs_and_only_for_what_is_due() {
     shop.stop().await;
 }
 
+/// A request with its headers and body, and the status and code of its answer.
+type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [u8], (u16, &'a str));
+
 #[tokio::test]
 async fn requests_that_are_none_are_refused_with_a_code() {
     let folder = TempDir::new().unwrap();
@@ -471,7 +476,7 @@ async fn requests_that_are_none_are_refused_with_a_code() {
     let large = format!("{body}{}", " ".repeat(BODY_BYTES_MAX));
     let unknown_field = br#"{"wish": {"license": {"product": "photo", "gift": 1}}}"#;
     let unknown_product = br#"{"wish": {"license": {"product": "other"}}}"#;
-    let rows: [(&str, &[(&str, &str)], &[u8], (u16, &str)); 11] = [
+    let rows: [Row<'_>; 11] = [
         ("GET /v2", &[], b"", (404, "not_found")),
         ("POST /v1/catalogue", &[], b"", (405, "method_not_allowed")),
         ("GET /v1/products/..%2f", &[], b"", (404, "unknown_product")),

@@ -17,11 +17,12 @@ use crate::product::ProductId;
 use crate::purse::Purse;
 use crate::redemption::Redeem;
 use crate::registration::{Enrolment, Registration};
-use crate::signed::Signed;
+use crate::signed::{Signed, Statement};
 use crate::voucher::Voucher;
 
-/// The largest message of this conversation: a catalogue of a thousand products and as many offers.
-pub const ENROLL_BYTES_MAX: usize = 512 << 10;
+/// The largest message of this conversation: the longest status list; a catalogue of a thousand products and as many
+/// offers is shorter.
+pub const ENROLL_BYTES_MAX: usize = <StatusList as Statement>::BYTES_MAX + (4 << 10);
 
 /// What is asked in this conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -141,6 +141,7 @@ pub(crate) fn enroll_requests() -> Vec<(&'static str, EnrollRequest)> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "a list of samples")]
 pub(crate) fn enroll_replies() -> Vec<(&'static str, EnrollReply)> {
     let (product, offer) = (product(), offer());
     let catalogue = Catalogue {
