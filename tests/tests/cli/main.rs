@@ -1,6 +1,7 @@
 //! The command line: one test a command, with what it prints, its JSON and its exit codes.
 
 mod books;
+mod claims;
 mod help;
 mod key;
 mod ledger;

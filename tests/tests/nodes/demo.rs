@@ -6,6 +6,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 use serde_json::Value;
+use tally_protocol::account::Money;
 use tally_tests::net::Net;
 use tally_tests::run::Running;
 use tally_tests::{until, until_true};
@@ -47,6 +48,8 @@ fn the_demo_shows_it_all_and_leaves_no_process() {
             .values()
             .all(|device| device["agreed"].as_u64() > Some(0))
     );
+    what_was_earned_was_spent(&shown);
+    assert!(keep.join("terminal-1/licenses").is_dir());
     assert!(!listening.is_empty());
     assert!(
         listening
@@ -59,6 +62,7 @@ fn the_demo_shows_it_all_and_leaves_no_process() {
     let args = ["ledger", "verify", "--dir", ledger.to_str().unwrap()];
     assert!(net.run(&args).done().text().contains("sound"));
     let folders = [
+        "app-server",
         "bootstrap",
         "coordinator",
         "customer",
@@ -70,6 +74,41 @@ fn the_demo_shows_it_all_and_leaves_no_process() {
             .iter()
             .all(|name| keep.join(name).join("key").is_file())
     );
+}
+
+/// The application did not start, then it did; both owners and the shop got what points and money paid for.
+fn what_was_earned_was_spent(shown: &Value) {
+    assert_eq!(shown["application"], serde_json::json!([3, 0]));
+    assert!(Path::new(shown["thumbnail"].as_str().unwrap()).is_file());
+    let cents = |of: &str| {
+        let money: Money = shown
+            .pointer(of)
+            .unwrap()
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        money.minor
+    };
+    assert_eq!(
+        (cents("/sale/by_points"), cents("/sale/by_owner")),
+        (300, 200)
+    );
+    assert_eq!(
+        cents("/discount/due") + cents("/discount/charged"),
+        cents("/discount/fee")
+    );
+    assert!(cents("/discount/charged") > 0);
+    assert_eq!(shown["settled"]["redemptions"], 3);
+    let owed = 500 + cents("/sale/by_points") + cents("/discount/charged");
+    assert_eq!(
+        cents("/settled/paid"),
+        owed,
+        "a license, a part of one, a discount"
+    );
+    for audit in ["audit", "app_server_audit"] {
+        assert_eq!(shown[audit]["finding"], Value::Null, "{audit}");
+    }
 }
 
 #[test]
