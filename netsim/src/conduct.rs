@@ -24,7 +24,10 @@ mod forking;
 mod honest;
 mod keeping;
 mod lies;
+mod misregistering;
+mod overreaching;
 mod replaying;
+mod wavering;
 
 use std::fmt;
 use std::time::Duration;
@@ -37,6 +40,8 @@ use tally_protocol::id::{NetworkId, NodeId};
 use tally_protocol::message::announce::Offer;
 use tally_protocol::message::customer::{CustomerReply, CustomerRequest};
 use tally_protocol::message::log::{LogReply, LogRequest};
+use tally_protocol::message::redeem::{RedeemFault, RedeemReply, RedeemRequest};
+use tally_protocol::message::registry::{RegistryReply, RegistryRequest};
 use tally_protocol::message::work::{Pull, PullReply, ResultVerdict, WorkReply, WorkRequest};
 use tally_protocol::signed::Signed;
 use tally_protocol::terminal::Ran;
@@ -88,11 +93,21 @@ pub enum Kind {
     Swindling,
     /// A coordinator that shows two logs.
     Forking,
+    /// A coordinator that changes its answers about points.
+    Wavering,
+    /// It shows registrations that nobody has given it, or that have ended.
+    Misregistering,
+    /// An app server that asks for points that nobody has redeemed there, and gives back those of others.
+    Overreaching,
+    /// An owner that redeems the same points at several app servers, and for one order twice.
+    DoubleRedeeming,
+    /// An owner that uses a voucher again and elsewhere.
+    VoucherReplaying,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 20] = [
         Self::Honest,
         Self::WrongOutput,
         Self::WrongFuel,
@@ -108,6 +123,11 @@ impl Kind {
         Self::Tampering,
         Self::Swindling,
         Self::Forking,
+        Self::Wavering,
+        Self::Misregistering,
+        Self::Overreaching,
+        Self::DoubleRedeeming,
+        Self::VoucherReplaying,
     ];
 
     /// Returns the name, as scenarios write it.
@@ -129,6 +149,11 @@ impl Kind {
             Self::Tampering => "tampering",
             Self::Swindling => "swindling",
             Self::Forking => "forking",
+            Self::Wavering => "wavering",
+            Self::Misregistering => "misregistering",
+            Self::Overreaching => "overreaching",
+            Self::DoubleRedeeming => "double-redeeming",
+            Self::VoucherReplaying => "voucher-replaying",
         }
     }
 
@@ -136,7 +161,10 @@ impl Kind {
     #[must_use]
     pub fn conduct(self) -> Box<dyn Conduct> {
         match self {
-            Self::Honest => Box::new(honest::Honest),
+            // What owners do is up to their client.
+            Self::Honest | Self::DoubleRedeeming | Self::VoucherReplaying => {
+                Box::new(honest::Honest)
+            }
             Self::WrongOutput => Box::new(lies::WrongOutput),
             Self::WrongFuel => Box::new(lies::WrongFuel),
             Self::Lazy => Box::new(lies::Lazy::default()),
@@ -151,6 +179,9 @@ impl Kind {
             Self::Tampering => Box::new(coordinators::Tampering::default()),
             Self::Swindling => Box::new(coordinators::Swindling::default()),
             Self::Forking => Box::new(forking::Forking::default()),
+            Self::Wavering => Box::new(wavering::Wavering::default()),
+            Self::Misregistering => Box::new(misregistering::Misregistering::default()),
+            Self::Overreaching => Box::new(overreaching::Overreaching),
         }
     }
 
@@ -159,7 +190,29 @@ impl Kind {
     pub const fn is_for_terminals(self) -> bool {
         !matches!(
             self,
-            Self::Owing | Self::Tampering | Self::Swindling | Self::Forking
+            Self::Owing
+                | Self::Tampering
+                | Self::Swindling
+                | Self::Forking
+                | Self::Wavering
+                | Self::Overreaching
+                | Self::DoubleRedeeming
+                | Self::VoucherReplaying
+        )
+    }
+
+    /// Returns whether an app server can behave so.
+    #[must_use]
+    pub const fn is_for_app_servers(self) -> bool {
+        matches!(self, Self::Honest | Self::Overreaching)
+    }
+
+    /// Returns whether an owner can behave so.
+    #[must_use]
+    pub const fn is_for_owners(self) -> bool {
+        matches!(
+            self,
+            Self::Honest | Self::DoubleRedeeming | Self::VoucherReplaying
         )
     }
 
@@ -168,7 +221,12 @@ impl Kind {
     pub const fn is_for_coordinators(self) -> bool {
         matches!(
             self,
-            Self::Honest | Self::Owing | Self::Tampering | Self::Swindling | Self::Forking
+            Self::Honest
+                | Self::Owing
+                | Self::Tampering
+                | Self::Swindling
+                | Self::Forking
+                | Self::Wavering
         )
     }
 
@@ -185,7 +243,12 @@ impl Kind {
     #[must_use]
     pub const fn listens(self) -> bool {
         match self {
-            Self::Replaying | Self::Forging | Self::Claiming | Self::Tampering => true,
+            Self::Replaying
+            | Self::Forging
+            | Self::Claiming
+            | Self::Tampering
+            | Self::Misregistering
+            | Self::Overreaching => true,
             Self::Honest
             | Self::WrongOutput
             | Self::WrongFuel
@@ -196,7 +259,10 @@ impl Kind {
             | Self::Flooding
             | Self::Owing
             | Self::Swindling
-            | Self::Forking => false,
+            | Self::Forking
+            | Self::Wavering
+            | Self::DoubleRedeeming
+            | Self::VoucherReplaying => false,
         }
     }
 }
@@ -271,6 +337,10 @@ pub enum Message {
     Work(WorkRequest),
     /// In the conversation of customers and coordinators.
     Customer(CustomerRequest),
+    /// In that of app servers and coordinators about agreements and registrations.
+    Registry(RegistryRequest),
+    /// In that about points.
+    Redeem(RedeemRequest),
     /// By gossip, to all.
     Offer(Signed<Offer>),
 }
@@ -312,6 +382,49 @@ pub(crate) const fn customer_reply_name(reply: &CustomerReply) -> &'static str {
     }
 }
 
+/// Returns a name for what a coordinator answers about agreements and registrations, for counting.
+pub(crate) const fn registry_reply_name(reply: &RegistryReply) -> &'static str {
+    match reply {
+        RegistryReply::Refused(refusal) => refusal.name(),
+        RegistryReply::Kept(0) => "kept none",
+        RegistryReply::Kept(_) => "kept",
+        RegistryReply::Agreement(_) => "agreement",
+        RegistryReply::Points(_) => "points",
+        RegistryReply::Heard => "heard",
+        RegistryReply::Settlement(_) => "settlement",
+    }
+}
+
+/// Returns a name for what a coordinator answers about points, for counting.
+pub(crate) const fn redeem_reply_name(reply: &RedeemReply) -> &'static str {
+    match reply {
+        RedeemReply::Refused(refusal) => refusal.name(),
+        RedeemReply::Not(fault) => redeem_fault_name(*fault),
+        RedeemReply::Reserved(_) => "reserved",
+        RedeemReply::Posted(_) => "posted",
+        RedeemReply::Voided => "voided",
+        RedeemReply::Reversed => "reversed",
+    }
+}
+
+const fn redeem_fault_name(fault: RedeemFault) -> &'static str {
+    match fault {
+        RedeemFault::OtherAudience => "other_audience",
+        RedeemFault::Expired => "expired",
+        RedeemFault::NotAllowed => "not_allowed",
+        RedeemFault::DeviceLimit { .. } => "device_limit",
+        RedeemFault::NoAgreement => "no_agreement",
+        RedeemFault::TooFewPoints { .. } => "too_few_points",
+        RedeemFault::Worthless => "worthless",
+        RedeemFault::OverCap { .. } => "over_cap",
+        RedeemFault::OverCredit { .. } => "over_credit",
+        RedeemFault::Unknown => "unknown",
+        RedeemFault::Over => "over",
+        RedeemFault::Posted => "already_posted",
+        RedeemFault::Unfunded => "unfunded",
+    }
+}
+
 /// What a node does differently from an honest one. All by default as an honest one.
 pub trait Conduct: fmt::Debug {
     /// Decides what is said of a unit, whose right result is `right`.
@@ -331,6 +444,18 @@ pub trait Conduct: fmt::Debug {
     fn reply(
         &mut self,
         reply: &mut PullReply,
+        me: &Me<'_>,
+        chance: &mut Chance,
+    ) -> Option<&'static str> {
+        let _ = (reply, me, chance);
+        None
+    }
+
+    /// Changes the answer to an app server that asks about points, if this is a coordinator. Returns what is wrong with
+    /// it, if anything is.
+    fn redeem_reply(
+        &mut self,
+        reply: &mut RedeemReply,
         me: &Me<'_>,
         chance: &mut Chance,
     ) -> Option<&'static str> {

@@ -4,31 +4,29 @@
 //! effect that follows from it leaves. A crash takes everything but the disk, and of the disk any part of what was not
 //! synced.
 
+mod customers;
 mod inside;
 mod log;
 mod operator;
+mod partners;
+mod pulls;
 mod release;
 mod watchers;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use tally_ledger::store::{Change, Draft, Identity, Store};
-use tally_protocol::account::Holder;
-use tally_protocol::certificate::{self, DeviceCertificate};
 use tally_protocol::codec;
 use tally_protocol::coordinator::{
-    Admission, Coordinator, CoordinatorConfig, Customers, Effect, Input, Papers, Question,
+    Admission, Coordinator, CoordinatorConfig, Customers, Decision, Effect, Input, Question,
 };
 use tally_protocol::id::{GrantId, NodeId, TaskId};
 use tally_protocol::message::Refusal;
-use tally_protocol::message::announce::{Role, RoleStatement};
 use tally_protocol::message::customer::{CustomerReply, CustomerRequest};
-use tally_protocol::message::work::{Pull, UnitResult, VerifiedReport, WorkReply, WorkRequest};
+use tally_protocol::message::work::{WorkReply, WorkRequest};
 use tally_protocol::rate_card::Rates;
-use tally_protocol::signed::Verified;
-use tally_protocol::task::BlobRef;
 use tally_protocol::time::Timestamp;
 
 use crate::chance::Chance;
@@ -43,6 +41,8 @@ use crate::wrap::Wrap;
 use log::Head;
 use operator::Operator;
 pub(crate) use operator::{Duty, Errand};
+use partners::Partners;
+use pulls::Brought;
 use watchers::Watchers;
 
 /// Inputs of one group commit (node/src/coordinator.rs).
@@ -51,8 +51,6 @@ const INPUTS_MAX: usize = 256;
 const INPUT_COST: Duration = Duration::from_micros(30);
 /// How long the result of an ended task is kept.
 const RETENTION: Duration = Duration::from_secs(24 * 3_600);
-/// How long a role statement holds.
-const ROLE_LIFE: Duration = Duration::from_secs(3_600);
 /// After this it is looked again whether a group was written.
 const NEXT_LOOK: Duration = Duration::from_millis(1);
 /// After this a deadline or an answer is not late but forgotten.
@@ -71,6 +69,10 @@ pub(crate) struct Setup {
     /// What work is worth.
     pub(crate) rates: Rates,
     pub(crate) known_per_mille: u16,
+    /// Whose results it takes.
+    pub(crate) admission: Admission,
+    /// What its operator decides about agreements that app servers propose; none if there are none.
+    pub(crate) decision: Option<Decision>,
     /// When it crashes beside what the world lets happen to it.
     pub(crate) crash: Option<Crash>,
     /// The key under which it can be looked up.
@@ -106,23 +108,10 @@ pub(crate) enum Within {
     TellHead,
     /// The operator wants this done.
     Errand(usize),
-}
-
-/// A pull whose report was taken out.
-#[derive(Debug)]
-struct Pulled {
-    pull: Pull,
-    certificate: Option<Verified<DeviceCertificate>>,
-}
-
-/// A report on its way to the machine.
-#[derive(Debug)]
-pub(crate) struct Brought {
-    from: Peer,
-    ask: u64,
-    pull: Pulled,
-    report: VerifiedReport,
-    missing: BTreeSet<(GrantId, u32)>,
+    /// The operator looks for proposals of app servers.
+    Decide,
+    /// An app server may be told of points again.
+    Tell(Peer),
 }
 
 /// A coordinator of the world.
@@ -152,6 +141,8 @@ struct Up {
     store: Store,
     /// When it was started, by its clock.
     since: Timestamp,
+    /// The next deadline of the machine, and since when it is that.
+    due: (Option<Timestamp>, Timestamp),
     wake: Option<Moment>,
     inbox: VecDeque<Input>,
     /// Whether a turn is planned, or a group is being written.
@@ -160,6 +151,7 @@ struct Up {
     asked: u64,
     questions: BTreeMap<Question, Asker>,
     watchers: Watchers,
+    partners: Partners,
     head: Head,
     snapshot_at: u64,
     /// Facts on the disk.
@@ -278,6 +270,7 @@ impl CoordinatorNode {
             machine,
             store,
             since: now,
+            due: (None, now),
             wake: None,
             inbox: VecDeque::new(),
             busy: true,
@@ -285,6 +278,7 @@ impl CoordinatorNode {
             asked: 0,
             questions: BTreeMap::new(),
             watchers: Watchers::default(),
+            partners: Partners::default(),
             head: Head::new(head),
             snapshot_at,
             journal_end,
@@ -295,6 +289,9 @@ impl CoordinatorNode {
         self.tell_head(stage);
         stage.kademlia.server_up(self.peer);
         self.plan(stage, stage.now, Within::Provide);
+        if self.setup.decision.is_some() {
+            self.plan(stage, stage.now, Within::Decide);
+        }
     }
 
     fn config(&self, stage: &Stage) -> CoordinatorConfig {
@@ -310,7 +307,7 @@ impl CoordinatorNode {
             program_bytes_max: 1 << 30,
             retention: RETENTION,
             known_per_mille: self.setup.known_per_mille,
-            admission: Admission::ByAgreement,
+            admission: self.setup.admission,
         }
     }
 
@@ -355,6 +352,8 @@ impl CoordinatorNode {
             Within::Gone(node) => self.push(stage, Input::Gone(node)),
             Within::TellHead => self.tell_head(stage),
             Within::Errand(number) => self.run_errand(stage, number),
+            Within::Decide => self.decide(stage),
+            Within::Tell(app_server) => self.tell_partner(stage, app_server),
         }
     }
 
@@ -368,6 +367,9 @@ impl CoordinatorNode {
             Body::WorkAsked(WorkRequest::Pull(pull)) => self.check_pull(stage, from, ask, *pull),
             Body::CustomerAsked(request) => self.asked(stage, (from, ask), request),
             Body::LogAsked(request) => self.tell_log(stage, (from, ask), &request),
+            Body::RegistryAsked(request) => self.registry_asked(stage, (from, ask), request),
+            Body::RedeemAsked(request) => self.redeem_asked(stage, (from, ask), request),
+            Body::RegistryAnswered(_) => self.partner_told(stage, ask),
             Body::WorkAsked(WorkRequest::Nudge(_)) => {
                 let refusal = WorkReply::Refused(Refusal::WrongRole);
                 self.reply(stage, (from, ask), Body::WorkAnswered(refusal));
@@ -377,6 +379,9 @@ impl CoordinatorNode {
             | Body::WorkAnswered(_)
             | Body::CustomerAnswered(_)
             | Body::LogAnswered(_)
+            | Body::RedeemAnswered(_)
+            | Body::ShopAsked(_)
+            | Body::ShopAnswered(_)
             | Body::Head(_) => {}
         }
     }
@@ -412,206 +417,6 @@ impl CoordinatorNode {
         Some(question)
     }
 
-    fn show_role(&self, stage: &mut Stage, to: Peer, ask: u64) {
-        // Signed anew each hour, as a node does.
-        let now = self.setup.clock.read(stage.now).as_millis();
-        let hour = u64::try_from(ROLE_LIFE.as_millis()).unwrap_or(u64::MAX);
-        let statement = RoleStatement {
-            protocol: tally_protocol::message::PROTOCOL_VERSION,
-            roles: vec![Role::Coordinator],
-            expires: Timestamp::from_millis((now / hour + 2) * hour),
-        };
-        let signed = stage
-            .signatures
-            .sign(statement, &stage.network, &self.setup.key);
-        let role = WorkReply::Role(signed.signed().clone());
-        self.reply(stage, (to, ask), Body::WorkAnswered(role));
-    }
-
-    /// Checks a pull's report, and reads the outputs that are too large for it.
-    fn check_pull(&mut self, stage: &mut Stage, from: Peer, ask: u64, mut pull: Pull) {
-        let device = stage.directory.id(from);
-        let report = pull.report.take();
-        let shown = pull.certificate.take();
-        let shown = shown.map(|shown| stage.signatures.verify(shown, &stage.network));
-        let Ok(certificate) = shown.transpose() else {
-            let body = Body::WorkAnswered(WorkReply::Refused(Refusal::BadCertificate));
-            return self.reply(stage, (from, ask), body);
-        };
-        let pull = Pulled { pull, certificate };
-        let Some(report) = report else {
-            return self.pulled(stage, (from, ask), pull, None);
-        };
-        let checked = stage
-            .signatures
-            .verify_report(report, &stage.network, self.id, device);
-        match checked {
-            Err(refusal) => {
-                let body = Body::WorkAnswered(WorkReply::Refused(refusal));
-                self.reply(stage, (from, ask), body);
-            }
-            Ok(report) => self.bring(stage, (from, ask), pull, report),
-        }
-    }
-
-    fn bring(
-        &mut self,
-        stage: &mut Stage,
-        (from, ask): (Peer, u64),
-        pull: Pulled,
-        report: VerifiedReport,
-    ) {
-        let Some(up) = &self.up else {
-            return;
-        };
-        let holder = self.holder(stage, from, &pull);
-        let wanted: Vec<(GrantId, u32, BlobRef)> = report
-            .results
-            .iter()
-            .filter(|result| {
-                let shown = &report.grants;
-                up.machine.wants_output(holder, result, shown).is_some()
-            })
-            .map(
-                |UnitResult {
-                     grant,
-                     unit,
-                     output,
-                     ..
-                 }| (*grant, *unit, *output),
-            )
-            .collect();
-        if wanted.is_empty() {
-            let missing = BTreeSet::new();
-            return self.pulled(stage, (from, ask), pull, Some((report, missing)));
-        }
-        let (mut at, mut missing) = (stage.now, BTreeSet::new());
-        for (grant, unit, output) in wanted {
-            let serves = stage.readable.contains(&(from, output.id));
-            let ways = (from, self.peer);
-            match serves.then(|| stage.links.stream(stage.now, ways, output.bytes)) {
-                Some(Some(arrival)) => at = at.max(arrival),
-                Some(None) | None => {
-                    missing.insert((grant, unit));
-                }
-            }
-        }
-        let brought = Brought {
-            from,
-            ask,
-            pull,
-            report,
-            missing,
-        };
-        self.plan(stage, at, Within::Brought(Box::new(brought)));
-    }
-
-    /// Returns whose a device is that pulls; its own if what it shows does not hold.
-    fn holder(&self, stage: &Stage, from: Peer, pulled: &Pulled) -> Holder {
-        let device = stage.directory.id(from);
-        let now = self.setup.clock.read(stage.now);
-        let holder = certificate::holder(device, pulled.certificate.as_ref(), now);
-        holder.unwrap_or_else(|_| Holder::alone(device))
-    }
-
-    fn brought(&mut self, stage: &mut Stage, brought: Brought) {
-        let Brought {
-            from,
-            ask,
-            pull,
-            report,
-            missing,
-        } = brought;
-        self.pulled(stage, (from, ask), pull, Some((report, missing)));
-    }
-
-    fn pulled(
-        &mut self,
-        stage: &mut Stage,
-        (peer, ask): (Peer, u64),
-        Pulled { pull, certificate }: Pulled,
-        report: Option<(VerifiedReport, BTreeSet<(GrantId, u32)>)>,
-    ) {
-        let results = report
-            .as_ref()
-            .map_or(&[][..], |(report, _)| &report.results);
-        let results = results.iter().map(|result| (result.grant, result.unit));
-        let asker = Asker {
-            peer,
-            ask,
-            since: stage.now,
-            results: Some(results.collect()),
-        };
-        let Some(question) = self.question(asker) else {
-            return;
-        };
-        let (report, missing) = report.unzip();
-        let input = Input::Pulled {
-            question,
-            from: stage.directory.id(peer),
-            pull,
-            papers: Papers {
-                certificate,
-                // There are no app servers here.
-                registration: None,
-            },
-            report,
-            missing: missing.unwrap_or_default(),
-        };
-        self.push(stage, input);
-    }
-
-    fn asked(&mut self, stage: &mut Stage, (peer, ask): (Peer, u64), request: CustomerRequest) {
-        if self.is_writing() {
-            // The machine is ahead of the disk.
-            let request = Within::Asked(peer, ask, Box::new(request));
-            return self.plan(stage, stage.now + NEXT_LOOK, request);
-        }
-        let by = stage.directory.id(peer);
-        let (since, results) = (stage.now, None);
-        let asker = Asker {
-            peer,
-            ask,
-            since,
-            results,
-        };
-        let refuse = |refusal| Body::CustomerAnswered(CustomerReply::Refused(refusal));
-        match request {
-            CustomerRequest::Submit(signed) => {
-                match stage.signatures.verify(signed, &stage.network) {
-                    Ok(task) if task.signer() != by => {
-                        self.reply(stage, (peer, ask), refuse(Refusal::NotAdmitted));
-                    }
-                    Ok(task) => {
-                        if let Some(question) = self.question(asker) {
-                            self.push(stage, Input::Submitted { question, task });
-                        }
-                    }
-                    Err(_) => self.reply(stage, (peer, ask), refuse(Refusal::Unverified)),
-                }
-            }
-            CustomerRequest::Cancel(task) => {
-                if let Some(question) = self.question(asker) {
-                    self.push(stage, Input::Cancelled { question, task, by });
-                }
-            }
-            CustomerRequest::Watch { task, seen } => self.watch(stage, asker, (task, by, seen)),
-            CustomerRequest::Terms => {
-                let terms = self.machine().and_then(|machine| machine.terms(by));
-                let body = terms.map_or_else(
-                    || refuse(Refusal::Busy),
-                    |terms| Body::CustomerAnswered(CustomerReply::Terms(Box::new(terms))),
-                );
-                self.reply(stage, (peer, ask), body);
-            }
-            CustomerRequest::List => {
-                let tasks = self.machine().map(|machine| machine.list(by));
-                let reply = CustomerReply::Tasks(tasks.unwrap_or_default());
-                self.reply(stage, (peer, ask), Body::CustomerAnswered(reply));
-            }
-        }
-    }
-
     /// Returns whether a group is on its way to the disk.
     fn is_writing(&self) -> bool {
         self.up.as_ref().is_some_and(|up| up.writing.is_some())
@@ -634,8 +439,9 @@ impl CoordinatorNode {
             return;
         };
         let now = self.setup.clock.read(stage.now);
-        // What was due while it was down is due since its start.
-        let is_late = |due: Timestamp| now.since(due.max(up.since)) > LATE_MAX;
+        // What was due while it was down is due since its start; what goes back to a lot that has expired meanwhile is due
+        // since then.
+        let is_late = |due: Timestamp| now.since(due.max(up.since).max(up.due.1)) > LATE_MAX;
         if up.machine.next_deadline().is_some_and(is_late) {
             stage.breach(self.peer, "a deadline of a coordinator has passed long ago");
         }
@@ -766,6 +572,10 @@ impl CoordinatorNode {
         let Some(up) = &mut self.up else {
             return;
         };
+        let due = up.machine.next_deadline();
+        if up.due.0 != due {
+            up.due = (due, self.setup.clock.read(stage.now));
+        }
         let Some(due) = self.wrap.next_deadline(&up.machine) else {
             return;
         };

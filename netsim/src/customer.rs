@@ -144,14 +144,23 @@ impl CustomerNode {
                     self.hear_of_cancel(stage, &reply);
                 }
             }
-            Body::WorkAsked(_) | Body::CustomerAsked(_) | Body::LogAsked(_) => {
-                stage.note(&Happening::Refused {
-                    by: self.peer,
-                    from,
-                    why: Refusal::WrongRole.name(),
-                })
-            }
-            Body::WorkAnswered(_) | Body::LogAnswered(_) | Body::Offered(_) | Body::Head(_) => {}
+            Body::WorkAsked(_)
+            | Body::CustomerAsked(_)
+            | Body::LogAsked(_)
+            | Body::RegistryAsked(_)
+            | Body::RedeemAsked(_)
+            | Body::ShopAsked(_) => stage.note(&Happening::Refused {
+                by: self.peer,
+                from,
+                why: Refusal::WrongRole.name(),
+            }),
+            Body::WorkAnswered(_)
+            | Body::LogAnswered(_)
+            | Body::RegistryAnswered(_)
+            | Body::RedeemAnswered(_)
+            | Body::ShopAnswered(_)
+            | Body::Offered(_)
+            | Body::Head(_) => {}
         }
     }
 

@@ -10,7 +10,9 @@ use std::time::Duration;
 use tally_protocol::account::Money;
 use tally_protocol::coordinator::Compared;
 use tally_protocol::entry::Ending;
-use tally_protocol::id::{GrantId, Hash, NodeId, ReceiptId, TaskId};
+use tally_protocol::id::{
+    GrantId, Hash, NodeId, OrderId, ReceiptId, RedemptionId, TaskId, VoucherId,
+};
 use tally_protocol::message::work::ResultVerdict;
 use tally_protocol::task::BlobRef;
 use tally_protocol::terminal::{Ran, ReceiptFault, Standing};
@@ -392,6 +394,76 @@ pub enum Happening {
         /// The coordinator whose log it is.
         of: Peer,
     },
+    /// It is durable that a coordinator and an app server have an agreement.
+    Agreed {
+        /// The one that has written it.
+        by: Peer,
+        /// The other one.
+        with: Peer,
+    },
+    /// It is durable that a terminal is registered at an app server, or not any more.
+    Registered {
+        /// The coordinator or the app server that has written it.
+        by: Peer,
+        /// The terminal.
+        device: Peer,
+        /// Whether it is.
+        holds: bool,
+    },
+    /// It is durable what has become of points at a coordinator.
+    Redeemed {
+        /// The coordinator.
+        by: Peer,
+        /// The redemption.
+        redemption: RedemptionId,
+        /// What.
+        how: Redeeming,
+    },
+    /// It is durable that an order has changed.
+    OrderChanged {
+        /// The app server.
+        by: Peer,
+        /// The order.
+        order: OrderId,
+        /// What has happened to it, in a word or two.
+        how: &'static str,
+    },
+    /// An owner pays its part of an order, in the world outside.
+    OrderPaid {
+        /// The owner's client.
+        by: Peer,
+        /// The app server.
+        to: Peer,
+        /// The order.
+        order: OrderId,
+        /// How the outside names the payment.
+        reference: String,
+    },
+    /// A shop is told that a voucher is good for a fee.
+    VoucherTaken {
+        /// The app server.
+        by: Peer,
+        /// The voucher.
+        voucher: VoucherId,
+        /// The fee.
+        fee: Money,
+        /// By which the shop names what it asks for.
+        key: String,
+    },
+    /// It is durable how a settlement stands.
+    SettlementStands {
+        /// The coordinator or the app server that has written it.
+        by: Peer,
+        /// Its number.
+        number: u32,
+        /// How, in a word.
+        how: &'static str,
+    },
+    /// An owner's client has done what it wanted, or has given up.
+    Contented {
+        /// The client.
+        by: Peer,
+    },
     /// It is durable that a task is forgotten.
     Forgotten {
         /// The coordinator.
@@ -474,6 +546,30 @@ pub enum Happening {
     Marked(Mark),
 }
 
+/// What becomes of points that are to be redeemed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Redeeming {
+    /// They are set aside.
+    Reserved,
+    /// They are free again.
+    Freed,
+    /// They are taken.
+    Taken,
+    /// They are given back.
+    GivenBack,
+}
+
+impl fmt::Display for Redeeming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Reserved => "set aside",
+            Self::Freed => "free again",
+            Self::Taken => "taken",
+            Self::GivenBack => "given back",
+        })
+    }
+}
+
 /// What an operator has done with money.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Payment {
@@ -507,6 +603,10 @@ pub enum Mark {
     Crash(Peer, bool),
     /// A coordinator starts again.
     Restart(Peer),
+    /// An app server crashes; the flag says whether in the middle of a commit.
+    ShopCrash(Peer, bool),
+    /// An app server starts again.
+    ShopRestart(Peer),
 }
 
 impl fmt::Display for Mark {
@@ -524,6 +624,11 @@ impl fmt::Display for Mark {
                 )
             }
             Self::Restart(peer) => write!(f, "coordinator {} is back", peer.0),
+            Self::ShopCrash(peer, false) => write!(f, "app server {} crashes", peer.0),
+            Self::ShopCrash(peer, true) => {
+                write!(f, "app server {} crashes in the middle of a commit", peer.0)
+            }
+            Self::ShopRestart(peer) => write!(f, "app server {} is back", peer.0),
         }
     }
 }

@@ -8,6 +8,7 @@
 //! Invariants: a run is a function of its scenario and its seed; nothing here reads a clock, a file or the operating
 //! system's random numbers while a world runs; every random draw comes from a [`chance::Chance`] that one thing owns.
 
+mod app_server;
 pub mod chance;
 pub mod conduct;
 mod coordinator;
@@ -20,11 +21,13 @@ pub mod moment;
 pub mod onlookers;
 pub mod oracle;
 pub mod overlay;
+mod owner;
 pub mod peer;
 mod queue;
 pub mod reference;
 pub mod report;
 pub mod scenario;
+pub mod shop;
 pub mod signatures;
 mod stage;
 pub mod statistics;

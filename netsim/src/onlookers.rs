@@ -1,6 +1,7 @@
 //! Those who look on: the trace, the numbers, the oracles, and the story if somebody wants one.
 
 use tally_ledger::store::{Change, Store};
+use tally_protocol::app_server::{self, AppServer};
 use tally_protocol::coordinator::Coordinator;
 
 use crate::happening::{Happening, Observer};
@@ -48,6 +49,27 @@ impl Onlookers {
     /// Shows a group of records just before it is written.
     pub(crate) fn commits(&mut self, at: Moment, coordinator: Peer, change: &Change) {
         self.oracles.commits(at, coordinator, change);
+    }
+
+    /// Shows what an app server that starts has restored.
+    pub(crate) fn shop_restored(
+        &mut self,
+        at: Moment,
+        app_server: Peer,
+        machine: &AppServer,
+        store: &Store,
+    ) {
+        self.oracles.shop_restored(at, app_server, machine, store);
+    }
+
+    /// Shows what an app server is about to write, with the effects that follow.
+    pub(crate) fn sells(
+        &mut self,
+        at: Moment,
+        app_server: Peer,
+        (effects, change): (&[app_server::Effect], &Change),
+    ) {
+        self.oracles.sells(at, app_server, (effects, change));
     }
 
     /// Returns what was found wrong first.

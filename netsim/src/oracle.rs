@@ -18,13 +18,18 @@ mod forks;
 mod left;
 mod owing;
 mod paid;
+mod partners;
 mod receipts;
+mod registered;
 mod right;
+mod sold;
+mod spent;
 mod table;
 
 use std::fmt;
 
 use tally_ledger::store::{Change, Store};
+use tally_protocol::app_server::{AppServer, Effect};
 use tally_protocol::coordinator::Coordinator;
 
 use crate::happening::{Happening, Observer};
@@ -84,6 +89,28 @@ pub trait Oracle: fmt::Debug {
         (machine, store): (&Coordinator, &Store),
     ) -> Check {
         let _ = (reference, coordinator, machine, store);
+        Check::Nothing
+    }
+
+    /// Judges a group of records that an app server is about to write, with what follows from them.
+    fn sells(
+        &mut self,
+        reference: &Reference,
+        app_server: Peer,
+        (effects, change): (&[Effect], &Change),
+    ) -> Check {
+        let _ = (reference, app_server, effects, change);
+        Check::Nothing
+    }
+
+    /// Judges what an app server has restored at its start.
+    fn shop_restored(
+        &mut self,
+        reference: &Reference,
+        app_server: Peer,
+        (machine, store): (&AppServer, &Store),
+    ) -> Check {
+        let _ = (reference, app_server, machine, store);
         Check::Nothing
     }
 
@@ -152,6 +179,10 @@ impl Oracles {
             Box::new(receipts::Receipts::default()),
             Box::new(owing::Owing::default()),
             Box::new(forks::Forks::default()),
+            Box::new(registered::Registered::default()),
+            Box::new(spent::Spent::default()),
+            Box::new(sold::Sold::default()),
+            Box::new(partners::Partners::default()),
         ];
         let seat = |oracle| Seat {
             oracle,
@@ -217,6 +248,35 @@ impl Oracles {
         for seat in &mut self.seats {
             let restored = (machine, store);
             let check = seat.oracle.restored(&self.reference, coordinator, restored);
+            seat.note(at, check);
+        }
+    }
+
+    pub(crate) fn sells(
+        &mut self,
+        at: Moment,
+        app_server: Peer,
+        (effects, change): (&[Effect], &Change),
+    ) {
+        for seat in &mut self.seats {
+            let written = (effects, change);
+            let check = seat.oracle.sells(&self.reference, app_server, written);
+            seat.note(at, check);
+        }
+    }
+
+    pub(crate) fn shop_restored(
+        &mut self,
+        at: Moment,
+        app_server: Peer,
+        machine: &AppServer,
+        store: &Store,
+    ) {
+        for seat in &mut self.seats {
+            let restored = (machine, store);
+            let check = seat
+                .oracle
+                .shop_restored(&self.reference, app_server, restored);
             seat.note(at, check);
         }
     }

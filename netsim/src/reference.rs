@@ -12,6 +12,7 @@ use crate::conduct::Kind;
 use crate::execution::{self, Execution};
 use crate::happening::{Gave, Unit};
 use crate::peer::Peer;
+use crate::scenario::Admits;
 
 /// What should come of a world.
 #[derive(Debug, Default)]
@@ -23,6 +24,10 @@ pub struct Reference {
     first_terminal: Peer,
     /// Whose each terminal is.
     owners: Vec<NodeId>,
+    /// The ids of all nodes.
+    ids: Vec<NodeId>,
+    /// Whose results each coordinator takes.
+    admits: Vec<Admits>,
 }
 
 /// What should come of a task.
@@ -69,7 +74,32 @@ impl Reference {
             conducts,
             first_terminal,
             owners,
+            ids: Vec::new(),
+            admits: Vec::new(),
         }
+    }
+
+    /// Says who is who, and whose results each coordinator takes.
+    #[must_use]
+    pub(crate) fn with(self, ids: Vec<NodeId>, admits: Vec<Admits>) -> Self {
+        Self {
+            ids,
+            admits,
+            ..self
+        }
+    }
+
+    /// Returns the id of a node.
+    #[must_use]
+    pub fn id(&self, node: Peer) -> Option<NodeId> {
+        self.ids.get(node.index()).copied()
+    }
+
+    /// Returns whose results a coordinator takes.
+    #[must_use]
+    pub fn admits(&self, coordinator: Peer) -> Admits {
+        let admits = self.admits.get(coordinator.index());
+        admits.copied().unwrap_or_default()
     }
 
     /// Returns the tasks.

@@ -67,6 +67,8 @@ pub struct RunReport {
     pub leases: BTreeMap<String, u64>,
     /// What was earned and paid.
     pub accounts: Accounts,
+    /// What app servers have sold.
+    pub sales: Sales,
     /// Units validated with a result that is wrong, because as many colluding devices as must agree were leased
     /// them.
     pub colluded_units: u64,
@@ -101,6 +103,17 @@ pub struct Accounts {
     pub paid: u64,
     /// The part of it that is behind points, in minor units.
     pub reserve: u64,
+}
+
+/// What app servers have sold, and what came of points.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Sales {
+    /// What has happened to orders, by what, with how often.
+    pub orders: BTreeMap<String, u64>,
+    /// What has become of redemptions, by what, with how often.
+    pub redemptions: BTreeMap<String, u64>,
+    /// How often a shop was told that a voucher is good.
+    pub vouchers: u64,
 }
 
 /// One oracle.

@@ -3,8 +3,10 @@
 //! A scenario says nothing of chance: the seed does. Durations are texts such as "20 min", "1h 30m" or "250 ms", sizes
 //! such as "64 KiB". A key that is not known is an error, as is a value that makes no sense together with others.
 
+mod app_servers;
 #[cfg(test)]
 mod documented;
+mod orders;
 pub mod shipped;
 
 use std::collections::BTreeMap;
@@ -21,6 +23,12 @@ use tally_protocol::time::Timestamp;
 
 use crate::conduct::Kind;
 use crate::links::Line;
+pub use app_servers::{Admits, AppServers, Decides, Owners};
+pub(crate) use app_servers::{
+    LICENSE_CENTS, MICRO_POINTS_PER_CENT, RENEWAL_POINTS, VOUCHER_FEE_CENTS, agreement, discount,
+    offer_name, product, product_name,
+};
+pub use orders::{OrderTable, Wanted};
 
 /// The most nodes of one world.
 pub const NODES_MAX: u32 = 100_000;
@@ -67,6 +75,12 @@ pub struct Scenario {
     /// What operators of coordinators have done with money and points, beside the first deposits.
     #[serde(default)]
     pub orders: Vec<OrderTable>,
+    /// App servers.
+    #[serde(default)]
+    pub app_servers: Vec<AppServers>,
+    /// Owners of terminals that buy something.
+    #[serde(default)]
+    pub owners: Vec<Owners>,
 }
 
 const fn yes() -> bool {
@@ -140,6 +154,12 @@ pub struct Coordinators {
     /// Of 1,000 validated units, how many are leased once more as known-answer units.
     #[serde(default = "known_per_mille")]
     pub known_per_mille: u16,
+    /// Whose results they take.
+    #[serde(default)]
+    pub admission: Admits,
+    /// What their operator decides about agreements that app servers propose.
+    #[serde(default)]
+    pub agreements: Decides,
 }
 
 /// As many as the node checks by default.
@@ -244,6 +264,12 @@ pub struct Terminals {
     /// How many owners they belong to, in turn; each device is its own owner if it is not given.
     #[serde(default)]
     pub owners: Option<u32>,
+    /// The app servers where they enrol, from 0.
+    #[serde(default)]
+    pub app_servers: Vec<u32>,
+    /// The most points that each may redeem in its owner's name in a day.
+    #[serde(default)]
+    pub redeem_points: u64,
 }
 
 const fn one_slot() -> (u8, u8) {
@@ -387,64 +413,6 @@ pub struct CutTable {
     pub one_way: bool,
 }
 
-/// An order of the operator of a coordinator. It is given again until it is carried out.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OrderTable {
-    /// When it is given for the first time.
-    #[serde(with = "humantime_serde")]
-    pub at: Duration,
-    /// The coordinator.
-    #[serde(default)]
-    pub coordinator: u32,
-    /// What is to be done.
-    pub what: Wanted,
-}
-
-/// What an operator wants done. Tasks stand for their customers, terminals for their owners; both count from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Wanted {
-    /// A customer has paid in.
-    Deposit {
-        /// Its task.
-        task: u32,
-        /// How much.
-        money: Money,
-    },
-    /// A customer gets back what it has not used.
-    Withdrawal {
-        /// Its task.
-        task: u32,
-        /// How much.
-        money: Money,
-    },
-    /// An owner is paid for points.
-    PayOut {
-        /// A terminal of the owner.
-        terminal: u32,
-        /// How much.
-        money: Money,
-    },
-    /// The operator takes what the coordinator has earned.
-    Earnings {
-        /// How much.
-        money: Money,
-    },
-    /// A customer gets back what the coordinator has earned.
-    Refund {
-        /// Its task.
-        task: u32,
-        /// How much.
-        money: Money,
-    },
-    /// The first receipt of a terminal is taken back.
-    ClawBack {
-        /// The terminal.
-        terminal: u32,
-    },
-}
-
 /// A scenario that makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScenarioError {
@@ -530,7 +498,14 @@ impl Scenario {
             self.tasks.iter().map(|group| group.count).sum::<u32>(),
         ];
         bounded("the number of coordinators", counts[0], 1..=1_000)?;
-        bounded("the number of nodes", counts.iter().sum(), 1..=NODES_MAX)?;
+        let shops = self
+            .app_servers
+            .iter()
+            .map(|group| group.count)
+            .sum::<u32>();
+        let owners = self.owners.iter().map(|group| group.count).sum::<u32>();
+        let nodes = counts.iter().chain(&[shops, owners]).sum();
+        bounded("the number of nodes", nodes, 1..=NODES_MAX)?;
         for line in self.lines.values() {
             for (key, part) in [
                 ("lines.loss", line.loss),
@@ -554,7 +529,15 @@ impl Scenario {
         for group in &self.terminals {
             self.check_line(&group.line)?;
             fitting("terminals.conduct", group.conduct, Kind::is_for_terminals)?;
+            group.check(shops)?;
+        }
+        for group in &self.app_servers {
+            self.check_line(&group.line)?;
             group.check()?;
+        }
+        for group in &self.owners {
+            self.check_line(&group.line)?;
+            group.check(self, shops)?;
         }
         for group in &self.tasks {
             group.check(counts[0])?;
@@ -606,7 +589,7 @@ impl Scenario {
 }
 
 impl Terminals {
-    fn check(&self) -> Result<(), ScenarioError> {
+    fn check(&self, app_servers: u32) -> Result<(), ScenarioError> {
         let (least, most) = self.slots;
         bounded("terminals.slots[1]", most, 1..=64)?;
         bounded("terminals.slots[0]", least, 1..=most)?;
@@ -616,6 +599,9 @@ impl Terminals {
         bounded("terminals.faults", self.faults, 0.0..=1.0)?;
         if let Some(owners) = self.owners {
             bounded("terminals.owners", owners, 1..=self.count.max(1))?;
+        }
+        for app_server in &self.app_servers {
+            app_servers::is_there("terminals.app_servers", *app_server, app_servers)?;
         }
         let day = Duration::from_secs(24 * 3_600);
         match self.presence {
@@ -667,26 +653,6 @@ impl Tasks {
         let card = RateCardId::from_bytes([0; 32]);
         let task = crate::world::task(self, 0, nobody, (Timestamp::from_millis(0), card));
         task.check().map_err(ScenarioError::Task)
-    }
-}
-
-impl OrderTable {
-    /// Checks that what it names is there, of so many coordinators, terminals and tasks.
-    fn check(&self, [coordinators, terminals, tasks]: [u32; 3]) -> Result<(), ScenarioError> {
-        bounded("orders.coordinator", self.coordinator, 0..=coordinators - 1)?;
-        match self.what {
-            Wanted::Deposit { task, .. }
-            | Wanted::Withdrawal { task, .. }
-            | Wanted::Refund { task, .. } => {
-                bounded("orders.what.task", task, 0..=tasks.saturating_sub(1))
-            }
-            Wanted::PayOut { terminal, .. } | Wanted::ClawBack { terminal } => bounded(
-                "orders.what.terminal",
-                terminal,
-                0..=terminals.saturating_sub(1),
-            ),
-            Wanted::Earnings { .. } => Ok(()),
-        }
     }
 }
 

@@ -10,11 +10,14 @@ use tally_protocol::id::{BlobId, NetworkId, NodeId};
 use tally_protocol::message::announce::Offer;
 use tally_protocol::message::customer::{CustomerReply, CustomerRequest};
 use tally_protocol::message::log::{LogReply, LogRequest};
+use tally_protocol::message::redeem::{RedeemReply, RedeemRequest};
+use tally_protocol::message::registry::{RegistryReply, RegistryRequest};
 use tally_protocol::message::work::{WorkReply, WorkRequest};
 use tally_protocol::signed::Signed;
 use tally_protocol::time::Timestamp;
 use tally_protocol::unit::ProfileId;
 
+use crate::app_server;
 use crate::chance::Chance;
 use crate::coordinator;
 use crate::customer;
@@ -25,8 +28,10 @@ use crate::moment::Moment;
 use crate::onlookers::Onlookers;
 use crate::overlay::gossip::Gossip;
 use crate::overlay::kademlia::Kademlia;
+use crate::owner;
 use crate::peer::Peer;
 use crate::queue::Queue;
+use crate::shop::{ShopReply, ShopRequest};
 use crate::signatures::Signatures;
 use crate::terminal;
 use crate::wire::Wire;
@@ -63,6 +68,8 @@ pub(crate) enum Within {
     Terminal(terminal::Within),
     Coordinator(coordinator::Within),
     Customer(customer::Within),
+    AppServer(app_server::Within),
+    Owner(owner::Within),
 }
 
 /// A message on its way.
@@ -84,12 +91,18 @@ pub(crate) enum Body {
     CustomerAnswered(CustomerReply),
     LogAsked(LogRequest),
     LogAnswered(LogReply),
+    RegistryAsked(RegistryRequest),
+    RegistryAnswered(RegistryReply),
+    RedeemAsked(RedeemRequest),
+    RedeemAnswered(RedeemReply),
+    ShopAsked(Box<ShopRequest>),
+    ShopAnswered(Box<ShopReply>),
     Offered(Signed<Offer>),
     Head(SignedCheckpoint),
 }
 
 impl Body {
-    const fn kind(&self) -> &'static str {
+    fn kind(&self) -> &'static str {
         match self {
             Self::WorkAsked(WorkRequest::Hello) => "hello",
             Self::WorkAsked(WorkRequest::Pull(_)) => "pull",
@@ -109,6 +122,12 @@ impl Body {
             Self::CustomerAnswered(CustomerReply::Refused(_)) => "refused",
             Self::LogAsked(_) => "ask log",
             Self::LogAnswered(_) => "log",
+            Self::RegistryAsked(request) => registry_kind(request),
+            Self::RegistryAnswered(_) => "registry",
+            Self::RedeemAsked(request) => redeem_kind(request),
+            Self::RedeemAnswered(_) => "redeemed",
+            Self::ShopAsked(request) => request.kind(),
+            Self::ShopAnswered(reply) => reply.kind(),
             Self::Offered(_) => "offer",
             Self::Head(_) => "head",
         }
@@ -122,10 +141,36 @@ impl Body {
             Self::CustomerAnswered(message) => codec::length(message),
             Self::LogAsked(message) => codec::length(message),
             Self::LogAnswered(message) => codec::length(message),
+            Self::RegistryAsked(message) => codec::length(message),
+            Self::RegistryAnswered(message) => codec::length(message),
+            Self::RedeemAsked(message) => codec::length(message),
+            Self::RedeemAnswered(message) => codec::length(message),
+            Self::ShopAsked(message) => message.bytes(),
+            Self::ShopAnswered(message) => message.bytes(),
             Self::Offered(offer) => offer.as_bytes().len() as u64,
             Self::Head(head) => head.as_str().len() as u64,
         };
         bytes + FRAME_BYTES
+    }
+}
+
+const fn registry_kind(request: &RegistryRequest) -> &'static str {
+    match request {
+        RegistryRequest::Agree(_) => "agree",
+        RegistryRequest::Register(_) => "register",
+        RegistryRequest::Revoke(_) => "revoke",
+        RegistryRequest::Points(_) => "ask points",
+        RegistryRequest::Told(_) => "tell points",
+        RegistryRequest::Settle(_) => "settle",
+    }
+}
+
+const fn redeem_kind(request: &RedeemRequest) -> &'static str {
+    match request {
+        RedeemRequest::Reserve { .. } => "reserve",
+        RedeemRequest::Post(_) => "post",
+        RedeemRequest::Void(_) => "void",
+        RedeemRequest::Reverse(_) => "reverse",
     }
 }
 
@@ -136,6 +181,8 @@ pub(crate) struct Directory {
     peers: BTreeMap<NodeId, Peer>,
     /// The terminals of each owner.
     owned: BTreeMap<NodeId, Vec<Peer>>,
+    /// Who is a coordinator.
+    coordinators: Vec<(Peer, NodeId)>,
     starts: Vec<u32>,
     up: Vec<bool>,
 }
@@ -150,6 +197,12 @@ impl Directory {
         self.starts.push(0);
         self.up.push(false);
         peer
+    }
+
+    /// Returns the ids of all nodes.
+    #[must_use]
+    pub(crate) fn ids(&self) -> &[NodeId] {
+        &self.ids
     }
 
     /// Returns the id of a node.
@@ -167,6 +220,22 @@ impl Directory {
     /// Notes whose a terminal is.
     pub(crate) fn own(&mut self, owner: NodeId, terminal: Peer) {
         self.owned.entry(owner).or_default().push(terminal);
+    }
+
+    /// Notes that a node is a coordinator.
+    pub(crate) fn coordinate(&mut self, peer: Peer) {
+        self.coordinators.push((peer, self.id(peer)));
+    }
+
+    /// Returns the coordinators.
+    #[must_use]
+    pub(crate) fn coordinators(&self) -> Vec<(Peer, NodeId)> {
+        self.coordinators.clone()
+    }
+
+    /// Returns the owners of terminals.
+    pub(crate) fn owners(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.owned.keys().copied()
     }
 
     /// Returns the terminals of an owner.
@@ -248,6 +317,10 @@ pub(crate) struct Stage {
     pub(crate) readable: BTreeSet<(Peer, BlobId)>,
     /// Whether heads of logs are gossiped and witnessed.
     pub(crate) heads: bool,
+    /// Settlements between an app server and a coordinator that were paid, in the world outside.
+    pub(crate) payments: BTreeSet<(NodeId, NodeId, u32)>,
+    /// Whether nobody wants anything any more.
+    pub(crate) is_quiet: bool,
     queue: Queue<Event>,
     asked: u64,
     pub(crate) chance: Chance,
@@ -276,6 +349,8 @@ impl Stage {
             connections: BTreeMap::new(),
             readable: BTreeSet::new(),
             heads: true,
+            payments: BTreeSet::new(),
+            is_quiet: false,
             queue: Queue::default(),
             asked: 0,
             chance: Chance::new(seed, "stage", 0),

@@ -57,6 +57,7 @@ pub struct Statistics {
     colluded: u64,
     messages_lost: u64,
     accounts: report::Accounts,
+    sales: report::Sales,
 }
 
 #[derive(Debug)]
@@ -109,6 +110,7 @@ impl Statistics {
             colluded: 0,
             messages_lost: 0,
             accounts: report::Accounts::default(),
+            sales: report::Sales::default(),
         }
     }
 
@@ -188,6 +190,7 @@ impl Statistics {
             validated_units: self.validated,
             messages_lost: self.messages_lost,
             accounts: self.accounts.clone(),
+            sales: self.sales.clone(),
             unit_latency: self.latency.spread(1e-6),
             bytes_sent: sent.spread(1.0),
             bytes_received: received.spread(1.0),
@@ -335,17 +338,30 @@ impl Statistics {
             self.accounts.paid_out += money.minor;
         }
     }
+
+    fn submitted(&mut self, at: Moment, task: &TaskId) {
+        if let Some(task) = self.tasks.get_mut(task) {
+            task.submitted.get_or_insert(at);
+            self.submitted += u64::from(task.units);
+        }
+    }
+
+    /// Counts what concerns app servers.
+    fn sold(&mut self, what: &Happening) {
+        if let Happening::Redeemed { how, .. } = what {
+            *self.sales.redemptions.entry(how.to_string()).or_default() += 1;
+        } else if let Happening::OrderChanged { how, .. } = what {
+            *self.sales.orders.entry((*how).to_owned()).or_default() += 1;
+        } else if let Happening::VoucherTaken { .. } = what {
+            self.sales.vouchers += 1;
+        }
+    }
 }
 
 impl Observer for Statistics {
     fn see(&mut self, at: Moment, what: &Happening) {
         match what {
-            Happening::Submitted { task, .. } => {
-                if let Some(task) = self.tasks.get_mut(task) {
-                    task.submitted.get_or_insert(at);
-                    self.submitted += u64::from(task.units);
-                }
-            }
+            Happening::Submitted { task, .. } => self.submitted(at, task),
             Happening::Leased {
                 to, task, leases, ..
             } => self.leased(at, (*to, task), leases),
@@ -380,6 +396,14 @@ impl Observer for Statistics {
                 what: mark.to_string(),
             }),
             Happening::ForkFound { .. } => self.accounts.forks += 1,
+            Happening::Redeemed { .. }
+            | Happening::OrderChanged { .. }
+            | Happening::VoucherTaken { .. }
+            | Happening::Agreed { .. }
+            | Happening::Registered { .. }
+            | Happening::OrderPaid { .. }
+            | Happening::SettlementStands { .. }
+            | Happening::Contented { .. } => self.sold(what),
             Happening::Started { .. }
             | Happening::Stopped { .. }
             | Happening::Connected { .. }

@@ -219,6 +219,8 @@ mod tests {
             coordinators: 1,
             first_customer: 3,
             first_terminal: 4,
+            first_app_server: 5,
+            first_owner: 5,
         };
         Story::new(Subject::Node(Peer(4)), cast)
     }

@@ -5,6 +5,7 @@
 //! programs, which a real one keeps on its disk.
 
 mod deeds;
+mod enrolling;
 mod link;
 mod looks;
 mod runs;
@@ -23,6 +24,7 @@ use tally_protocol::message::announce::Offer;
 use tally_protocol::message::customer::CustomerReply;
 use tally_protocol::message::work::{Pull, PullReply, WorkReply, WorkRequest};
 use tally_protocol::offer_gate::OfferGate;
+use tally_protocol::registration::Registration;
 use tally_protocol::signed::{Signed, Verified};
 use tally_protocol::terminal::{Effect, Input, Job, PullOut, Run, Terminal, TerminalConfig};
 use tally_protocol::witness::Witness;
@@ -34,6 +36,8 @@ use crate::moment::Moment;
 use crate::peer::Peer;
 use crate::stage::{Body, Clock, Envelope, Stage};
 use crate::wrap::TerminalWrap;
+use enrolling::Enrolling;
+pub(crate) use enrolling::Enrols;
 use link::Tie;
 use looks::Look;
 use runs::Held;
@@ -54,6 +58,8 @@ pub(crate) struct Setup {
     pub(crate) clock: Clock,
     /// Whose it is; its own if there is none.
     pub(crate) certificate: Option<Verified<DeviceCertificate>>,
+    /// Where it enrols.
+    pub(crate) enrols: Vec<Enrols>,
 }
 
 /// Something within a terminal.
@@ -83,6 +89,8 @@ pub(crate) enum Within {
     Watch,
     /// Time to act on its own.
     Act,
+    /// It may have to enrol at one of its app servers.
+    Enrol(usize),
 }
 
 /// A terminal of the world.
@@ -99,6 +107,8 @@ pub(crate) struct TerminalNode {
     wallet: Wallet,
     /// What its witness has on the disk.
     witnessed: Option<Vec<u8>>,
+    /// Where it is registered, on its disk.
+    registered: BTreeMap<usize, Verified<Registration>>,
     up: Option<Up>,
 }
 
@@ -122,6 +132,7 @@ struct Up {
     heads: HeadGate,
     /// What is on its way to the wallet.
     unwritten: Group,
+    enrolling: BTreeMap<usize, Enrolling>,
 }
 
 /// What a question was for.
@@ -131,6 +142,7 @@ enum Asked {
     Pull(Peer, Question),
     Log(Peer),
     Witness(Peer, Question),
+    Enrol(Peer, usize),
     /// Of its own accord: what it does with that.
     Cheat(Peer, &'static str),
 }
@@ -142,6 +154,7 @@ impl Asked {
             | Self::Pull(to, _)
             | Self::Log(to)
             | Self::Witness(to, _)
+            | Self::Enrol(to, _)
             | Self::Cheat(to, _) => to,
         }
     }
@@ -164,6 +177,7 @@ impl TerminalNode {
             programs: BTreeSet::new(),
             wallet: Wallet::default(),
             witnessed: None,
+            registered: BTreeMap::new(),
             up: None,
         }
     }
@@ -197,7 +211,7 @@ impl TerminalNode {
             memory_bytes: MEMORY_BYTES,
             slots: usize::from(self.setup.slots),
             certificate: self.setup.certificate.clone(),
-            registrations: Vec::new(),
+            registrations: self.registered.values().cloned().collect(),
         };
         let mut machine = Terminal::new(config, self.chance.bytes());
         for (coordinator, totals) in self.wallet.totals() {
@@ -218,6 +232,7 @@ impl TerminalNode {
             watch_wake: None,
             heads: HeadGate::default(),
             unwritten: Group::default(),
+            enrolling: BTreeMap::new(),
         });
         self.remember_forks(stage);
         // Half of the owners let other terminals reach theirs, for the gossip.
@@ -226,6 +241,9 @@ impl TerminalNode {
             self.feed(stage, Input::Shared(share));
         }
         self.plan(stage, stage.now, Within::Sweep);
+        for place in 0..self.setup.enrols.len() {
+            self.enrol_at(stage, place, stage.now);
+        }
         if let Some(every) = self.conduct.acts_every() {
             self.plan(stage, stage.now + every, Within::Act);
         }
@@ -259,6 +277,7 @@ impl TerminalNode {
             Within::Written => self.written(stage),
             Within::Watch => self.watch_due(stage),
             Within::Act => self.act(stage),
+            Within::Enrol(place) => self.enrol(stage, place),
         }
     }
 
@@ -278,6 +297,17 @@ impl TerminalNode {
             // Only what it asked of its own accord is answered so.
             Body::CustomerAnswered(reply) => {
                 self.met(stage, ask, conduct::customer_reply_name(&reply));
+            }
+            Body::ShopAnswered(reply) => self.enrolled(stage, ask, *reply),
+            // It is no coordinator and no app server.
+            Body::RegistryAsked(_) | Body::RedeemAsked(_) | Body::ShopAsked(_) => {
+                self.refuse(stage, from, Refusal::WrongRole.name());
+            }
+            Body::RegistryAnswered(reply) => {
+                self.met(stage, ask, conduct::registry_reply_name(&reply));
+            }
+            Body::RedeemAnswered(reply) => {
+                self.met(stage, ask, conduct::redeem_reply_name(&reply));
             }
             Body::CustomerAsked(_) => {
                 let refusal = CustomerReply::Refused(Refusal::WrongRole);
@@ -501,13 +531,18 @@ impl TerminalNode {
 
     fn failed(&mut self, stage: &mut Stage, asked: Asked, refusal: Option<Refusal>) {
         match asked {
-            Asked::Pull(_, question) => self.feed(stage, Input::Failed { question, refusal }),
+            Asked::Pull(_, question) => {
+                if refusal == Some(Refusal::NotRegistered) {
+                    self.enrol_anew(stage);
+                }
+                self.feed(stage, Input::Failed { question, refusal });
+            }
             Asked::Hello(to) => self.fail_tie(stage, to),
             Asked::Log(at) => self.looked(stage, at),
             Asked::Witness(_, question) => {
                 self.watch(stage, tally_protocol::witness::Input::Failed(question));
             }
-            Asked::Cheat(..) => {}
+            Asked::Enrol(..) | Asked::Cheat(..) => {}
         }
     }
 

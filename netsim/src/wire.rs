@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use tally_protocol::id::TaskId;
 use tally_protocol::message::announce::{Offer, RoleStatement};
 use tally_protocol::message::customer::CustomerRequest;
+use tally_protocol::message::redeem::RedeemRequest;
 use tally_protocol::message::work::{Grant, Pull, WorkReply, WorkRequest};
 use tally_protocol::signed::Signed;
 use tally_protocol::task::Task;
@@ -32,6 +33,8 @@ pub struct Wire {
     pub tasks: Latest<(Peer, Signed<Task>)>,
     /// Tasks that customers asked about.
     pub watched: Latest<(Peer, TaskId)>,
+    /// What app servers asked about points, with who asked.
+    pub redeems: Latest<(Peer, RedeemRequest)>,
     /// Offers, with who gossiped them first.
     pub offers: Latest<(Peer, Signed<Offer>)>,
 }
@@ -96,6 +99,7 @@ impl Wire {
             Body::CustomerAsked(CustomerRequest::Watch { task, .. }) => {
                 self.watched.push((*from, *task));
             }
+            Body::RedeemAsked(request) => self.redeems.push((*from, request.clone())),
             Body::WorkAsked(WorkRequest::Hello | WorkRequest::Nudge(_))
             | Body::WorkAnswered(WorkReply::Nudged | WorkReply::Refused(_))
             | Body::CustomerAsked(
@@ -104,6 +108,11 @@ impl Wire {
             | Body::CustomerAnswered(_)
             | Body::LogAsked(_)
             | Body::LogAnswered(_)
+            | Body::RegistryAsked(_)
+            | Body::RegistryAnswered(_)
+            | Body::RedeemAnswered(_)
+            | Body::ShopAsked(_)
+            | Body::ShopAnswered(_)
             | Body::Offered(_)
             | Body::Head(_) => {}
         }

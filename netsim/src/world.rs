@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use tally_ledger::store::Store;
 use tally_protocol::account::Account;
+use tally_protocol::app_server::AppServer;
 use tally_protocol::coordinator::Coordinator;
 use tally_protocol::id::{GrantId, NodeId};
 use tally_protocol::terminal::Terminal;
 use tally_protocol::witness::Witness;
 
+use crate::app_server::AppServerNode;
 use crate::coordinator::CoordinatorNode;
 use crate::customer::CustomerNode;
 use crate::happening::{Happening, Mark, Stop};
@@ -19,6 +21,7 @@ use crate::links::Cut;
 use crate::moment::Moment;
 use crate::onlookers::Onlookers;
 use crate::oracle::{Finding, Oracles};
+use crate::owner::OwnerNode;
 use crate::peer::Peer;
 use crate::report::{Accounts, RunReport};
 use crate::scenario::Scenario;
@@ -26,7 +29,7 @@ use crate::stage::{Event, Stage, Within};
 use crate::statistics::Sample;
 use crate::story::{Cast, Story, Subject};
 use crate::terminal::TerminalNode;
-use crate::wrap::{TerminalWrap, Wrap};
+use crate::wrap::{AppServerWrap, TerminalWrap, Wrap};
 pub(crate) use build::task;
 use presence::Attendance;
 
@@ -45,7 +48,7 @@ pub(crate) enum Fate {
     Starts(Peer),
     /// A terminal goes.
     Leaves(Peer),
-    /// A coordinator crashes.
+    /// A coordinator or an app server crashes.
     Crashes(Peer),
     CutBegins(usize),
     CutEnds(usize, usize),
@@ -62,11 +65,17 @@ pub struct World {
     customers: Vec<CustomerNode>,
     terminals: Vec<TerminalNode>,
     attendances: Vec<Attendance>,
+    app_servers: Vec<AppServerNode>,
+    owners: Vec<OwnerNode>,
     /// Mean time between crashes, and longest time down, of each coordinator.
     crashes: Vec<(Option<Duration>, Duration)>,
+    /// The same of each app server.
+    shop_crashes: Vec<(Option<Duration>, Duration)>,
     cuts: Vec<Cut>,
     first_customer: u32,
     first_terminal: u32,
+    first_app_server: u32,
+    first_owner: u32,
     steps: u64,
     /// When the last task had ended for its customer, and faults had stopped if they do.
     quiet: Option<Moment>,
@@ -81,15 +90,17 @@ pub struct Options {
     pub wrap: Option<fn() -> Box<dyn Wrap>>,
     /// What stands between each terminal's driver and its machines.
     pub terminal_wrap: Option<fn() -> Box<dyn TerminalWrap>>,
+    /// What stands between each app server's driver and its machine.
+    pub app_server_wrap: Option<fn() -> Box<dyn AppServerWrap>>,
     /// A crash at a moment that no chance would find.
     pub crash: Option<Crash>,
 }
 
-/// A crash of a coordinator with a group of records. What it loses is not lost by half.
+/// A crash of a coordinator or an app server with a group of records. What it loses is not lost by half.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Crash {
-    /// The coordinator.
-    pub coordinator: Peer,
+    /// The coordinator or the app server.
+    pub node: Peer,
     /// The group, from 1: they are counted over all starts.
     pub group: u64,
     /// What is lost.
@@ -133,6 +144,8 @@ impl World {
             coordinators: u32::try_from(self.coordinators.len()).unwrap_or(u32::MAX),
             first_customer: self.first_customer,
             first_terminal: self.first_terminal,
+            first_app_server: self.first_app_server,
+            first_owner: self.first_owner,
         };
         self.stage.onlookers.story = Some(Story::new(subject, cast));
     }
@@ -207,11 +220,21 @@ impl World {
             .filter_map(|node| Some((node.peer, node.machine()?, node.store()?)))
     }
 
-    /// Returns how many groups of records a coordinator had ready for its disk so far.
+    /// Returns the machines of the app servers that run.
+    pub fn app_servers(&self) -> impl Iterator<Item = (Peer, &AppServer, &Store)> {
+        self.app_servers
+            .iter()
+            .filter_map(|node| Some((node.peer, node.machine()?, node.store()?)))
+    }
+
+    /// Returns how many groups of records a coordinator or an app server had ready for its disk so far.
     #[must_use]
-    pub fn groups(&self, coordinator: Peer) -> u64 {
-        let node = self.coordinators.get(coordinator.index());
-        node.map_or(0, CoordinatorNode::groups)
+    pub fn groups(&self, node: Peer) -> u64 {
+        match self.place(node) {
+            Place::Coordinator(at) => self.coordinators[at].groups(),
+            Place::AppServer(at) => self.app_servers[at].groups(),
+            Place::Customer(_) | Place::Terminal(_) | Place::Owner(_) | Place::Bootstrap => 0,
+        }
     }
 
     /// Returns the machines of the terminals that are there.
@@ -354,13 +377,20 @@ impl World {
                     }
                     Place::Customer(at) => self.customers[at].arrive(&mut self.stage, *envelope),
                     Place::Terminal(at) => self.terminals[at].arrive(&mut self.stage, *envelope),
+                    Place::AppServer(at) => self.app_servers[at].arrive(&mut self.stage, *envelope),
+                    Place::Owner(at) => self.owners[at].arrive(&mut self.stage, *envelope),
                     Place::Bootstrap => {}
                 }
             }
             Event::NoAnswer { by, ask } => match self.place(by) {
                 Place::Customer(at) => self.customers[at].unanswered(&mut self.stage, ask),
                 Place::Terminal(at) => self.terminals[at].unanswered(&mut self.stage, ask),
-                Place::Coordinator(_) | Place::Bootstrap => {}
+                Place::AppServer(at) => self.app_servers[at].unanswered(&mut self.stage, ask),
+                Place::Owner(at) => self.owners[at].unanswered(&mut self.stage, ask),
+                Place::Coordinator(at) => {
+                    self.coordinators[at].unanswered(&mut self.stage, ask);
+                }
+                Place::Bootstrap => {}
             },
             Event::Within { node, start, what } => {
                 let current = self.stage.directory.start(node) == start;
@@ -387,8 +417,22 @@ impl World {
             (Place::Customer(at), Within::Customer(what)) => {
                 self.customers[at].within(&mut self.stage, what)
             }
+            (Place::AppServer(at), Within::AppServer(what)) => {
+                self.app_servers[at].within(&mut self.stage, what);
+                if self.app_servers[at].has_failed() {
+                    self.crashes(node);
+                }
+            }
+            (Place::Owner(at), Within::Owner(what)) => {
+                self.owners[at].within(&mut self.stage, what);
+            }
             (
-                Place::Terminal(_) | Place::Coordinator(_) | Place::Customer(_) | Place::Bootstrap,
+                Place::Terminal(_)
+                | Place::Coordinator(_)
+                | Place::Customer(_)
+                | Place::AppServer(_)
+                | Place::Owner(_)
+                | Place::Bootstrap,
                 _,
             ) => {
                 unreachable!("what is within a node was planned by a node of its role")
@@ -442,8 +486,16 @@ impl World {
                 }
                 self.bootstrap(node);
                 self.coordinators[at].start(&mut self.stage);
-                self.plan_crash(at);
+                self.plan_crash(node, self.crashes[at].0);
             }
+            Place::AppServer(at) => {
+                if self.stage.directory.start(node) > 0 {
+                    self.mark(Mark::ShopRestart(node));
+                }
+                self.app_servers[at].start(&mut self.stage);
+                self.plan_crash(node, self.shop_crashes[at].0);
+            }
+            Place::Owner(at) => self.owners[at].start(&mut self.stage),
             Place::Customer(at) => self.customers[at].start(&mut self.stage),
             Place::Bootstrap => {
                 self.stage.start(node);
@@ -460,15 +512,14 @@ impl World {
         }
     }
 
-    /// Plans the next crash of a coordinator, if it has any before faults stop.
-    fn plan_crash(&mut self, at: usize) {
-        let (Some(every), _) = self.crashes[at] else {
+    /// Plans the next crash of a coordinator or an app server, if it has any before faults stop.
+    fn plan_crash(&mut self, node: Peer, every: Option<Duration>) {
+        let Some(every) = every else {
             return;
         };
         let when = self.stage.now + self.stage.chance.exponential(every);
         let calm = self.scenario.calm_after.map(|calm| Moment::START + calm);
         if calm.is_none_or(|calm| when < calm) {
-            let node = self.coordinators[at].peer;
             self.stage.plan(when, Event::World(Fate::Crashes(node)));
         }
     }
@@ -497,13 +548,20 @@ impl World {
     }
 
     fn crashes(&mut self, node: Peer) {
-        let Place::Coordinator(at) = self.place(node) else {
-            return;
-        };
         if !self.stage.directory.is_up(node) {
             return;
         }
-        self.coordinators[at].crash(&mut self.stage);
+        let down = match self.place(node) {
+            Place::Coordinator(at) => {
+                self.coordinators[at].crash(&mut self.stage);
+                self.crashes[at].1
+            }
+            Place::AppServer(at) => {
+                self.app_servers[at].crash(&mut self.stage);
+                self.shop_crashes[at].1
+            }
+            Place::Customer(_) | Place::Terminal(_) | Place::Owner(_) | Place::Bootstrap => return,
+        };
         self.stage.stop(node, Stop::Crashed);
         for other in self.stage.disconnect_all(node) {
             let noticed = self.stage.now + self.stage.links.latency(node, other);
@@ -512,16 +570,21 @@ impl World {
                 self.stage.plan_within(noticed, other, lost);
             }
         }
-        let (_, down) = self.crashes[at];
         let back = self.stage.now + self.stage.chance.between(down / 10, down);
         self.stage.plan(back, Event::World(Fate::Starts(node)));
     }
 
     fn look_for_quiet(&mut self) {
         let faults_go_on = self.scenario.calm_after.is_some() && !self.calm;
-        let is_quiet = || !faults_go_on && self.customers.iter().all(CustomerNode::is_satisfied);
+        let is_quiet = || {
+            !faults_go_on
+                && self.customers.iter().all(CustomerNode::is_satisfied)
+                && self.owners.iter().all(OwnerNode::is_satisfied)
+                && self.app_servers.iter().all(AppServerNode::is_quiet)
+        };
         if self.quiet.is_none() && is_quiet() {
             self.quiet = Some(self.stage.now);
+            self.stage.is_quiet = true;
         }
     }
 
@@ -553,8 +616,12 @@ impl World {
             Place::Bootstrap
         } else if peer.0 < self.first_terminal {
             Place::Customer((peer.0 - self.first_customer) as usize)
-        } else {
+        } else if peer.0 < self.first_app_server {
             Place::Terminal((peer.0 - self.first_terminal) as usize)
+        } else if peer.0 < self.first_owner {
+            Place::AppServer((peer.0 - self.first_app_server) as usize)
+        } else {
+            Place::Owner((peer.0 - self.first_owner) as usize)
         }
     }
 }
@@ -565,4 +632,6 @@ enum Place {
     Bootstrap,
     Customer(usize),
     Terminal(usize),
+    AppServer(usize),
+    Owner(usize),
 }

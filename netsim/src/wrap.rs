@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use tally_protocol::app_server::{self, AppServer};
 use tally_protocol::coordinator::{Coordinator, Effect, Input};
 use tally_protocol::terminal::{self, Terminal};
 use tally_protocol::time::Timestamp;
@@ -61,6 +62,20 @@ pub trait TerminalWrap: fmt::Debug {
     }
 }
 
+/// Stands between an app server's driver and its machine. By default it is not noticed.
+pub trait AppServerWrap: fmt::Debug {
+    /// Lets the machine take an input.
+    fn handle(
+        &mut self,
+        machine: &mut AppServer,
+        now: Timestamp,
+        input: app_server::Input,
+        out: &mut Vec<app_server::Effect>,
+    ) {
+        machine.handle(now, input, out);
+    }
+}
+
 /// Nothing in between.
 #[derive(Debug, Default)]
 pub struct Plain;
@@ -68,3 +83,5 @@ pub struct Plain;
 impl Wrap for Plain {}
 
 impl TerminalWrap for Plain {}
+
+impl AppServerWrap for Plain {}

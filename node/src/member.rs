@@ -5,7 +5,7 @@
 //! `vouchers`, and what an application reads lies in its folder under `applications`.
 //!
 //! - [`enrolling`]: what is offered, and the consent to it; [`bundle`]: the user application
-//! - [`ordering`]: orders, and the points that pay for them
+//! - [`ordering`]: orders; [`spending`]: the points that pay for them
 //! - [`shelf`]: licenses, judged by the root that was pinned at the enrolment
 //! - [`steward`]: the task of a running terminal that keeps all of this fresh, and works towards its goal
 //!
@@ -20,7 +20,10 @@ pub mod line;
 pub mod ordering;
 pub mod settings;
 pub mod shelf;
+pub mod spending;
 pub mod steward;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 

@@ -363,13 +363,22 @@ pub fn draw_points(
 }
 
 /// Returns what drawn points are worth at an app server: by the agreement, but never more than what their card had put
-/// aside for them. None if it does not fit.
+/// aside for them. Rounded down once for each price, not for each lot. None if it does not fit.
 #[must_use]
 pub fn value_of(lots: &[(Lot, Points, &Rates)], agreed: Price) -> Option<u64> {
-    lots.iter().try_fold(0_u64, |sum, (_, points, rates)| {
-        let behind = rates.reserve.of_floor(*points)?;
-        sum.checked_add(agreed.of_floor(*points)?.min(behind))
-    })
+    let lesser = |reserve: Price| {
+        let across = |one: Price, other: Price| {
+            u128::from(one.minor).saturating_mul(u128::from(other.micro_points))
+        };
+        if across(reserve, agreed) < across(agreed, reserve) {
+            reserve
+        } else {
+            agreed
+        }
+    };
+    let lots_at = lots.iter();
+    let worth = worth(lots_at.map(|(_, points, rates)| (lesser(rates.reserve), *points)))?;
+    Some(worth.min(behind(lots)?))
 }
 
 /// Points are set aside for a redemption.
@@ -472,8 +481,24 @@ fn settlement_id(kind: &str, settled: &Settlement) -> PostingId {
 
 /// Returns what stands behind points, in minor units.
 fn behind(lots: &[(Lot, Points, &Rates)]) -> Option<u64> {
-    lots.iter().try_fold(0_u64, |sum, (_, points, rates)| {
-        sum.checked_add(rates.reserve.of_floor(*points)?)
+    worth(
+        lots.iter()
+            .map(|(_, points, rates)| (rates.reserve, *points)),
+    )
+}
+
+/// Returns what points are worth at their prices, rounded down once for each price.
+fn worth(points: impl Iterator<Item = (Price, Points)>) -> Option<u64> {
+    let mut sums: Vec<(Price, Points)> = Vec::new();
+    for (price, points) in points {
+        match sums.iter_mut().find(|(of, _)| *of == price) {
+            Some((_, sum)) => *sum = sum.checked_add(points)?,
+            None => sums.push((price, points)),
+        }
+    }
+    let mut sums = sums.into_iter();
+    sums.try_fold(0_u64, |sum, (price, points)| {
+        sum.checked_add(price.of_floor(points)?)
     })
 }
 
@@ -567,4 +592,52 @@ fn take_back(
         left = left.checked_sub(part)?;
     }
     amount.checked_sub(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::Holder;
+
+    fn lot(since: u64) -> Lot {
+        let node = NodeId::from_bytes([1; 32]);
+        Lot {
+            holder: Holder {
+                owner: node,
+                device: node,
+            },
+            since: crate::time::Timestamp::from_millis(since),
+            card: 1,
+        }
+    }
+
+    fn rates(minor: u64) -> Rates {
+        Rates {
+            reserve: Price {
+                minor,
+                micro_points: 1_000,
+            },
+            ..Rates::free("EUR".parse().unwrap())
+        }
+    }
+
+    #[test]
+    fn many_small_lots_are_worth_as_much_as_one() {
+        let (rates, agreed) = (rates(12), rates(10).reserve);
+        let lots: Vec<_> = (0..100)
+            .map(|since| (lot(since), Points::from_micro(55), &rates))
+            .collect();
+        assert_eq!(value_of(&lots, agreed), Some(55), "55 and not 100 times 0");
+        assert_eq!(behind(&lots), Some(66));
+    }
+
+    #[test]
+    fn points_are_never_worth_more_than_what_their_card_put_aside() {
+        let (poor, rich, agreed) = (rates(1), rates(12), rates(10).reserve);
+        let lots = [
+            (lot(1), Points::from_micro(1_500), &poor),
+            (lot(2), Points::from_micro(1_500), &rich),
+        ];
+        assert_eq!(value_of(&lots, agreed), Some(1 + 15));
+    }
 }

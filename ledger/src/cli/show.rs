@@ -30,6 +30,7 @@ pub(super) fn render(entry: &EntryDetail) -> String {
     text.into_string()
 }
 
+#[expect(clippy::too_many_lines, reason = "an arm for each event")]
 fn event(text: &mut Text, event: &EventDetail) {
     text.field("what", what(event));
     match event {

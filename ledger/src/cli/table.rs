@@ -88,6 +88,7 @@ impl EventRow {
 
     /// Returns the rest in a few words.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "an arm for each event")]
     pub fn about(&self) -> String {
         match self {
             Self::TaskAccepted { summary, .. } => match summary {

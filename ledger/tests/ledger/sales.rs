@@ -40,8 +40,11 @@ fn story() -> Vec<Entry> {
     trade.command(Command::Settle(id(BANK))).unwrap();
     trade.pass(60);
     trade.pay_settlements();
-    trade.order(DEVICES[1], 60);
+    let second = trade.order(DEVICES[1], 60);
     trade.pass(60);
+    for order in [first, second] {
+        trade.assert_fulfilled(order);
+    }
     trade.command(Command::Refund(first)).unwrap();
     trade.pass(60);
     trade.command(Command::Settle(id(BANK))).unwrap();

@@ -321,7 +321,7 @@ impl Trade {
     /// A computer runs a task of so many units, of a cent each at the app server.
     fn earn(&mut self, device: u8, units: u32) {
         let rate_card = self.bank.terms(id(CUSTOMER)).unwrap().rate_card.id();
-        let task = sign(task(self.now, rate_card, units), CUSTOMER);
+        let task = sign(task((self.asked, self.now), rate_card, units), CUSTOMER);
         let Answer::Status(status) =
             self.bank_answer(|question| BankInput::Submitted { question, task })
         else {
@@ -427,6 +427,12 @@ impl Trade {
             redeemed.unwrap();
         }
         order
+    }
+
+    /// Checks that what was ordered is issued.
+    pub(crate) fn assert_fulfilled(&self, order: OrderId) {
+        let order = self.shop.order(order).unwrap();
+        assert_eq!(order.phase(), Phase::Fulfilled, "{:?}", order.status());
     }
 
     pub(crate) fn pay(&mut self, order: OrderId) {
@@ -792,9 +798,13 @@ fn agreement(number: u32) -> Agreement {
     }
 }
 
-fn task(created: Timestamp, rate_card: tally_protocol::id::RateCardId, units: u32) -> Task {
+fn task(
+    (number, created): (u64, Timestamp),
+    rate_card: tally_protocol::id::RateCardId,
+    units: u32,
+) -> Task {
     Task {
-        name: "earn".to_owned(),
+        name: format!("earn {number}"),
         customer: id(CUSTOMER),
         created,
         program: BlobRef::of(b"program"),
@@ -919,6 +929,8 @@ impl Trade {
                     reason,
                 })
                 .unwrap();
+                // What a device said before it was revoked does not count.
+                self.now = self.now + Duration::from_secs(1);
                 self.enrol(device);
             }
             Happening::Agree => {

@@ -40,6 +40,11 @@ impl Head {
         }
     }
 
+    /// Returns the size and the root of the log.
+    pub(super) const fn tree(&self) -> TreeHead {
+        self.now
+    }
+
     /// Notes what was committed.
     pub(super) const fn grown(&mut self, committed: &Committed) {
         self.now = TreeHead {

@@ -1,6 +1,6 @@
 //! What leaves a coordinator once it is durable: answers, nudges, offers, orders to itself. And what is then a fact.
 
-use tally_protocol::account::Money;
+use tally_protocol::account::{Holder, Money};
 use tally_protocol::coordinator::{Answer, Effect, Fact, NewLeases, Pulled, Vote};
 use tally_protocol::entry::{Event, Fund, Payee};
 use tally_protocol::id::{NodeId, ReceiptId, TaskId};
@@ -50,7 +50,9 @@ impl CoordinatorNode {
                         });
                     }
                 }
-                Effect::Tell { .. } => unreachable!("there are no app servers"),
+                Effect::Tell {
+                    app_server, holder, ..
+                } => self.expect_to_tell(stage, app_server, holder),
                 Effect::Announce(offer) => self.announce(stage, offer),
                 Effect::Fetch(task) => self.fetch(stage, task),
                 Effect::Divide(task) => self.divide(stage, task),
@@ -71,10 +73,13 @@ impl CoordinatorNode {
             Answer::Status(status) => self.tell(stage, to, *status),
             Answer::Pulled(pulled) => self.answer_pull(stage, asker, *pulled),
             Answer::Refused(refusal) => self.refuse(stage, &asker, refusal),
-            Answer::Ordered(_) | Answer::Decided(_) => unreachable!("no peer gives orders"),
-            Answer::Registry(_) | Answer::Points(_) | Answer::Redeem(_) => {
-                unreachable!("there are no app servers")
+            Answer::Registry(reply) => self.reply(stage, to, Body::RegistryAnswered(reply)),
+            Answer::Points(of) => {
+                let holders: Vec<Holder> = of.into_iter().map(|(holder, _)| holder).collect();
+                self.answer_points(stage, to, &holders);
             }
+            Answer::Redeem(reply) => self.answer_redeem(stage, to, reply),
+            Answer::Ordered(_) | Answer::Decided(_) => unreachable!("no peer gives orders"),
         }
     }
 
@@ -174,6 +179,7 @@ impl CoordinatorNode {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "an arm for each fact")]
     fn note_fact(&self, stage: &mut Stage, fact: &Fact) {
         let at = self.peer;
         let peer = |node: &NodeId| stage.directory.peer(node).unwrap_or(at);
@@ -214,14 +220,12 @@ impl CoordinatorNode {
                 unit,
                 fault,
                 ..
-            } => {
-                stage.note(&Happening::Faulted {
-                    at,
-                    by: peer(device),
-                    unit: unit_of(task, *unit),
-                    fault: *fault,
-                });
-            }
+            } => stage.note(&Happening::Faulted {
+                at,
+                by: peer(device),
+                unit: unit_of(task, *unit),
+                fault: *fault,
+            }),
             Fact::Forgotten(task) => stage.note(&Happening::Forgotten {
                 by: at,
                 task: *task,
@@ -312,9 +316,7 @@ impl CoordinatorNode {
             | Event::ClawedBack { .. }
             | Event::Released { .. }
             | Event::Expired { .. } => self.note_money(stage, event),
-            Event::RateCardPublished { .. }
-            | Event::DeviceCertified { .. }
-            | Event::AgreementMade { .. }
+            Event::AgreementMade { .. }
             | Event::DeviceRegistered { .. }
             | Event::RegistrationRevoked { .. }
             | Event::PointsReserved { .. }
@@ -322,7 +324,9 @@ impl CoordinatorNode {
             | Event::PointsRedeemed { .. }
             | Event::RedemptionReversed { .. }
             | Event::SettlementMade { .. }
-            | Event::SettlementPaid { .. }
+            | Event::SettlementPaid { .. } => self.note_partner(stage, event),
+            Event::RateCardPublished { .. }
+            | Event::DeviceCertified { .. }
             | Event::OrderCharged { .. }
             | Event::OrderPaid { .. }
             | Event::OrderRefunded { .. } => {}

@@ -88,7 +88,7 @@ fn exceeded(gauges: &Gauges) -> Option<(&'static str, usize, usize)> {
         (
             "timers",
             gauges.timers,
-            gauges.tasks * 4 + gauges.live_grants + 1,
+            gauges.tasks * 4 + gauges.live_grants + 3,
         ),
     ];
     bounds.into_iter().find(|(_, value, most)| value > most)

@@ -26,6 +26,8 @@ pub(super) struct Fenced {
     starts: BTreeMap<Peer, u32>,
     /// Groups of records that each coordinator has written.
     groups: BTreeMap<Peer, u64>,
+    /// The group in which a coordinator last wrote that a terminal is not registered any more.
+    revoked: BTreeMap<(Peer, Peer), u64>,
 }
 
 /// A grant as it was given.
@@ -90,6 +92,14 @@ impl Oracle for Fenced {
             }
             Happening::Faulted { at, by, unit, .. } => {
                 self.release(reference, *at, *unit, |holder| holder == *by);
+                Check::Nothing
+            }
+            Happening::Registered {
+                by,
+                device,
+                holds: false,
+            } => {
+                self.revoke(*by, *device);
                 Check::Nothing
             }
             Happening::Voted { at, by, unit, gave } => {
@@ -174,9 +184,22 @@ impl Fenced {
                 held.leases.len()
             ));
         }
+        // In the group in which its registration ended it may have been leased just before.
+        if self.revoked.get(&(by, to)) == Some(&group) {
+            return Check::Holds;
+        }
         let certain = (known.lease / 2).saturating_sub(WRITTEN_WITHIN);
         held.leases.push((to, now + certain));
         Check::Holds
+    }
+
+    /// All leases of a terminal end that is not registered any more.
+    fn revoke(&mut self, coordinator: Peer, device: Peer) {
+        let group = self.groups.get(&coordinator).copied().unwrap_or(0);
+        self.revoked.insert((coordinator, device), group);
+        for held in self.units.all_at(coordinator) {
+            held.leases.retain(|(holder, _)| *holder != device);
+        }
     }
 
     fn release(

@@ -352,7 +352,7 @@ fn issued(draft: &Draft) -> u64 {
     issued.map(|transfer| transfer.amount).sum()
 }
 
-fn audited(store: &Store) -> Result<(), String> {
+pub(super) fn audited(store: &Store) -> Result<(), String> {
     let head = store.head().map_err(|error| error.to_string())?;
     if head.size() > AUDITED_MAX {
         return Ok(());
@@ -369,12 +369,12 @@ fn audited(store: &Store) -> Result<(), String> {
 }
 
 /// Reads a statement; that it is signed is the matter of who wrote it.
-fn content<T: Statement + Clone>(signed: &Signed<T>) -> Result<T, String> {
+pub(super) fn content<T: Statement + Clone>(signed: &Signed<T>) -> Result<T, String> {
     let read = signed.clone().verify_with(&network(), |_| true);
     read.map(|verified| verified.value().clone())
         .map_err(|error| error.to_string())
 }
 
-fn network() -> NetworkId {
+pub(super) fn network() -> NetworkId {
     "netsim".parse().expect("a legal name")
 }

@@ -37,6 +37,13 @@ impl<T: Clone + Default> UnitTable<T> {
         units.get_mut(unit.unit as usize)
     }
 
+    /// Returns what is known of all units at a coordinator.
+    pub(super) fn all_at(&mut self, coordinator: Peer) -> impl Iterator<Item = &mut T> {
+        let tasks = self.0.iter_mut();
+        let of = tasks.filter(move |((peer, _), _)| *peer == coordinator);
+        of.flat_map(|(_, units)| units)
+    }
+
     /// Returns what is known of all units of a task.
     pub(super) fn all(&self, coordinator: Peer, task: &TaskId) -> &[T] {
         self.0.get(&(coordinator, *task)).map_or(&[], Vec::as_slice)

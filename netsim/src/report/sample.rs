@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::spread::Recorder;
 use super::{
-    Accounts, LiarReport, Mark, OracleReport, Population, RunReport, Series, Spread, TaskReport,
+    Accounts, LiarReport, Mark, OracleReport, Population, RunReport, Sales, Series, Spread,
+    TaskReport,
 };
 use crate::chance::Chance;
 
@@ -63,6 +64,7 @@ pub(super) fn run(seed: u64) -> RunReport {
             spendable: 750_000_000,
             ..Accounts::default()
         },
+        sales: Sales::default(),
         deeds: BTreeMap::from([(
             "replay a pull".to_owned(),
             BTreeMap::from([("done".to_owned(), 40), ("stale".to_owned(), 40)]),

@@ -133,6 +133,11 @@ fn accounts(run: &RunReport) -> String {
             "; {known} known answers asked for, {others} wrong"
         ));
     }
+    let sold = |how: &str| run.sales.orders.get(how).copied().unwrap_or(0);
+    if !run.sales.orders.is_empty() {
+        let (fulfilled, void) = (sold("fulfilled"), sold("voided"));
+        text.push_str(&format!("; {fulfilled} orders fulfilled, {void} void"));
+    }
     if accounts.owing > 0 {
         text.push_str(&format!("; {} owe too much", accounts.owing));
     }

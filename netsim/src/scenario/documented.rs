@@ -45,6 +45,8 @@ fn the_page_names_every_key_of_a_scenario_and_no_other() {
         "tasks",
         "cuts",
         "orders",
+        "app_servers",
+        "owners",
     ] {
         assert_eq!(documented(table), taken(table), "{table:?}");
     }

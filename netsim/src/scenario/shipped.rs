@@ -22,7 +22,7 @@ impl Shipped {
 }
 
 /// All of them, from the simplest to the largest.
-pub const ALL: [Shipped; 14] = [
+pub const ALL: [Shipped; 17] = [
     shipped("hello", include_str!("../../scenarios/hello.toml")),
     shipped("office", include_str!("../../scenarios/office.toml")),
     shipped("partition", include_str!("../../scenarios/partition.toml")),
@@ -41,6 +41,18 @@ pub const ALL: [Shipped; 14] = [
         include_str!("../../scenarios/lossy-mobile.toml"),
     ),
     shipped("receipts", include_str!("../../scenarios/receipts.toml")),
+    shipped(
+        "redemption",
+        include_str!("../../scenarios/redemption.toml"),
+    ),
+    shipped(
+        "double-redemption",
+        include_str!("../../scenarios/double-redemption.toml"),
+    ),
+    shipped(
+        "app-server-crashes",
+        include_str!("../../scenarios/app-server-crashes.toml"),
+    ),
     shipped(
         "owing-coordinator",
         include_str!("../../scenarios/owing-coordinator.toml"),

@@ -11,6 +11,10 @@ pub struct Cast {
     pub first_customer: u32,
     /// The first terminal.
     pub first_terminal: u32,
+    /// The first app server.
+    pub first_app_server: u32,
+    /// The first owner.
+    pub first_owner: u32,
 }
 
 impl Cast {
@@ -24,8 +28,12 @@ impl Cast {
             "bootstrap node"
         } else if number < self.first_terminal {
             "customer"
-        } else {
+        } else if number < self.first_app_server {
             "terminal"
+        } else if number < self.first_owner {
+            "app server"
+        } else {
+            "owner"
         };
         format!("{role} {number}")
     }

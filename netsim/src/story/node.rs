@@ -28,6 +28,8 @@ impl NodeTeller {
             .or_else(|| self.of_receipt(what))
             .or_else(|| self.of_money(what))
             .or_else(|| self.of_log(what))
+            .or_else(|| self.of_sale(what))
+            .or_else(|| self.of_partner(what))
             .or_else(|| self.of_trouble(what))
     }
 
@@ -384,6 +386,64 @@ impl NodeTeller {
         None
     }
 
+    fn of_sale(&self, what: &Happening) -> Option<Telling> {
+        let text = if let Happening::Redeemed {
+            by,
+            redemption,
+            how,
+        } = what
+            && self.is_me(by)
+        {
+            format!(
+                "points are {how} for redemption {}, durably",
+                short(redemption)
+            )
+        } else if let Happening::OrderChanged { by, order, how } = what
+            && self.is_me(by)
+        {
+            format!("order {}: {how}, durably", short(order))
+        } else if let Happening::OrderPaid { by, to, order, .. } = what
+            && (self.is_me(by) || self.is_me(to))
+        {
+            let (by, to) = (self.name(by), self.name(to));
+            format!("{by} pays {to} its part of order {}", short(order))
+        } else if let Happening::VoucherTaken {
+            by, voucher, fee, ..
+        } = what
+            && self.is_me(by)
+        {
+            format!("says that voucher {} is good for {fee}", short(voucher))
+        } else if let Happening::Contented { by } = what
+            && self.is_me(by)
+        {
+            "wants nothing more".to_owned()
+        } else {
+            return None;
+        };
+        Some(Telling::new(text))
+    }
+
+    fn of_partner(&self, what: &Happening) -> Option<Telling> {
+        let text = if let Happening::Agreed { by, with } = what
+            && self.is_me(by)
+        {
+            format!("has an agreement with {}, durably", self.name(with))
+        } else if let Happening::Registered { by, device, holds } = what
+            && (self.is_me(by) || self.is_me(device))
+        {
+            let (by, device) = (self.name(by), self.name(device));
+            let no = if *holds { "" } else { " no more" };
+            format!("{device} is{no} registered, {by} has written durably")
+        } else if let Happening::SettlementStands { by, number, how } = what
+            && self.is_me(by)
+        {
+            format!("settlement {number} is {how}, durably")
+        } else {
+            return None;
+        };
+        Some(Telling::new(text))
+    }
+
     fn of_trouble(&self, what: &Happening) -> Option<Telling> {
         if let Happening::Refused { by, from, why } = what {
             if self.is_me(from) {
@@ -424,8 +484,8 @@ impl NodeTeller {
         };
         let concerns = match mark {
             // Its start says so already.
-            Mark::Restart(_) => false,
-            Mark::Crash(node, _) => self.is_me(node),
+            Mark::Restart(_) | Mark::ShopRestart(_) => false,
+            Mark::Crash(node, _) | Mark::ShopCrash(node, _) => self.is_me(node),
             Mark::CutBegins(_) | Mark::CutEnds(_) | Mark::Calm => true,
         };
         concerns.then(|| Telling::new(mark.to_string()))
@@ -437,6 +497,11 @@ const fn standing_words(standing: Standing) -> &'static str {
         Standing::Checked => "which is right",
         Standing::Unchecked => "which it cannot check",
     }
+}
+
+/// Returns the first digits of an id.
+fn short(id: &impl ToString) -> String {
+    id.to_string().chars().take(8).collect()
 }
 
 /// Returns a number of things.

@@ -312,6 +312,7 @@ impl UnitTeller {
         let coordinator = self.coordinator?;
         let concerns = match mark {
             Mark::Crash(node, _) | Mark::Restart(node) => *node == coordinator,
+            Mark::ShopCrash(..) | Mark::ShopRestart(_) => false,
             Mark::CutBegins(_) | Mark::CutEnds(_) | Mark::Calm => true,
         };
         concerns.then(|| mark.to_string())

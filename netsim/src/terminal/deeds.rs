@@ -83,6 +83,8 @@ impl TerminalNode {
             let body = match message {
                 Message::Work(request) => Body::WorkAsked(request),
                 Message::Customer(request) => Body::CustomerAsked(request),
+                Message::Registry(request) => Body::RegistryAsked(request),
+                Message::Redeem(request) => Body::RedeemAsked(request),
                 Message::Offer(offer) => {
                     stage.publish(by, &offer);
                     continue;

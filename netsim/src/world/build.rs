@@ -1,5 +1,7 @@
 //! Building a world from its scenario.
 
+mod shops;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,20 +68,13 @@ struct Builder<'a> {
     cards: Vec<RateCardId>,
     /// Whose each terminal is.
     owners: Vec<NodeId>,
+    /// The number of the key of each terminal's owner; none if it is its own.
+    owner_numbers: Vec<Option<u32>>,
+    first_terminal: u32,
 }
 
 pub(super) fn world(scenario: &Scenario, seed: u64, options: &Options) -> World {
-    let mut builder = Builder {
-        scenario,
-        seed,
-        chance: Chance::new(seed, "world", 0),
-        directory: Directory::default(),
-        lines: Vec::new(),
-        conducts: Vec::new(),
-        network: "netsim".parse().expect("a legal name"),
-        cards: Vec::new(),
-        owners: Vec::new(),
-    };
+    let mut builder = Builder::new(scenario, seed);
     let wrap = options.wrap.unwrap_or(|| Box::new(Plain));
     let mut coordinators = builder.coordinators(wrap, options.crash);
     for number in 0..BOOTSTRAPS {
@@ -89,15 +84,19 @@ pub(super) fn world(scenario: &Scenario, seed: u64, options: &Options) -> World 
     let first_customer = count(builder.directory.len());
     let (customers, execution, tasks) = builder.customers(&mut coordinators);
     let first_terminal = count(builder.directory.len());
+    builder.first_terminal = first_terminal;
     let wrap = options.terminal_wrap.unwrap_or(|| Box::new(Plain));
     let (terminals, attendances) = builder.terminals(wrap);
+    let first_app_server = count(builder.directory.len());
+    let wrap = options.app_server_wrap.unwrap_or(|| Box::new(Plain));
+    let app_servers = builder.app_servers(wrap, options.crash);
+    let first_owner = count(builder.directory.len());
+    let owners = builder.owners(&terminals, &app_servers);
     for order in &scenario.orders {
         let errand = builder.errand(order, (first_customer, first_terminal));
         coordinators[order.coordinator as usize].expect_errand(errand);
     }
-    let owners = (Peer(first_terminal), builder.owners.clone());
-    let conducts = builder.conducts.clone();
-    let reference = Reference::new(Arc::clone(&execution), tasks, conducts, owners);
+    let reference = builder.reference(&execution, tasks);
     let cuts = scenario.cuts.iter();
     let cuts = cuts.map(|cut| builder.cut(cut, &terminals)).collect();
     let listened = builder.conducts.iter().any(|kind| kind.listens());
@@ -113,10 +112,7 @@ pub(super) fn world(scenario: &Scenario, seed: u64, options: &Options) -> World 
         stage.wire.tap();
     }
     stage.heads = scenario.heads;
-    let groups = scenario.coordinators.iter();
-    let crashes = groups.flat_map(|group| {
-        std::iter::repeat_n((group.crash_every, group.down), group.count as usize)
-    });
+    let (crashes, shop_crashes) = crashes(scenario);
     let mut world = World {
         scenario: scenario.clone(),
         stage,
@@ -124,10 +120,15 @@ pub(super) fn world(scenario: &Scenario, seed: u64, options: &Options) -> World 
         customers,
         terminals,
         attendances,
-        crashes: crashes.collect(),
+        app_servers,
+        owners,
+        crashes,
+        shop_crashes,
         cuts,
         first_customer,
         first_terminal,
+        first_app_server,
+        first_owner,
         steps: 0,
         quiet: None,
         calm: false,
@@ -135,6 +136,22 @@ pub(super) fn world(scenario: &Scenario, seed: u64, options: &Options) -> World 
     };
     plan(&mut world);
     world
+}
+
+/// Mean time between crashes, and longest time down, of each node of a kind.
+type Crashes = Vec<(Option<Duration>, Duration)>;
+
+/// Returns the crashes of coordinators and of app servers.
+fn crashes(scenario: &Scenario) -> (Crashes, Crashes) {
+    let groups = scenario.coordinators.iter();
+    let coordinators = groups.flat_map(|group| {
+        std::iter::repeat_n((group.crash_every, group.down), group.count as usize)
+    });
+    let groups = scenario.app_servers.iter();
+    let app_servers = groups.flat_map(|group| {
+        std::iter::repeat_n((group.crash_every, group.down), group.count as usize)
+    });
+    (coordinators.collect(), app_servers.collect())
 }
 
 /// Plans what is known from the beginning.
@@ -153,6 +170,15 @@ fn plan(world: &mut World) {
     for (attendance, terminal) in world.attendances.iter_mut().zip(&world.terminals) {
         fates.push((attendance.first(), Fate::Starts(terminal.peer)));
     }
+    for app_server in &world.app_servers {
+        fates.push((Moment::START, Fate::Starts(app_server.peer)));
+    }
+    let mut owners = world.owners.iter();
+    for group in &scenario.owners {
+        for owner in owners.by_ref().take(group.count as usize) {
+            fates.push((Moment::START + group.at, Fate::Starts(owner.peer)));
+        }
+    }
     for (number, cut) in scenario.cuts.iter().enumerate() {
         fates.push((Moment::START + cut.at, Fate::CutBegins(number)));
     }
@@ -166,7 +192,38 @@ fn plan(world: &mut World) {
     }
 }
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
+    fn new(scenario: &'a Scenario, seed: u64) -> Self {
+        Self {
+            scenario,
+            seed,
+            chance: Chance::new(seed, "world", 0),
+            directory: Directory::default(),
+            lines: Vec::new(),
+            conducts: Vec::new(),
+            network: "netsim".parse().expect("a legal name"),
+            cards: Vec::new(),
+            owners: Vec::new(),
+            owner_numbers: Vec::new(),
+            first_terminal: 0,
+        }
+    }
+
+    /// Says what should come of the world, when all nodes are there.
+    fn reference(
+        &self,
+        execution: &Arc<Execution>,
+        tasks: BTreeMap<TaskId, TaskReference>,
+    ) -> Reference {
+        let owned = (Peer(self.first_terminal), self.owners.clone());
+        let conducts = self.conducts.clone();
+        let reference = Reference::new(Arc::clone(execution), tasks, conducts, owned);
+        let groups = self.scenario.coordinators.iter();
+        let admits =
+            groups.flat_map(|group| std::iter::repeat_n(group.admission, group.count as usize));
+        reference.with(self.directory.ids().to_vec(), admits.collect())
+    }
+
     fn node(&mut self, key: &SigningKey, line: &str, conduct: Kind) -> Peer {
         let line = self.scenario.line(line);
         self.lines
@@ -181,11 +238,13 @@ impl Builder<'_> {
         crash: Option<Crash>,
     ) -> Vec<CoordinatorNode> {
         let mut coordinators = Vec::new();
+        let has_app_servers = !self.scenario.app_servers.is_empty();
         for group in &self.scenario.coordinators {
             for _ in 0..group.count {
                 let number = count(coordinators.len());
                 let key = key(self.seed, "coordinator's key", number);
                 let peer = self.node(&key, &group.line, group.conduct);
+                self.directory.coordinate(peer);
                 let clock = Clock::draw(&mut self.chance, group.clock_off);
                 let rates = group.rates.rates();
                 // What it publishes when the world begins, for its customers to name.
@@ -203,7 +262,9 @@ impl Builder<'_> {
                     snapshot_every: group.snapshot_every,
                     rates,
                     known_per_mille: group.known_per_mille,
-                    crash: crash.filter(|crash| crash.coordinator == peer),
+                    admission: group.admission.admission(),
+                    decision: has_app_servers.then_some(group.agreements.decision()),
+                    crash: crash.filter(|crash| crash.node == peer),
                     bucket: u8::try_from(number % u32::from(BUCKETS)).unwrap_or(0),
                 };
                 let parts = (group.conduct.conduct(), wrap());
@@ -292,6 +353,7 @@ impl Builder<'_> {
                 let key = key(self.seed, "terminal's key", number);
                 let peer = self.node(&key, &group.line, group.conduct);
                 let owner = group.owners.map(|owners| first + within % owners);
+                self.owner_numbers.push(owner);
                 let setup = self.terminal(group, key, owner);
                 let certificate = setup.certificate.as_ref();
                 let owner = certificate.map_or(self.directory.id(peer), Verified::signer);
@@ -315,9 +377,11 @@ impl Builder<'_> {
         let (least, most) = group.slots;
         let more = self.chance.below(u64::from(most - least) + 1);
         let (slowest, fastest) = group.speed;
-        let certificate = owner.map(|owner| self.certify(id(&key), owner));
+        let may_redeem = Points::from_micro(group.redeem_points.saturating_mul(1_000_000));
+        let certificate = owner.map(|owner| self.certify((id(&key), may_redeem), owner));
         terminal::Setup {
             certificate,
+            enrols: self.enrols(group),
             key,
             slots: least + u8::try_from(more).unwrap_or(0),
             speed: slowest * libm::pow(fastest / slowest, self.chance.part()),
@@ -327,14 +391,18 @@ impl Builder<'_> {
     }
 
     /// Has an owner certify that a device is its own.
-    fn certify(&self, device: NodeId, owner: u32) -> Verified<DeviceCertificate> {
+    fn certify(
+        &self,
+        (device, redeem_points): (NodeId, Points),
+        owner: u32,
+    ) -> Verified<DeviceCertificate> {
         let begins = Clock::default().read(Moment::START).as_millis();
         let certificate = DeviceCertificate {
             device,
             not_before: Timestamp::from_millis(begins),
             not_after: Timestamp::from_millis(begins + CERTIFICATE_MILLIS),
             serial: 1,
-            redeem_points: Points::ZERO,
+            redeem_points,
         };
         let owner = key(self.seed, "owner's key", owner);
         Verified::sign(certificate, &self.network, &owner)

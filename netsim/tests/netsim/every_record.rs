@@ -174,7 +174,7 @@ fn same_with_every_crash(text: &str) -> Ended {
                 continue;
             }
             let crash = Crash {
-                coordinator,
+                node: coordinator,
                 group,
                 loss,
             };

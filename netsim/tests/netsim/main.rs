@@ -2,6 +2,7 @@
 
 mod cli;
 mod dishonest;
+mod every_order;
 mod every_record;
 mod planted;
 mod regressions;

@@ -2,6 +2,7 @@
 //! a few fixed seeds. The same worlds without a bug are clean. So no oracle is silent because it is blind.
 
 mod bugs;
+mod shops;
 mod witnesses;
 
 use std::ops::Range;

@@ -209,3 +209,76 @@ fn all_who_hear_both_logs_of_a_coordinator_leave_it() {
         assert!(report.oracles.iter().any(has_checked));
     }
 }
+
+/// Returns how often something has happened to orders.
+fn orders(report: &RunReport, how: &str) -> u64 {
+    report.sales.orders.get(how).copied().unwrap_or(0)
+}
+
+#[test]
+fn owners_buy_with_points_of_two_coordinators() {
+    for seed in 0..2 {
+        let report = run("redemption", seed);
+        assert!(orders(&report, "fulfilled") > 10, "{:?}", report.sales);
+        assert!(orders(&report, "refunded") > 0, "{:?}", report.sales);
+        let taken = report.sales.redemptions["taken"];
+        assert!(taken > orders(&report, "posted"), "of two at once");
+        assert!(report.sales.vouchers > 0, "{:?}", report.sales);
+        // Those that nobody has registered, and those that were revoked.
+        assert!(report.refusals["not_registered"] > 10);
+        let checked = |name: &str| {
+            let oracle = report.oracles.iter().find(|oracle| oracle.name == name);
+            oracle.is_some_and(|oracle| oracle.checks > 10)
+        };
+        for name in ["registered only", "spent once", "sold for what was paid"] {
+            assert!(checked(name), "{name}");
+        }
+    }
+}
+
+#[test]
+fn who_wants_more_than_there_is_gets_no_more() {
+    for seed in 0..2 {
+        let report = run("double-redemption", seed);
+        let met = |how: &str| {
+            let met = report.deeds.get(how).unwrap_or_else(|| {
+                panic!("nobody {how}, only {:?}", report.deeds.keys());
+            });
+            let with = met.keys().map(String::as_str);
+            with.filter(|with| *with != "done").collect::<Vec<_>>()
+        };
+        assert!(orders(&report, "voided") > 0, "{:?}", report.sales);
+        assert!(orders(&report, "fulfilled") > 10, "{:?}", report.sales);
+        assert_eq!(met("uses a voucher twice"), ["voucher_used"]);
+        assert_eq!(met("uses a voucher on another fee"), ["key_used"]);
+        assert_eq!(met("uses a voucher elsewhere"), ["unknown_voucher"]);
+        assert_eq!(met("redeems twice for one order"), ["taken"]);
+        assert_eq!(met("takes points never set aside"), ["unknown"]);
+        assert_eq!(met("asks for another's redemption"), ["other_audience"]);
+        for how in [
+            "doubles what points are worth",
+            "answers what was asked before",
+        ] {
+            assert!(report.deeds.contains_key(how), "{how}");
+        }
+        // To a coordinator that does not know of them, too.
+        for how in ["takes another's points", "gives another's points back"] {
+            let with = met(how);
+            let harmless = |with: &&str| ["other_audience", "unknown"].contains(with);
+            assert!(with.iter().all(harmless), "{how}: {with:?}");
+        }
+        // One of the two is registered, and leased something when it asks with its own word.
+        assert!(met("registration: not by the app server").contains(&"unverified"));
+        assert!(met("registration: by nobody with an agreement").contains(&"not_registered"));
+    }
+}
+
+#[test]
+fn orders_end_well_whoever_crashes() {
+    for seed in 0..2 {
+        let report = run("app-server-crashes", seed);
+        assert!(marks(&report, "app server") > 20);
+        assert!(marks(&report, "coordinator") > 4);
+        assert!(orders(&report, "fulfilled") > 10, "{:?}", report.sales);
+    }
+}

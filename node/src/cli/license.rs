@@ -18,8 +18,9 @@ use super::redeem;
 use super::{Common, Exit, Failure};
 use crate::clock;
 use crate::keys;
-use crate::member::ordering::{Plan, Spender, What};
+use crate::member::ordering::What;
 use crate::member::shelf::{Judged, Shelf};
+use crate::member::spending::{Plan, Spender};
 use crate::member::{Member, prove, steward};
 
 /// The longest license text that is read, in bytes.

@@ -16,8 +16,9 @@ use super::enroll::Session;
 use super::output::{BarUnit, Output};
 use super::{Common, Exit, Failure};
 use crate::member::line::Desk;
-use crate::member::ordering::{Ordered, Ordering, Plan, Spender, What};
+use crate::member::ordering::{Ordered, Ordering, What};
 use crate::member::shelf::Shelf;
+use crate::member::spending::{Plan, Spender, draws, too_few};
 use crate::member::{Line, Member, MemberError, Membership};
 
 /// How long an order is followed before the command ends; it goes on without it.
@@ -125,7 +126,7 @@ impl License {
                 contact: &contact,
             };
             let purse = desk.purse().await?;
-            crate::member::ordering::draws(&purse, (plan, price.currency), &spender)?;
+            draws(&purse, (plan, price.currency), &spender)?;
         }
         let ordered = order((member, line), &membership, (&what, plan, &spender), output).await?;
         show(&membership, &what, ordered, output)
@@ -148,17 +149,9 @@ impl Discount {
         let plan = Plan::UpTo(most, self.spending.at_most);
         let spender = Spender::of(member, self.spending.owner_key.as_deref())?;
         let purse = desk.purse().await?;
-        let draws = crate::member::ordering::draws(&purse, (plan, most.currency), &spender)?;
-        if draws.is_empty() && !membership.orders.contains_key(&what.name()) {
-            let worth = Money {
-                minor: purse.worth(most.currency),
-                ..most
-            };
-            return Err(MemberError::TooFew {
-                worth: worth.to_string(),
-                price: most.to_string(),
-            }
-            .into());
+        let drawn = draws(&purse, (plan, most.currency), &spender)?;
+        if drawn.is_empty() && !membership.orders.contains_key(&what.name()) {
+            return Err(too_few(&purse, most).into());
         }
         let ordered = order((member, line), &membership, (&what, plan, &spender), output).await?;
         show(&membership, &what, ordered, output)
@@ -236,11 +229,15 @@ pub(super) fn show(
         "file": text.as_ref().map(|(_, path)| path),
         "text": text.as_ref().map(|(text, _)| text),
     });
+    let of = if status.fee.minor > 0 {
+        format!(" of {}", status.fee)
+    } else {
+        String::new()
+    };
     output.result(&value, || match &text {
-        Some((text, path)) => format!(
-            "{text}order {order}: points paid {discount} of {}\nwritten to {path}",
-            status.fee
-        ),
+        Some((text, path)) => {
+            format!("{text}order {order}: points paid {discount}{of}\nwritten to {path}")
+        }
         None if matches!(phase, Phase::Open | Phase::Posted) => format!(
             "order {order}: points paid {discount} of {}\n\
              pay {due} to {} and name the order {order}; when the payment is entered there, the same command fetches \

@@ -12,6 +12,7 @@ use tokio::net::UnixListener;
 use super::{Common, Exit, Failure};
 use crate::admin::{self, AdminError, Content, Request};
 use crate::config::{Config, Optional};
+use crate::folder::Folder;
 use crate::keys;
 use crate::member::enrolling::application;
 use crate::member::shelf::Shelf;
@@ -29,7 +30,8 @@ pub(super) struct Start {
 
 impl Start {
     pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
-        let folder = common.folder()?;
+        // The application may change its working folder.
+        let folder = Folder::open(&std::path::absolute(common.folder_path()?)?)?;
         let config = Config::read(&folder.config(), Optional::Yes)?;
         let member = Member::new(&folder, config.network, keys::read(&folder.key())?);
         let membership = member.memberships().having(&self.product)?;

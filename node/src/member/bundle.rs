@@ -130,7 +130,15 @@ impl<'a> Unpacking<'a> {
                 Ok(())
             }
             EntryType::XGlobalHeader => Ok(()),
-            _ => Err(bad(format!(
+            EntryType::Link
+            | EntryType::Char
+            | EntryType::Block
+            | EntryType::Fifo
+            | EntryType::GNULongName
+            | EntryType::GNULongLink
+            | EntryType::GNUSparse
+            | EntryType::XHeader
+            | _ => Err(bad(format!(
                 "{} is neither a file nor a folder nor a symbolic link",
                 named.display()
             ))),

@@ -345,10 +345,6 @@ macro_rules! answer {
 }
 
 #[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "every other answer is the wrong one"
-)]
-#[expect(
     missing_docs,
     clippy::missing_errors_doc,
     reason = "one for each question of the conversation, which has the words; each fails as `Line::ask` does"

@@ -12,31 +12,25 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ed25519_dalek::SigningKey;
 use tally_protocol::account::{Currency, Money};
 use tally_protocol::app_server::{
     DECIDE_BEFORE, Fault, IdempotencyKey, OfferId, OrderStatus, Phase, Wish,
 };
-use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::id::{LicenseId, NodeId, OrderId};
 use tally_protocol::message::enroll::{Issued, OrderShown, PointsShown};
-use tally_protocol::points::Points;
 use tally_protocol::product::ProductId;
-use tally_protocol::purse::{Draw, Purse};
 use tally_protocol::redemption::Redeem;
-use tally_protocol::signed::{Signed, Verified};
+use tally_protocol::signed::Signed;
 use tally_protocol::voucher::Voucher;
 
 use super::kept::{Membership, Pending};
 use super::line::{Contact, Desk, Line};
+use super::spending::{Plan, Spender, draws, too_few};
 use super::{Member, MemberError, shelf};
 use crate::clock;
 use crate::error::chain;
 use crate::folder;
-use crate::keys::{self, Kind};
 
-/// How long points may be asked for: shorter than they are set aside, longer than an order may take to be decided.
-const REDEEM_LIFE: Duration = Duration::from_secs(23 * 3_600);
 /// How often an order that came to nothing earlier is begun anew before whoever ordered hears of it.
 const ATTEMPTS: u32 = 3;
 /// The first pause between two looks at an order, and the longest.
@@ -78,201 +72,12 @@ impl What {
         }
     }
 
-    fn key(&self, device: NodeId, attempt: u32) -> IdempotencyKey {
+    pub(super) fn key(&self, device: NodeId, attempt: u32) -> IdempotencyKey {
         let said = format!("{device} {} {attempt}", self.name());
         let hash = blake3::hash(said.as_bytes()).to_hex();
         let key = format!("tally-{}", &hash[..32]);
         key.parse().expect("38 printable bytes are a key")
     }
-}
-
-/// How points pay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Plan {
-    /// As far as they go, up to so much money and so many points.
-    UpTo(Money, Option<Points>),
-    /// All of this, or there is no order.
-    All(Money),
-    /// Exactly so many, as a renewal costs.
-    Exactly(Points),
-}
-
-/// With what the owner's points are spent.
-pub struct Spender {
-    key: SigningKey,
-    owner: NodeId,
-    /// What allows the device; none if the owner signs.
-    certificate: Option<Verified<DeviceCertificate>>,
-}
-
-impl std::fmt::Debug for Spender {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The key stays out of logs.
-        f.debug_struct("Spender")
-            .field("owner", &self.owner)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Spender {
-    /// Returns what this computer may spend with: the owner's key if it is named, the computer's own if it is its own
-    /// owner or its certificate allows it, else the owner's key in the data folder.
-    ///
-    /// # Errors
-    /// [`MemberError::MayNot`] if there is nothing of this.
-    pub fn of(member: &Member, owner_key: Option<&Path>) -> Result<Self, MemberError> {
-        let (holder, certificate) = member.holder()?;
-        let owner = holder.owner;
-        let may = |shown: &Verified<DeviceCertificate>| shown.redeem_points > Points::ZERO;
-        let key = member.key.clone();
-        let default = member.folder().owner_key();
-        let path = match (owner_key, certificate) {
-            (Some(path), _) => path.to_owned(),
-            (None, None) => {
-                let certificate = None;
-                return Ok(Self {
-                    key,
-                    owner,
-                    certificate,
-                });
-            }
-            (None, Some(shown)) if may(&shown) => {
-                let certificate = Some(shown);
-                return Ok(Self {
-                    key,
-                    owner,
-                    certificate,
-                });
-            }
-            (None, Some(_)) if default.exists() => default,
-            (None, Some(_)) => {
-                let why = "this computer's certificate does not allow it".to_owned();
-                return Err(MemberError::MayNot { owner, why });
-            }
-        };
-        let may_not = |why| MemberError::MayNot { owner, why };
-        let key = keys::read_of(Kind::Owner, &path).map_err(|error| may_not(chain(&error)))?;
-        if keys::node_id(&key) != owner {
-            return Err(may_not(format!("{} is another's key", path.display())));
-        }
-        Ok(Self {
-            key,
-            owner,
-            certificate: None,
-        })
-    }
-
-    /// Returns the most points that may be spent at a time.
-    fn most(&self) -> Option<Points> {
-        self.certificate.as_ref().map(|shown| shown.redeem_points)
-    }
-
-    fn sign(
-        &self,
-        member: &Member,
-        (order, app_server): (OrderId, NodeId),
-        draw: Draw,
-    ) -> PointsShown {
-        let (coordinator, points) = draw;
-        let redeem = Redeem {
-            owner: self.owner,
-            coordinator,
-            app_server,
-            points,
-            order,
-            nonce: rand::random(),
-            expires: clock::now() + REDEEM_LIFE,
-        };
-        let redeem = Verified::sign(redeem, member.network(), &self.key);
-        let certificate = self.certificate.as_ref();
-        (
-            redeem.signed().clone(),
-            certificate.map(|shown| shown.signed().clone()),
-        )
-    }
-}
-
-/// Plans which points to draw.
-///
-/// # Errors
-/// [`MemberError::TooFew`] if there are not enough for a plan that needs all; [`MemberError::MayNot`] if the computer may
-/// not spend so many.
-pub fn draws(
-    purse: &Purse,
-    (plan, currency): (Plan, Currency),
-    spender: &Spender,
-) -> Result<Vec<Draw>, MemberError> {
-    let draws = match plan {
-        Plan::UpTo(most, at_most) => {
-            let bounds = [at_most, spender.most()];
-            let at_most = bounds.into_iter().flatten().min();
-            return Ok(cut(purse.draw(most), at_most));
-        }
-        Plan::All(price) => {
-            let worth = purse.worth(price.currency);
-            if worth < price.minor {
-                let minor = worth;
-                return Err(MemberError::TooFew {
-                    worth: Money { minor, ..price }.to_string(),
-                    price: price.to_string(),
-                });
-            }
-            purse.draw(price)
-        }
-        Plan::Exactly(points) => {
-            exactly(purse, points, currency).ok_or_else(|| MemberError::TooFew {
-                worth: format!("{} points", spendable(purse, currency)),
-                price: format!("{points} points"),
-            })?
-        }
-    };
-    let sum = draws.iter().map(|(_, points)| points.as_micro());
-    let sum = Points::from_micro(sum.fold(0, u64::saturating_add));
-    match spender.most() {
-        Some(most) if sum > most => Err(MemberError::MayNot {
-            owner: spender.owner,
-            why: format!("this computer may redeem {most} points a day, {sum} are needed"),
-        }),
-        _ => Ok(draws),
-    }
-}
-
-/// Returns the draws up to so many points together.
-fn cut(draws: Vec<Draw>, at_most: Option<Points>) -> Vec<Draw> {
-    let Some(at_most) = at_most else {
-        return draws;
-    };
-    let mut left = at_most.as_micro();
-    let mut kept = Vec::new();
-    for (coordinator, points) in draws {
-        let part = points.as_micro().min(left);
-        left -= part;
-        if part > 0 {
-            kept.push((coordinator, Points::from_micro(part)));
-        }
-    }
-    kept
-}
-
-/// Returns the points that count in a currency.
-#[must_use]
-pub fn spendable(purse: &Purse, currency: Currency) -> Points {
-    let counting = purse.points.iter();
-    let counting = counting.filter(|at| at.value.is_some_and(|(_, of)| of == currency));
-    let sum = counting.map(|at| at.spendable.as_micro());
-    Points::from_micro(sum.fold(0, u64::saturating_add))
-}
-
-/// Draws exactly so many points, where there are most first.
-fn exactly(purse: &Purse, points: Points, currency: Currency) -> Option<Vec<Draw>> {
-    if spendable(purse, currency) < points {
-        return None;
-    }
-    let counting = purse.points.iter();
-    let counting = counting.filter(|at| at.value.is_some_and(|(_, of)| of == currency));
-    let mut all: Vec<Draw> = counting.map(|at| (at.coordinator, at.spendable)).collect();
-    all.sort_by_key(|(coordinator, points)| (std::cmp::Reverse(*points), *coordinator));
-    Some(cut(all, Some(points)))
 }
 
 /// An order and where it is placed.
@@ -364,7 +169,7 @@ impl Ordering<'_> {
             }
             Err(error) => return Err(error),
         };
-        if shown.owner != spender.owner {
+        if shown.owner != spender.owner() {
             let why = "the order is another owner's".to_owned();
             return Err(MemberError::Answer(why));
         }
@@ -408,7 +213,12 @@ impl Ordering<'_> {
         if pending.order == Some(order) && self.are_fresh(&pending.points) {
             return Ok(pending.points.clone());
         }
-        let draws = draws(&desk.purse().await?, plan, spender)?;
+        let purse = desk.purse().await?;
+        let draws = draws(&purse, plan, spender)?;
+        if let (Wish::Voucher { fee, .. }, true) = (&pending.wish, draws.is_empty()) {
+            // Nobody pays for it but points.
+            return Err(too_few(&purse, *fee));
+        }
         let to = (order, desk.contact.app_server);
         let signed = draws
             .into_iter()
@@ -544,5 +354,26 @@ async fn follow(
             }
             Err(error) => return Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_order_has_a_key_of_its_own() {
+        let device = NodeId::from_bytes([1; 32]);
+        let license = What::License("photo".parse().unwrap(), vec![device]);
+        let any = What::License("photo".parse().unwrap(), Vec::new());
+        let keys = [
+            license.key(device, 0),
+            license.key(device, 1),
+            license.key(NodeId::from_bytes([2; 32]), 0),
+            any.key(device, 0),
+        ];
+        let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
+        assert_eq!(distinct.len(), keys.len());
+        assert_eq!(license.key(device, 0), keys[0]);
     }
 }

@@ -31,8 +31,9 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::enrolling;
 use super::kept::{Membership, checked_registration};
 use super::line::{Desk, Line};
-use super::ordering::{Ordering, Plan, Spender, What, is_at_rest, spendable};
+use super::ordering::{Ordering, What, is_at_rest};
 use super::shelf::{Judged, Shelf};
+use super::spending::{Plan, Spender, spendable};
 use super::{Member, MemberError};
 use crate::clock;
 use crate::error::chain;
@@ -44,8 +45,10 @@ pub const MAILBOX_MAX: usize = 16;
 const PURSE_EVERY: Duration = Duration::from_secs(60);
 /// How often if there is no goal: only to see that the computer is still known.
 const PURSE_EVERY_IDLE: Duration = Duration::from_secs(600);
-/// How long after a receipt: a coordinator tells its app servers every ten seconds.
+/// How often after a receipt, which a coordinator tells its app servers of within ten seconds, or when it leaves escrow.
 const PURSE_AFTER_RECEIPT: Duration = Duration::from_secs(12);
+/// For how long after a receipt.
+const RECEIPT_IS_NEW: Duration = Duration::from_secs(120);
 /// The longest time without a look at the status list, and the shortest.
 const LIST_EVERY: (Duration, Duration) = (Duration::from_secs(3_600), Duration::from_secs(10));
 /// How long an order is followed before something else is looked after.
@@ -146,7 +149,7 @@ pub fn start(setup: Setup) -> Stewardship {
 impl Steward {
     async fn run(mut self, mut mailbox: mpsc::Receiver<Signed<Registration>>) {
         let earned = Arc::clone(&self.setup.earned);
-        let mut next = clock::now();
+        let (mut next, mut receipt_at) = (clock::now(), Timestamp::default());
         loop {
             tokio::select! {
                 registration = mailbox.recv() => match registration {
@@ -154,13 +157,20 @@ impl Steward {
                     None => return,
                 },
                 () = earned.notified() => {
-                    next = next.min(clock::now() + PURSE_AFTER_RECEIPT);
+                    receipt_at = clock::now();
+                    next = next.min(receipt_at + PURSE_AFTER_RECEIPT);
                     continue;
                 }
                 () = clock::sleep_until(Some(next)) => {}
             }
             self.look_after_all().await;
-            next = clock::now() + PURSE_EVERY;
+            let now = clock::now();
+            let every = if now < receipt_at + RECEIPT_IS_NEW {
+                PURSE_AFTER_RECEIPT
+            } else {
+                PURSE_EVERY
+            };
+            next = now + every;
         }
     }
 
@@ -251,7 +261,9 @@ impl Steward {
         let idle = self.goal_of(&membership).is_none();
         let looks = self.looks.entry(membership.app_server).or_default();
         let life = registration.expires.since(registration.issued);
-        let is_due = now >= registration.issued + life * 2 / 3;
+        // A computer that was certified meanwhile earns for another owner.
+        let is_due =
+            now >= registration.issued + life * 2 / 3 || registration.holder != member.holder()?.0;
         if idle && !is_due && now < looks.purse + PURSE_EVERY_IDLE {
             return Ok((membership, registration, None));
         }
@@ -534,4 +546,88 @@ fn points_worth(value: Price, minor: u64) -> Option<u64> {
     let divisor = u128::from(value.minor);
     let points = (divisor > 0).then(|| product.div_ceil(divisor))?;
     u64::try_from(points).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use tally_protocol::purse::PointsAt;
+
+    use super::super::tests::{Story, photo};
+    use super::*;
+
+    fn price() -> Money {
+        "0.20 EUR".parse().unwrap()
+    }
+
+    /// So many micro-points at a cent for a thousand.
+    fn purse(spendable: u64) -> Purse {
+        let value = Price {
+            minor: 1,
+            micro_points: 1_000,
+        };
+        let at = PointsAt {
+            coordinator: NodeId::from_bytes([1; 32]),
+            value: Some((value, price().currency)),
+            earned: Points::ZERO,
+            escrowed: Points::ZERO,
+            spendable: Points::from_micro(spendable),
+            redeemed: Points::ZERO,
+            at: Timestamp::default(),
+        };
+        Purse { points: vec![at] }
+    }
+
+    fn wanted(story: &Story) -> Wanted {
+        let product = photo();
+        let licenses = story.shelf(&product).judge().unwrap();
+        Wanted::of(&story.member, (price(), &product), &licenses)
+    }
+
+    #[test]
+    fn a_license_is_wanted_then_its_renewal_in_time() {
+        let (story, product) = (Story::new(), photo());
+        let first = wanted(&story);
+        assert!(matches!(&first, Wanted::License(What::License(..), _)));
+        assert!(!first.is_paid_by(&purse(19_999)) && first.is_paid_by(&purse(20_000)));
+        assert_eq!(
+            first.needed(&purse(7_000)),
+            Some(Points::from_micro(20_000))
+        );
+        let shelf = story.shelf(&product);
+        // 40 days long: renewed ten days before its end.
+        shelf.add(&story.license(1, -29)).unwrap();
+        assert_eq!(wanted(&story), Wanted::Nothing("reached"));
+        shelf.add(&story.license(2, -31)).unwrap();
+        assert_eq!(
+            wanted(&story),
+            Wanted::Nothing("reached"),
+            "the later one counts"
+        );
+    }
+
+    #[test]
+    fn a_renewal_takes_the_points_of_its_rule() {
+        let (story, product) = (Story::new(), photo());
+        story.shelf(&product).add(&story.license(1, -31)).unwrap();
+        let due = wanted(&story);
+        assert!(
+            matches!(due, Wanted::Renewal(What::Renewal(..), _)),
+            "{due:?}"
+        );
+        assert!(!due.is_paid_by(&purse(4_999)) && due.is_paid_by(&purse(5_000)));
+        // With the renewal beside it there is nothing to do.
+        story.shelf(&product).add(&story.license(2, 9)).unwrap();
+        assert_eq!(wanted(&story), Wanted::Nothing("reached"));
+    }
+
+    #[test]
+    fn what_is_over_is_renewed_and_what_is_revoked_is_not_bought_again() {
+        let (story, product) = (Story::new(), photo());
+        story.shelf(&product).add(&story.license(1, -100)).unwrap();
+        assert!(matches!(wanted(&story), Wanted::Renewal(..)));
+        let (story, product) = (Story::new(), photo());
+        story.shelf(&product).add(&story.license(1, -1)).unwrap();
+        story.revoke(1);
+        assert_eq!(wanted(&story), Wanted::Nothing("the license is revoked"));
+    }
 }

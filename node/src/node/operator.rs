@@ -16,6 +16,7 @@ use tally_protocol::message::blob::{BlobGrant, BlobRange};
 use tally_protocol::message::enroll::ENROLL_BYTES_MAX;
 use tally_protocol::registration::Registration;
 use tally_protocol::signed::Signed;
+use tally_protocol::task::BlobRef;
 use tally_protocol::unit::ProfileId;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
@@ -206,11 +207,7 @@ impl Operator {
             Request::AskAppServer { contact, request } => {
                 json(&self.ask_app_server(&contact, &request.0).await?)
             }
-            Request::Bring { contact, blob } => {
-                let of = (&self.folder, &contact);
-                let brought = self.downloads.bring(&self.network, of, blob).await;
-                json(&brought.map_err(|error| refused_member(&error))?)
-            }
+            Request::Bring { contact, blob } => self.bring(&contact, blob).await,
             Request::Registered { registration } => self.registered(registration).await,
             Request::Prove { license, nonce } => {
                 let proof = self.member.prove(license, nonce.0);
@@ -283,6 +280,13 @@ impl Operator {
         let reply = ask_over(&self.network, contact, request).await;
         let reply = reply.map_err(|error| refused_member(&error))?;
         Ok(Content(codec::to_bytes(&reply)))
+    }
+
+    /// Downloads an application for a command.
+    async fn bring(&self, contact: &Contact, blob: BlobRef) -> Result<Value, AdminError> {
+        let of = (&self.folder, contact);
+        let brought = self.downloads.bring(&self.network, of, blob).await;
+        json(&brought.map_err(|error| refused_member(&error))?)
     }
 
     /// Takes in a registration.

@@ -389,6 +389,9 @@ impl Coordinator {
         (redeem, certificate): (&Verified<Redeem>, Option<&Verified<DeviceCertificate>>),
         out: &mut Vec<Effect>,
     ) -> Result<Reserved, RedeemFault> {
+        if (redeem.coordinator, redeem.app_server) != (self.config.me, from) {
+            return Err(RedeemFault::OtherAudience);
+        }
         let id = RedemptionId::of(redeem.signed());
         if let Some(known) = self.redemptions.known.get(&id) {
             let reserved = Reserved {
@@ -400,9 +403,6 @@ impl Coordinator {
                 State::Reserved | State::Posted(_) => Ok(reserved),
                 State::Over | State::Reversed(..) => Err(RedeemFault::Over),
             };
-        }
-        if (redeem.coordinator, redeem.app_server) != (self.config.me, from) {
-            return Err(RedeemFault::OtherAudience);
         }
         if redeem.expires <= now {
             return Err(RedeemFault::Expired);

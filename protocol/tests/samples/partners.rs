@@ -178,16 +178,13 @@ fn settlement_record() -> SettlementRecord {
 
 pub(crate) fn events() -> Vec<(&'static str, Event)> {
     let redemption_id = redemption_id();
-    let record = settlement_record();
-    let (order, user) = (redeem().order, redeem().owner);
-    let money = |text: &str| text.parse().unwrap();
     let reserved = |certificate| Event::PointsReserved {
         redeem: sign(redeem()),
         certificate,
         at: at(9),
         until: at(600),
     };
-    vec![
+    let mut events = vec![
         (
             "agreement_made",
             Event::AgreementMade {
@@ -226,6 +223,16 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
                 reversal: sign(reversal()),
             },
         ),
+    ];
+    events.extend(events_of_orders());
+    events
+}
+
+fn events_of_orders() -> Vec<(&'static str, Event)> {
+    let record = settlement_record();
+    let (order, user) = (redeem().order, redeem().owner);
+    let money = |text: &str| text.parse().unwrap();
+    vec![
         (
             "settlement_made",
             Event::SettlementMade {
@@ -251,7 +258,7 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
                 due: money("11.20 EUR"),
                 parts: vec![Part {
                     coordinator: node(),
-                    redemption: redemption_id,
+                    redemption: redemption_id(),
                     money: money("0.80 EUR"),
                 }],
             },

@@ -6,14 +6,21 @@ use crate::net;
 const COLUMNS: usize = 100;
 
 /// Commands whose help shows the commands below them.
-const GROUPS: [&str; 9] = [
-    "", "key", "task", "program", "account", "net", "ledger", "wallet", "receipt",
+const GROUPS: [&str; 11] = [
+    "", "key", "task", "program", "account", "net", "ledger", "wallet", "receipt", "redeem",
+    "license",
 ];
 
 #[test]
 fn help_of_every_command_fits_and_names_its_options() {
     let net = net();
-    let mut commands = vec![vec!["demo"], vec!["run"], vec!["status"]];
+    let mut commands = vec![
+        vec!["demo"],
+        vec!["run"],
+        vec!["status"],
+        vec!["enroll"],
+        vec!["start"],
+    ];
     for group in GROUPS {
         let path: Vec<&str> = group.split_whitespace().collect();
         let help = net.run(&[&path[..], &["--help"]].concat()).done();

@@ -21,6 +21,7 @@ mod http;
 mod money;
 mod order;
 mod overlay;
+mod owner;
 mod proofs;
 mod redeeming;
 mod third_party;

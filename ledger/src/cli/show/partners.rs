@@ -3,6 +3,8 @@
 use tally_protocol::account::Money;
 use tally_protocol::agreement::Agreement;
 use tally_protocol::certificate::DeviceCertificate;
+use tally_protocol::countersignature::Countersignature;
+use tally_protocol::id::RedemptionId;
 use tally_protocol::redemption::{Redeem, Reversal};
 use tally_protocol::registration::Revocation;
 use tally_protocol::settlement::{Counted, Settlement};
@@ -12,15 +14,12 @@ use crate::cli::table::due;
 use crate::cli::text::Text;
 use crate::cli::view::{EventDetail, RedemptionDetail, RegistrationDetail, Statement};
 
+#[expect(clippy::too_many_lines, reason = "an arm for each event")]
 pub(super) fn event(text: &mut Text, event: &EventDetail) {
     match event {
         EventDetail::AgreementMade { statement, agreed } => {
             statement_of(text, statement, agreement);
-            text.line("");
-            text.line("The coordinator agreed:");
-            statement_of(text, agreed, |text, agreed| {
-                text.field("statement", &agreed.of.to_string());
-            });
+            coordinator_agreed(text, agreed);
         }
         EventDetail::DeviceRegistered { statement } => {
             signer(text, "app server", statement);
@@ -58,16 +57,9 @@ pub(super) fn event(text: &mut Text, event: &EventDetail) {
             reversed,
         } => {
             statement_of(text, statement, settlement);
-            for (name, ids) in [("redemption", redeemed), ("given back", reversed)] {
-                for id in ids {
-                    text.field(name, &id.to_string());
-                }
-            }
-            text.line("");
-            text.line("The coordinator agreed:");
-            statement_of(text, agreed, |text, agreed| {
-                text.field("statement", &agreed.of.to_string());
-            });
+            counted(text, "redemption", redeemed);
+            counted(text, "given back", reversed);
+            coordinator_agreed(text, agreed);
         }
         EventDetail::SettlementPaid {
             with,
@@ -95,6 +87,20 @@ pub(super) fn event(text: &mut Text, event: &EventDetail) {
         | EventDetail::Released { .. }
         | EventDetail::Expired { .. } => {}
     }
+}
+
+fn counted(text: &mut Text, name: &str, ids: &[RedemptionId]) {
+    for id in ids {
+        text.field(name, &id.to_string());
+    }
+}
+
+fn coordinator_agreed(text: &mut Text, agreed: &Statement<Countersignature>) {
+    text.line("");
+    text.line("The coordinator agreed:");
+    statement_of(text, agreed, |text, agreed| {
+        text.field("statement", &agreed.of.to_string());
+    });
 }
 
 /// Names the signer of a statement, if its signature holds.

@@ -217,8 +217,8 @@ impl Nodes {
     /// Runs one command on a folder. Returns what it says.
     pub(super) async fn tool(&self, name: &str, args: &[&str]) -> Result<serde_json::Value> {
         std::fs::create_dir_all(self.root.join(name))?;
-        let mut command = self.command(name, args)?;
-        let ran = command.arg("--json").stdin(Stdio::null()).output().await?;
+        let mut command = self.command(name, &[&["--json"], args].concat())?;
+        let ran = command.stdin(Stdio::null()).output().await?;
         if !ran.status.success() {
             let said = String::from_utf8_lossy(&ran.stderr);
             bail!("run `tally {}`: {said}", args.join(" "));
@@ -255,10 +255,11 @@ impl Nodes {
     pub(super) fn command(&self, name: &str, args: &[&str]) -> Result<Command> {
         let program = std::env::current_exe().context("find this program")?;
         let mut command = Command::new(program);
+        // First, because a launch command takes all words that follow.
         command
-            .args(args)
             .arg("--dir")
             .arg(self.root.join(name))
+            .args(args)
             .kill_on_drop(true);
         command.env_remove("TALLY_DIR");
         Ok(command)

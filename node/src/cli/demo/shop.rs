@@ -25,6 +25,8 @@ pub(super) const SHOP: &str = "app-server";
 pub(super) const PRODUCT: &str = "photo-desk";
 /// What a license costs.
 const PRICE: &str = "5.00 EUR";
+/// Points that one owner gives for it; the rest of the price is paid with money.
+const AT_MOST: &str = "0.03";
 /// The discount at the camera shop.
 const OFFER: &str = "camera";
 /// What the camera shop wants.
@@ -270,8 +272,9 @@ pub(super) async fn goal(nodes: &Nodes, name: &str, patience: Duration) -> Resul
 
 /// An owner buys a license with the points that there are, and pays the rest, which the operator enters.
 pub(super) async fn buy(nodes: &Nodes, name: &str) -> Result<Sale> {
-    let redeem = ["redeem", "license", PRODUCT];
-    let ordered = nodes.tool(name, &redeem).await?;
+    let ordered = nodes
+        .tool(name, &["redeem", "license", PRODUCT, "--at-most", AT_MOST])
+        .await?;
     let order: OrderId = part(&ordered, "order")?;
     let pay = [
         "app",
@@ -282,7 +285,7 @@ pub(super) async fn buy(nodes: &Nodes, name: &str) -> Result<Sale> {
         "demo transfer 1",
     ];
     nodes.tool(SHOP, &pay).await?;
-    let fetched = nodes.tool(name, &redeem).await?;
+    let fetched = nodes.tool(name, &["redeem", "license", PRODUCT]).await?;
     ensure!(
         fetched["phase"] == "fulfilled",
         "fetch the license: {fetched}"

@@ -360,6 +360,11 @@ fn points_are_set_aside_once_and_taken_once() {
     assert_eq!(reserved.value, euro(2), "a cent for 4,000 upt");
     assert_eq!(desk.reserve(SHOP, &first), Ok(reserved), "asked again");
     assert_eq!(desk.points(node(OWNER)), (0, 16_000));
+    assert_eq!(
+        desk.reserve(OTHER_SHOP, &first),
+        Err(RedeemFault::OtherAudience),
+        "nobody else is told how it stands"
+    );
     let all = redeem(OTHER_SHOP, 24_000, 2, OWNER);
     let available = Points::from_micro(16_000);
     assert_eq!(
