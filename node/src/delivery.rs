@@ -49,8 +49,8 @@ pub const OWN_PROGRAM: &str = "/proc/self/exe";
 
 const INSTALL: &str = include_str!("delivery/install.sh");
 const DAY_MILLIS: u64 = 24 * 3_600 * 1_000;
-/// How long an invitation holds: from the start of its day, so a week at least.
-const INVITE_LIFE: Duration = Duration::from_secs(8 * 24 * 3_600);
+/// For how many days an invitation holds, if nobody says otherwise.
+pub const INVITE_DAYS: u32 = 7;
 /// What is read at once.
 const PIECE_BYTES: usize = 64 << 10;
 /// Hashes of applications that are remembered: more than a catalogue has.
@@ -100,8 +100,12 @@ impl Delivery {
         }
     }
 
-    /// Invites to work for a product. Invitations of one day are the same.
-    pub async fn invite(&self, product: ProductId, now: Timestamp) -> Verified<Invite> {
+    /// Invites to work for a product, for so many days and the rest of this one. Invitations of one day are the same.
+    pub async fn invite(
+        &self,
+        product: ProductId,
+        (now, days): (Timestamp, u32),
+    ) -> Verified<Invite> {
         let addresses = self.network.addresses().await;
         let addresses = addresses.iter().map(ToString::to_string);
         let fitting = addresses.filter(|address| address.len() <= ADDRESS_BYTES_MAX);
@@ -119,7 +123,7 @@ impl Delivery {
             addresses: fitting,
             product,
             issued,
-            expires: issued + INVITE_LIFE,
+            expires: issued + Duration::from_millis((u64::from(days) + 1) * DAY_MILLIS),
         };
         Verified::sign(invite, self.network(), &self.key)
     }
@@ -129,7 +133,8 @@ impl Delivery {
     /// # Errors
     /// [`DeliveryError`].
     pub async fn pack(self: &Arc<Self>, product: Product) -> Result<Packed, DeliveryError> {
-        let invite = self.invite(product.id.clone(), clock::now()).await;
+        let until = (clock::now(), INVITE_DAYS);
+        let invite = self.invite(product.id.clone(), until).await;
         let delivery = Arc::clone(self);
         let packed = spawn_blocking(move || delivery.entries(&product, &invite)).await;
         packed.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))

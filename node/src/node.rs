@@ -331,8 +331,13 @@ fn start_app_server(
         desk,
         tokens,
         blobs: blobs.clone(),
-        network: network.clone(),
-        key: key.clone(),
+        delivery: Arc::new(Delivery::new(
+            key.clone(),
+            network.clone(),
+            blobs.clone(),
+            OWN_PROGRAM.into(),
+        )),
+        network: config.network.clone(),
     };
     let shell = app_server::Shell::start(app_server::Setup {
         config: role,
@@ -359,8 +364,6 @@ fn start_http((folder, config): (&Folder, &Config), counter: &Counter) -> Result
     let path = folder.webhook_key();
     let webhook = WebhookKey::open(&path)
         .with_context(|| format!("read the key of payment services {}", path.display()))?;
-    let (key, network) = (counter.key.clone(), counter.network.clone());
-    let delivery = Delivery::new(key, network, counter.blobs.clone(), OWN_PROGRAM.into());
     let listen = config.app_server.http;
     let setup = http::Setup {
         listen,
@@ -370,7 +373,7 @@ fn start_http((folder, config): (&Folder, &Config), counter: &Counter) -> Result
         network: config.network.clone(),
         issuer: issuing::read(folder, &config.network)?.signed().to_text(),
         webhook,
-        delivery: Arc::new(delivery),
+        delivery: Arc::clone(&counter.delivery),
     };
     http::Server::start(setup).with_context(|| {
         format!("answer HTTP at {listen}: set [app_server] http to an address that is free")

@@ -1,6 +1,7 @@
 //! What the operator asks of the app server through the admin socket, and what is shown.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -11,24 +12,21 @@ use tally_protocol::app_server::{
     Agreed, Answer, AppServer, Command, Declined, Device, Leg, LegState, Order, OrderStatus, Phase,
     Standing, Subject,
 };
-use tally_protocol::id::{LicenseId, NodeId, OrderId, RedemptionId};
-use tally_protocol::invite::Invite;
+use tally_protocol::id::{LicenseId, NetworkId, NodeId, OrderId, RedemptionId};
 use tally_protocol::license::Status;
-use tally_protocol::message::announce::{ADDRESS_BYTES_MAX, ADDRESSES_MAX};
 use tally_protocol::message::enroll::Issued;
 use tally_protocol::points::Points;
 use tally_protocol::product::ProductId;
 use tally_protocol::purse::PointsAt;
-use tally_protocol::signed::Verified;
 use tally_protocol::time::Timestamp;
 
 use super::{Desk, DeskError};
 use crate::admin::AdminError;
 use crate::blobs::BlobStore;
 use crate::clock;
+use crate::delivery::Delivery;
 use crate::error::chain;
 use crate::http::tokens::{Bearer, TokenError, Tokens};
-use crate::network::Network;
 
 /// The most lines of a list.
 pub const LINES_MAX: usize = 10_000;
@@ -278,12 +276,12 @@ pub struct Counter {
     pub desk: Desk,
     /// Who may ask over HTTP.
     pub tokens: Tokens,
-    /// What it delivers.
+    /// The applications.
     pub blobs: BlobStore,
-    /// The overlay.
-    pub network: Network,
-    /// The node's key.
-    pub key: ed25519_dalek::SigningKey,
+    /// What it delivers, and how it invites.
+    pub delivery: Arc<Delivery>,
+    /// Its network.
+    pub network: NetworkId,
 }
 
 impl Counter {
@@ -367,8 +365,7 @@ impl Counter {
             Answer::Done | Answer::Registered(_) => Ok(Value::Null),
             Answer::Split(split) => json(&split),
             Answer::Settlement(settlement) => {
-                let network = self.network.network().clone();
-                let settlement = settlement.verify(&network).map_err(|error| {
+                let settlement = settlement.verify(&self.network).map_err(|error| {
                     AdminError::new("internal", chain(&error), "please report this")
                 })?;
                 json(settlement.value())
@@ -428,20 +425,8 @@ impl Counter {
                 "`tally app product list` shows those that are",
             ));
         }
-        let addresses = self.network.addresses().await.into_iter();
-        let addresses = addresses
-            .map(|address| address.to_string())
-            .filter(|address| address.len() <= ADDRESS_BYTES_MAX);
-        let now = clock::now();
-        let invite = Invite {
-            app_server: self.network.me(),
-            addresses: addresses.take(ADDRESSES_MAX).collect(),
-            product,
-            issued: now,
-            expires: now + Duration::from_secs(u64::from(days) * 86_400),
-        };
-        let signed = Verified::sign(invite, self.network.network(), &self.key);
-        Ok(signed.signed().to_text())
+        let invite = self.delivery.invite(product, (clock::now(), days)).await;
+        Ok(invite.signed().to_text())
     }
 }
 

@@ -1,7 +1,7 @@
 //! `tally enroll`: a computer takes an invitation.
 
 use std::io::{self, BufRead, IsTerminal, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
@@ -39,8 +39,11 @@ pub(super) struct Enroll {
     #[arg(long, value_name = "ID")]
     root: Option<NodeId>,
     /// Do not download the application.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "application")]
     no_application: bool,
+    /// The application as it was delivered. If it is not what is offered by now, it is downloaded all the same.
+    #[arg(long, value_name = "FILE")]
+    application: Option<PathBuf>,
 }
 
 /// The computer of a folder, and the way to its app servers.
@@ -157,7 +160,8 @@ impl Enroll {
         let membership = member.memberships().having(&preview.product.id)?;
         Shelf::new(member, &membership, &preview.product.id).keep_list(&preview.list)?;
         if !self.no_application {
-            deliver(member, line, &preview, output).await?;
+            let here = self.application.as_deref();
+            deliver(member, line, (&preview, here), output).await?;
         }
         show(&preview, &registration, output)
     }
@@ -242,7 +246,7 @@ fn offered(preview: &Preview, network: &NetworkId, table: &TerminalTable) -> Str
 async fn deliver(
     member: &Member,
     line: &Line,
-    preview: &Preview,
+    (preview, here): (&Preview, Option<&Path>),
     output: Output,
 ) -> Result<(), MemberError> {
     let bar = output.bar(BarUnit::Bytes);
@@ -251,8 +255,15 @@ async fn deliver(
         bar.set_length(total);
         bar.set_position(bytes);
     };
+    let delivered = match here {
+        Some(file) => enrolling::unpack_own(member, &preview.product, file).await?,
+        None => None,
+    };
     let of = (&preview.contact, &preview.product);
-    let delivered = enrolling::deliver(member, line, of, tell).await;
+    let delivered = match delivered {
+        Some(path) => Ok(path),
+        None => enrolling::deliver(member, line, of, tell).await,
+    };
     bar.finish_and_clear();
     let path = delivered?;
     output.note(format!("application: {}", path.display()));

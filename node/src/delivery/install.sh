@@ -58,13 +58,15 @@ mkdir -p "$bin" "$data/applications/$product"
 cp tally "$bin/tally.new"
 chmod 700 "$bin/tally.new"
 mv -f "$bin/tally.new" "$bin/tally"
-# As it was delivered: it is unpacked by tally enroll, which lets nothing out of its folder.
-cp "$application" "$data/applications/$product/$application.new"
-mv -f "$data/applications/$product/$application.new" "$data/applications/$product/$application"
-
 if [ -n "$enroll" ]; then
+    # The application is unpacked by tally enroll, which lets nothing out of its folder.
     # shellcheck disable=SC2086 # empty or one word
-    "$bin/tally" --dir "$data" enroll invite $yes || fail 'the programs are copied, but the computer is not enrolled'
+    "$bin/tally" --dir "$data" enroll invite --application "$application" $yes ||
+        fail 'the programs are copied, but the computer is not enrolled'
+else
+    # As it was delivered.
+    cp "$application" "$data/applications/$product/$application.new"
+    mv -f "$data/applications/$product/$application.new" "$data/applications/$product/$application"
 fi
 
 case ":${PATH:-}:" in

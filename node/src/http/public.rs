@@ -17,7 +17,7 @@ use super::fault::Refused;
 use super::shown::{CatalogueBody, Health, InviteBody, InviteWanted, ProductBody};
 use super::tokens::Asker;
 use crate::clock;
-use crate::delivery::DeliveryError;
+use crate::delivery::{DeliveryError, INVITE_DAYS};
 use crate::error::chain;
 
 type Text = ([(header::HeaderName, &'static str); 1], String);
@@ -112,7 +112,10 @@ pub(super) async fn invite(
 ) -> Result<Json<InviteBody>, Refused> {
     asker.is_operator()?;
     let product = find(&interface, &wanted.product).await?;
-    let invite = interface.delivery.invite(product.id, clock::now()).await;
+    let invite = interface
+        .delivery
+        .invite(product.id, (clock::now(), INVITE_DAYS))
+        .await;
     let expires = invite.expires.to_string();
     let invite = invite.signed().to_text();
     Ok(Json(InviteBody { invite, expires }))

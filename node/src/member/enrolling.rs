@@ -5,11 +5,11 @@
 //! signatures checked.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tally_protocol::account::Holder;
 use tally_protocol::app_server::Product;
-use tally_protocol::id::{NetworkId, NodeId};
+use tally_protocol::id::{BlobId, NetworkId, NodeId};
 use tally_protocol::issuer::{Certified, Trust};
 use tally_protocol::license::StatusList;
 use tally_protocol::message::enroll::EnrollRequest;
@@ -173,14 +173,45 @@ pub async fn deliver(
 ) -> Result<PathBuf, MemberError> {
     let folder = member.folder();
     let brought = line.bring((folder, contact), product.bundle, tell).await?;
+    let target = unpack(member, product, &brought).await?;
+    // It is unpacked; the next delivery is of another version.
+    let _ = fs::remove_dir_all(folder.downloads());
+    Ok(target)
+}
+
+/// Unpacks an application that is here as a file. Returns its folder; none if the file is not what the product is.
+///
+/// # Errors
+/// [`MemberError`] if the file cannot be read, or not unpacked.
+pub async fn unpack_own(
+    member: &Member,
+    product: &Product,
+    file: &Path,
+) -> Result<Option<PathBuf>, MemberError> {
+    let path = file.to_owned();
+    let hash = tokio::task::spawn_blocking(move || -> Result<blake3::Hash, MemberError> {
+        let opened = fs::File::open(&path).map_err(MemberError::io(&path))?;
+        let mut hasher = blake3::Hasher::new();
+        hasher
+            .update_reader(opened)
+            .map_err(MemberError::io(&path))?;
+        Ok(hasher.finalize())
+    });
+    let hash = hash.await;
+    let hash = hash.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+    if BlobId::from_bytes(*hash.as_bytes()) != product.bundle.id {
+        return Ok(None);
+    }
+    unpack(member, product, file).await.map(Some)
+}
+
+async fn unpack(member: &Member, product: &Product, bundle: &Path) -> Result<PathBuf, MemberError> {
     let target = application(member, &product.id);
     let program = product.launch.first().cloned().unwrap_or_default();
-    let (bundle, to) = (brought.clone(), target.clone());
+    let (bundle, to) = (bundle.to_owned(), target.clone());
     let unpacked = tokio::task::spawn_blocking(move || bundle::unpack(&bundle, &to, &program));
     let unpacked = unpacked.await;
     unpacked.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
-    // It is unpacked; the next delivery is of another version.
-    let _ = fs::remove_dir_all(folder.downloads());
     Ok(target)
 }
 

@@ -73,6 +73,7 @@ fn start_app_server(net: &Net, price: &str) -> Node {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story from work to the shop")]
 fn points_become_a_voucher_that_one_shop_takes_once() {
     let mut net = net();
     let mut coordinator = coordinator(&net, &free_address(&net)).start();
@@ -150,6 +151,10 @@ fn points_become_a_voucher_that_one_shop_takes_once() {
 }
 
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one story from the archive to the program"
+)]
 fn a_delivery_installs_in_an_empty_home_and_only_as_it_was_signed() {
     let net = net();
     let mut app_server = start_app_server(&net, "1.00 EUR");

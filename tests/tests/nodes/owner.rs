@@ -31,7 +31,8 @@ const UNITS: usize = 40;
 struct Shop {
     net: Net,
     coordinator: Node,
-    app_server: Node,
+    /// Runs as long as this.
+    _app_server: Node,
     root: String,
 }
 
@@ -60,7 +61,7 @@ impl Shop {
         Self {
             net,
             coordinator,
-            app_server,
+            _app_server: app_server,
             root,
         }
     }
@@ -98,11 +99,10 @@ impl Shop {
     /// Waits until the app server knows all that a computer has earned.
     fn until_told(&self, terminal: &mut Node) {
         let owner = terminal.id().to_string();
-        let all = (UNITS * 1_000).to_string();
         until("the points to be told", || {
             let user = self.net.say("shop", &["app", "user", "show", &owner]);
-            let told = &user["points"][0]["spendable"];
-            (told.to_string() == all).then_some(())
+            let told = user["points"][0]["spendable"].as_u64();
+            (told == u64::try_from(UNITS * 1_000).ok()).then_some(())
         });
     }
 
