@@ -16,9 +16,9 @@ use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
 use tally_ledger::cli::{AnswerError, LedgerAnswer, LedgerQuery};
-use tally_ledger::store::{Change, CommitError, Committed, Draft, ReadError, Store};
+use tally_ledger::store::{Change, Draft, Store};
 use tally_protocol::app_server::{
-    Answer, AppServer, AppServerConfig, Effect, Fault, Input, Phase, Reply, Request, RestoreError,
+    Answer, AppServer, AppServerConfig, Effect, Fault, Input, Phase, Reply, Request,
 };
 use tally_protocol::codec;
 use tally_protocol::coordinator::Question;
@@ -27,12 +27,12 @@ use tally_protocol::message::enroll::{EnrollReply, EnrollRequest, OrderShown};
 use tally_protocol::message::registry::{RegistryReply, RegistryRequest};
 use tally_protocol::time::Timestamp;
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::task::spawn_blocking;
 
 use crate::blobs::{Access, BlobStore};
 use crate::clock;
-use crate::fault::{self, Point};
+use crate::fault::Point;
 use crate::network::{Answer as Reached, Network};
+use crate::records::{Records, RecordsError};
 
 pub use desk::{Desk, DeskError};
 pub(crate) use enrolling::verified_points;
@@ -118,34 +118,6 @@ pub struct Setup {
     pub mailbox: mpsc::Sender<Message>,
 }
 
-/// Why an app server cannot start or go on.
-#[derive(Debug, thiserror::Error)]
-pub enum AppServerError {
-    /// The records cannot be read.
-    #[error("read the app server's records")]
-    Read(#[from] ReadError),
-    /// The records make no sense.
-    #[error("restore the app server")]
-    Restore(#[from] RestoreError),
-    /// A group of records was not written.
-    #[error("record what happened")]
-    Commit(#[from] CommitError),
-}
-
-impl AppServerError {
-    /// Returns what to do next.
-    #[must_use]
-    pub const fn hint(&self) -> &'static str {
-        match self {
-            Self::Read(error) => error.hint(),
-            Self::Restore(_) => {
-                "the database is damaged or of another network; restore it from a backup"
-            }
-            Self::Commit(error) => error.hint(),
-        }
-    }
-}
-
 /// Where an answer goes.
 #[derive(Debug)]
 enum Waiting {
@@ -159,7 +131,7 @@ enum Waiting {
 pub struct Shell {
     machine: AppServer,
     key: SigningKey,
-    store: Arc<Store>,
+    records: Records,
     blobs: BlobStore,
     access: Access,
     network: Network,
@@ -170,8 +142,6 @@ pub struct Shell {
     kept: Vec<(Change, oneshot::Sender<()>)>,
     /// Room for questions that are under way, by coordinator; the machine asks those with an agreement alone.
     lines: BTreeMap<NodeId, Arc<Semaphore>>,
-    snapshot_at: u64,
-    snapshot_every: u64,
     stopping: bool,
 }
 
@@ -179,23 +149,16 @@ impl Shell {
     /// Starts from what the store holds.
     ///
     /// # Errors
-    /// [`AppServerError`] if the records cannot be read.
-    pub fn start(setup: Setup) -> Result<Self, AppServerError> {
-        let loaded = setup.store.load()?;
-        let snapshot = loaded
-            .snapshot
-            .as_ref()
-            .map(|snapshot| snapshot.bytes.as_slice());
-        let facts: Vec<Vec<u8>> = loaded.facts.collect::<Result<_, _>>()?;
-        let machine = AppServer::restore(setup.config, rand::random(), snapshot, facts)?;
-        let snapshot_at = loaded
-            .snapshot
-            .as_ref()
-            .map_or(0, |snapshot| snapshot.up_to);
+    /// [`RecordsError`] if the records cannot be read.
+    pub fn start(setup: Setup) -> Result<Self, RecordsError> {
+        let (records, recorded) = Records::open(setup.store, setup.snapshot_every)?;
+        let snapshot = recorded.snapshot.as_deref();
+        let machine = AppServer::restore(setup.config, rand::random(), snapshot, recorded.facts);
+        let machine = machine.map_err(RecordsError::restore)?;
         Ok(Self {
             machine,
             key: setup.key,
-            store: Arc::new(setup.store),
+            records,
             blobs: setup.blobs,
             access: setup.access,
             network: setup.network,
@@ -205,8 +168,6 @@ impl Shell {
             watchers: Vec::new(),
             kept: Vec::new(),
             lines: BTreeMap::new(),
-            snapshot_at,
-            snapshot_every: setup.snapshot_every,
             stopping: false,
         })
     }
@@ -214,8 +175,8 @@ impl Shell {
     /// Runs until it is stopped.
     ///
     /// # Errors
-    /// [`AppServerError::Commit`] if a group was not written: the process must stop.
-    pub async fn run(mut self, mut mailbox: mpsc::Receiver<Message>) -> Result<(), AppServerError> {
+    /// [`RecordsError::Commit`] if a group was not written: the process must stop.
+    pub async fn run(mut self, mut mailbox: mpsc::Receiver<Message>) -> Result<(), RecordsError> {
         let mut effects = Vec::new();
         self.machine.resume(clock::now(), &mut effects);
         self.publish_bundles();
@@ -256,7 +217,9 @@ impl Shell {
             Message::Read(reads) => return reads(&self.machine, now),
             Message::Watch(order, reply) => return self.watch(order, reply),
             Message::Keep(rows, reply) => return self.kept.push((rows, reply)),
-            Message::Ledger(query, reply) => return self.ledger(query, reply),
+            Message::Ledger(query, reply) => {
+                return self.records.answer(self.key.clone(), query, reply);
+            }
             Message::Stop => {
                 self.stopping = true;
                 return;
@@ -268,19 +231,8 @@ impl Shell {
         self.machine.handle(now, asks(question), effects);
     }
 
-    fn ledger(
-        &self,
-        query: LedgerQuery,
-        reply: oneshot::Sender<Result<LedgerAnswer, AnswerError>>,
-    ) {
-        let (store, key) = (Arc::clone(&self.store), self.key.clone());
-        spawn_blocking(move || {
-            let _ = reply.send(tally_ledger::cli::answer(&store, Some(&key), &query));
-        });
-    }
-
     /// Commits the records among the effects, then carries out the others in their order.
-    async fn carry_out(&mut self, effects: Vec<Effect>) -> Result<(), AppServerError> {
+    async fn carry_out(&mut self, effects: Vec<Effect>) -> Result<(), RecordsError> {
         let mut change = change_of(clock::now(), &effects);
         let mut written = Vec::new();
         for (rows, reply) in self.kept.drain(..) {
@@ -290,8 +242,11 @@ impl Shell {
         }
         if !change.is_empty() {
             let points: Vec<(Point, Point)> = effects.iter().filter_map(points_around).collect();
-            let committed = self.commit(change, &points).await?;
-            self.snapshot(committed).await?;
+            let committed = self.records.commit(change, &points).await?;
+            let machine = &self.machine;
+            self.records
+                .shorten(committed, || machine.snapshot())
+                .await?;
         }
         for reply in written {
             let _ = reply.send(());
@@ -299,31 +254,6 @@ impl Shell {
         for effect in effects {
             self.release(effect);
         }
-        Ok(())
-    }
-
-    async fn commit(
-        &self,
-        change: Change,
-        points: &[(Point, Point)],
-    ) -> Result<Committed, AppServerError> {
-        fault::pass(Point::BeforeCommit);
-        points.iter().for_each(|(before, _)| fault::pass(*before));
-        let store = Arc::clone(&self.store);
-        let committed = joined(spawn_blocking(move || store.commit(change)).await)?;
-        fault::pass(Point::AfterCommit);
-        points.iter().for_each(|(_, after)| fault::pass(*after));
-        Ok(committed)
-    }
-
-    /// Replaces a long journal by a snapshot.
-    async fn snapshot(&mut self, committed: Committed) -> Result<(), AppServerError> {
-        if committed.journal_end - self.snapshot_at < self.snapshot_every {
-            return Ok(());
-        }
-        let (store, bytes) = (Arc::clone(&self.store), self.machine.snapshot());
-        joined(spawn_blocking(move || store.write_snapshot(committed.journal_end, &bytes)).await)?;
-        self.snapshot_at = committed.journal_end;
         Ok(())
     }
 
@@ -458,9 +388,4 @@ fn change_of(at: Timestamp, effects: &[Effect]) -> Change {
         }
     }
     change
-}
-
-/// Returns what a blocking task returned; its panic goes on here.
-fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
-    result.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }

@@ -17,21 +17,18 @@ mod watchers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 use tally_ledger::cli::{AnswerError, LedgerAnswer, LedgerQuery};
-use tally_ledger::store::{
-    Change, CommitError, Committed, Draft, ReadError, Row as StoredRow, Store,
-};
+use tally_ledger::store::{Change, Draft, ReadError, Row as StoredRow, Store};
 use tally_protocol::account::{Holder, Money};
 use tally_protocol::agreement::Agreement;
 use tally_protocol::codec;
 use tally_protocol::coordinator::{
     Answer as RoleAnswer, Coordinator, CoordinatorConfig, Decision, DecisionFault, Effect, Fact,
-    Input, Movement, Order, OrderFault, Papers, Question, RestoreError, Row,
+    Input, Movement, Order, OrderFault, Papers, Question, Row,
 };
 use tally_protocol::entry::{Ending, Event};
 use tally_protocol::id::{BlobId, GrantId, NodeId, PostingId, ReceiptId, TaskId};
@@ -50,6 +47,7 @@ use crate::clock;
 use crate::error::chain;
 use crate::fault::{self, Point};
 use crate::network::{Answer, Network};
+use crate::records::{Records, RecordsError};
 use crate::terminal;
 use orders::Ordered;
 use partners::{PartnerAnswer, Untold};
@@ -223,40 +221,12 @@ pub struct Setup {
     pub mailbox: mpsc::Sender<Message>,
 }
 
-/// Why a coordinator cannot start or go on.
-#[derive(Debug, thiserror::Error)]
-pub enum CoordinatorError {
-    /// The records cannot be read.
-    #[error("read the coordinator's records")]
-    Read(#[from] ReadError),
-    /// The records make no sense.
-    #[error("restore the coordinator")]
-    Restore(#[from] RestoreError),
-    /// A group of records was not written.
-    #[error("record what happened")]
-    Commit(#[from] CommitError),
-}
-
-impl CoordinatorError {
-    /// Returns what to do next.
-    #[must_use]
-    pub const fn hint(&self) -> &'static str {
-        match self {
-            Self::Read(error) => error.hint(),
-            Self::Restore(_) => {
-                "the database is damaged or of another network; restore it from a backup"
-            }
-            Self::Commit(error) => error.hint(),
-        }
-    }
-}
-
 /// The shell.
 #[derive(Debug)]
 pub struct Shell {
     parts: Parts,
     machine: Coordinator,
-    store: Arc<Store>,
+    records: Records,
     asked: u64,
     customers: BTreeMap<Question, Answer<CustomerReply>>,
     operators: BTreeMap<Question, oneshot::Sender<Option<TaskStatus>>>,
@@ -272,8 +242,6 @@ pub struct Shell {
     rows: Vec<StoredRow>,
     /// Contents to be removed once it is durable that their task is forgotten.
     forgotten: Vec<BlobId>,
-    snapshot_at: u64,
-    snapshot_every: u64,
     /// The terminal of this node.
     beside: Option<mpsc::Sender<terminal::Message>>,
     stopping: bool,
@@ -295,8 +263,8 @@ impl Shell {
     /// Starts from what the store holds.
     ///
     /// # Errors
-    /// [`CoordinatorError`] if the records cannot be read.
-    pub fn start(setup: Setup) -> Result<Self, CoordinatorError> {
+    /// [`RecordsError`] if the records cannot be read.
+    pub fn start(setup: Setup) -> Result<Self, RecordsError> {
         let Setup {
             config,
             key,
@@ -308,20 +276,12 @@ impl Shell {
             network,
             mailbox,
         } = setup;
-        let loaded = store.load()?;
         let me = config.me;
-        let snapshot = loaded
-            .snapshot
-            .as_ref()
-            .map(|snapshot| snapshot.bytes.as_slice());
-        let facts: Vec<Vec<u8>> = loaded.facts.collect::<Result<_, _>>()?;
-        let state = (snapshot, store.books()?);
-        let head = log::Head::new(store.head()?.head());
-        let machine = Coordinator::restore(config, rand::random(), state, facts)?;
-        let snapshot_at = loaded
-            .snapshot
-            .as_ref()
-            .map_or(0, |snapshot| snapshot.up_to);
+        let (books, head) = (store.books()?, log::Head::new(store.head()?.head()));
+        let (records, recorded) = Records::open(store, snapshot_every)?;
+        let state = (recorded.snapshot.as_deref(), books);
+        let machine = Coordinator::restore(config, rand::random(), state, recorded.facts);
+        let machine = machine.map_err(RecordsError::restore)?;
         Ok(Self {
             parts: Parts {
                 me,
@@ -333,7 +293,7 @@ impl Shell {
                 mailbox,
             },
             machine,
-            store: Arc::new(store),
+            records,
             asked: 0,
             customers: BTreeMap::new(),
             operators: BTreeMap::new(),
@@ -347,8 +307,6 @@ impl Shell {
             head,
             rows: Vec::new(),
             forgotten: Vec::new(),
-            snapshot_at,
-            snapshot_every,
             beside: None,
             stopping: false,
         })
@@ -357,11 +315,8 @@ impl Shell {
     /// Runs until it is stopped.
     ///
     /// # Errors
-    /// [`CoordinatorError::Commit`] if a group was not written: the process must stop.
-    pub async fn run(
-        mut self,
-        mut mailbox: mpsc::Receiver<Message>,
-    ) -> Result<(), CoordinatorError> {
+    /// [`RecordsError::Commit`] if a group was not written: the process must stop.
+    pub async fn run(mut self, mut mailbox: mpsc::Receiver<Message>) -> Result<(), RecordsError> {
         let mut effects = Vec::new();
         self.machine.resume(clock::now(), &mut effects);
         self.allow_results();
@@ -517,10 +472,7 @@ impl Shell {
                 }
             }
             Operator::Ledger(query, reply) => {
-                let (store, key) = (Arc::clone(&self.store), self.parts.key.clone());
-                spawn_blocking(move || {
-                    let _ = reply.send(tally_ledger::cli::answer(&store, Some(&key), &query));
-                });
+                self.records.answer(self.parts.key.clone(), query, reply);
             }
             Operator::Stop => self.stopping = true,
         }
@@ -541,12 +493,17 @@ impl Shell {
     }
 
     /// Commits the records among the effects, then carries out the others in their order.
-    async fn carry_out(&mut self, effects: Vec<Effect>) -> Result<(), CoordinatorError> {
+    async fn carry_out(&mut self, effects: Vec<Effect>) -> Result<(), RecordsError> {
         let change = self.change_of(&effects)?;
         if !change.is_empty() {
-            let committed = self.commit(change).await?;
+            let events = change.events.iter().map(|draft| &draft.event);
+            let points: Vec<(Point, Point)> = events.filter_map(Point::around).collect();
+            let committed = self.records.commit(change, &points).await?;
             self.head.grown(&committed);
-            self.snapshot(committed).await?;
+            let machine = &self.machine;
+            self.records
+                .shorten(committed, || machine.snapshot())
+                .await?;
         }
         for effect in effects {
             self.release(effect);
@@ -554,32 +511,8 @@ impl Shell {
         Ok(())
     }
 
-    async fn commit(&self, change: Change) -> Result<Committed, CoordinatorError> {
-        let events = change.events.iter().map(|draft| &draft.event);
-        let points: Vec<(Point, Point)> = events.filter_map(Point::around).collect();
-        fault::pass(Point::BeforeCommit);
-        points.iter().for_each(|(before, _)| fault::pass(*before));
-        let store = Arc::clone(&self.store);
-        let committed = joined(spawn_blocking(move || store.commit(change)).await)?;
-        fault::pass(Point::AfterCommit);
-        points.iter().for_each(|(_, after)| fault::pass(*after));
-        Ok(committed)
-    }
-
-    /// Replaces a long journal by a snapshot.
-    async fn snapshot(&mut self, committed: Committed) -> Result<(), CoordinatorError> {
-        if committed.journal_end - self.snapshot_at < self.snapshot_every {
-            return Ok(());
-        }
-        let (store, bytes) = (Arc::clone(&self.store), self.machine.snapshot());
-        joined(spawn_blocking(move || store.write_snapshot(committed.journal_end, &bytes)).await)?;
-        self.snapshot_at = committed.journal_end;
-        fault::pass(Point::SnapshotWritten);
-        Ok(())
-    }
-
     /// Gathers everything durable of the effects into one change.
-    fn change_of(&mut self, effects: &[Effect]) -> Result<Change, CoordinatorError> {
+    fn change_of(&mut self, effects: &[Effect]) -> Result<Change, RecordsError> {
         let mut change = Change {
             puts: std::mem::take(&mut self.rows),
             ..Change::default()
@@ -616,7 +549,7 @@ impl Shell {
                     row: Row::Output { id, content },
                 } => outputs.vote(task, id, content),
                 Effect::Forget(task) => {
-                    let forgotten = contents::forget(&self.store, task)?;
+                    let forgotten = contents::forget(self.records.store(), task)?;
                     change.removals.extend(forgotten.rows);
                     self.forgotten.extend(forgotten.blobs);
                 }
@@ -752,8 +685,3 @@ impl Shell {
 
 /// How long an input's progress is not told again.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
-
-/// Returns what a blocking task returned; its panic goes on here.
-fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
-    result.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
-}

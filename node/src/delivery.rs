@@ -37,6 +37,7 @@ use tokio::task::spawn_blocking;
 
 use crate::blobs::{BlobStore, StoreError};
 use crate::clock;
+use crate::error::joined;
 use crate::keys;
 use crate::network::Network;
 
@@ -137,7 +138,7 @@ impl Delivery {
         let invite = self.invite(product.id.clone(), until).await;
         let delivery = Arc::clone(self);
         let packed = spawn_blocking(move || delivery.entries(&product, &invite)).await;
-        packed.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+        joined(packed)
     }
 
     fn entries(

@@ -7,6 +7,7 @@
 //! - [`witness`]: what the logs of other coordinators have signed
 //! - [`network`]: the overlay; [`blobs`]: content; [`peers`]: the way to other nodes and to the other roles of this one
 //! - [`worker`]: the sandboxes; [`programs`]: those that come with Tally
+//! - [`records`]: what a role starts from and writes to
 //! - [`folder`], [`keys`], [`config`], [`clock`], [`fault`]: what a node stands on
 //! - [`admin`]: the socket of the running node; [`cli`]: the command line
 #![forbid(unsafe_code)]
@@ -32,6 +33,7 @@ pub mod network;
 pub mod node;
 pub mod peers;
 pub mod programs;
+pub mod records;
 pub mod terminal;
 pub mod witness;
 pub mod worker;

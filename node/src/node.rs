@@ -30,7 +30,7 @@ use crate::certificates::{self, Certified};
 use crate::config::Config;
 use crate::coordinator;
 use crate::delivery::{Delivery, OWN_PROGRAM};
-use crate::error::chain;
+use crate::error::{chain, joined};
 use crate::folder::Folder;
 use crate::http::{self, tokens::Tokens, webhook::WebhookKey};
 use crate::issuing;
@@ -193,7 +193,7 @@ async fn ended<M>(part: &mut Option<Part<M>>) -> Result<()> {
         None => std::future::pending().await,
     };
     *part = None;
-    result.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    joined(result)
 }
 
 /// Lets the terminal report what it has, then stops the roles.

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::blobs::{self, BlobStore, FetchError};
 use crate::coordinator;
+use crate::error::joined;
 use crate::network::{Answer, AskError, DialError, Network};
 
 /// The way to all nodes.
@@ -127,9 +128,7 @@ impl Peers {
         };
         let store = own.store.clone();
         let read = tokio::task::spawn_blocking(move || store.read(range));
-        let read = read
-            .await
-            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        let read = joined(read.await);
         Ok(read?)
     }
 }

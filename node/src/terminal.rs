@@ -34,7 +34,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::blobs::{Access, BlobStore};
 use crate::clock;
-use crate::error::chain;
+use crate::error::{chain, joined};
 use crate::peers::Peers;
 use crate::worker::{Order, Report, Workers};
 use catch_up::{Logged, Look};
@@ -612,7 +612,7 @@ async fn leave_out_known(
         return pulled;
     }
     let read = tokio::task::spawn_blocking(move || wallet.known(&ids)).await;
-    let known = read.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+    let known = joined(read);
     let receipts = known.unwrap_or_else(|error| {
         tracing::warn!("cannot read the wallet: {}", chain(&error));
         Vec::new()

@@ -11,8 +11,8 @@ use tally_protocol::signed::{Signed, Statement, Verified};
 use tally_protocol::time::Timestamp;
 use tokio::task::spawn_blocking;
 
-use super::{Asks, Message, Shell, joined};
-use crate::error::chain;
+use super::{Asks, Message, Shell};
+use crate::error::{chain, joined};
 use crate::network::Answer as Reached;
 
 impl Shell {

@@ -25,7 +25,7 @@ use crate::admin::AdminError;
 use crate::blobs::BlobStore;
 use crate::clock;
 use crate::delivery::Delivery;
-use crate::error::chain;
+use crate::error::{chain, joined};
 use crate::http::tokens::{Bearer, TokenError, Tokens};
 
 /// The most lines of a list.
@@ -384,7 +384,7 @@ impl Counter {
     async fn import(&self, path: PathBuf) -> Result<tally_protocol::task::BlobRef, AdminError> {
         let (blobs, shown) = (self.blobs.clone(), path.display().to_string());
         let imported = tokio::task::spawn_blocking(move || blobs.import(&path)).await;
-        let imported = super::joined(imported);
+        let imported = joined(imported);
         imported.map_err(|error| {
             let message = format!("read {shown}: {}", chain(&error));
             AdminError::new(

@@ -96,7 +96,7 @@ impl Shell {
         let Ok(permit) = Arc::clone(&self.head.answering).try_acquire_owned() else {
             return answer.send(LogReply::Refused(Refusal::Busy));
         };
-        let (store, key) = (Arc::clone(&self.store), self.parts.key.clone());
+        let (store, key) = (Arc::clone(self.records.store()), self.parts.key.clone());
         let network = self.parts.network.network().clone();
         spawn_blocking(move || {
             let reply = reply(&store, request, (&network, &key)).unwrap_or_else(|error| {

@@ -36,7 +36,7 @@ impl Shell {
         };
         let merging = Merging {
             id,
-            store: Arc::clone(&self.store),
+            store: Arc::clone(self.records.store()),
             parts: self.parts.clone(),
         };
         let how = task.merge;

@@ -44,9 +44,9 @@ impl Shell {
         id: ReceiptId,
         reason: String,
     ) -> Result<Order, ClawBackError> {
-        let sequence = self.store.receipt_entry(id)?;
+        let sequence = self.records.store().receipt_entry(id)?;
         let sequence = sequence.ok_or(ClawBackError::Unknown(id))?;
-        let entry = self.store.entry(sequence)?;
+        let entry = self.records.store().entry(sequence)?;
         let entry = entry.map(|entry| entry.decode()).transpose();
         let entry = entry.map_err(tally_ledger::store::ReadError::from)?;
         let Some((Event::Receipted { receipt, .. }, Some(issued))) =

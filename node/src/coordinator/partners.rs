@@ -19,7 +19,7 @@ use tokio::task::spawn_blocking;
 
 use super::{Message, Shell};
 use crate::clock;
-use crate::error::chain;
+use crate::error::{chain, joined};
 use crate::network::Answer;
 
 /// The pause before an app server that is away is told again.
@@ -130,7 +130,7 @@ impl Shell {
                     }
                 },
             });
-            if let Some(checked) = super::joined(checked.await) {
+            if let Some(checked) = joined(checked.await) {
                 let _ = mailbox.send(Message::PartnerChecked(from, checked)).await;
             }
         });
@@ -219,7 +219,7 @@ impl Shell {
                         signed.map(|of| Verified::sign(of, &network, &key).signed().clone());
                     RegistryRequest::Told(signed.collect())
                 };
-                let request = super::joined(spawn_blocking(sign).await);
+                let request = joined(spawn_blocking(sign).await);
                 let missed = match parts.network.ask_registry(app_server, request).await {
                     Ok(RegistryReply::Heard) => Vec::new(),
                     Ok(other) => {

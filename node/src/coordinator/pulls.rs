@@ -18,7 +18,7 @@ use tokio::task::spawn_blocking;
 
 use super::{CheckedPull, Message, Parts, Shell, contents, partners};
 use crate::blobs::{self, StoreError};
-use crate::error::chain;
+use crate::error::{chain, joined};
 use crate::fault::{self, Point};
 use crate::network::Answer;
 
@@ -46,7 +46,7 @@ impl Shell {
                     let report = report.map(|report| report.verify(&network, me, from));
                     Ok((papers, report.transpose()?))
                 };
-                super::joined(spawn_blocking(check).await)
+                joined(spawn_blocking(check).await)
             };
             match verified {
                 Ok((papers, report)) => {

@@ -20,6 +20,7 @@ use super::shown::{OpeningBody, OrderBody, PaymentBody, PointsBody, RedeemBody};
 use super::tokens::Asker;
 use super::{Interface, Shared};
 use crate::app_server::verified_points;
+use crate::error::joined;
 
 /// How long a redemption waits for coordinators before it is said to go on: less than proxies wait for an answer.
 const REDEEM_TIME_MAX: Duration = Duration::from_secs(25);
@@ -73,7 +74,7 @@ pub(super) async fn redeem(
     let points = points.collect::<Result<Vec<PointsShown>, Refused>>()?;
     let network = interface.network.clone();
     let verified = spawn_blocking(move || verified_points(points, &network)).await;
-    let verified = verified.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+    let verified = joined(verified);
     let points = verified.map_err(not_verified)?;
     interface.desk.redeem(id, points).await?;
     let shown = interface.desk.at_rest(id, REDEEM_TIME_MAX).await?;

@@ -16,6 +16,7 @@ use super::ask::{Body, Keyed, Named};
 use super::fault::Refused;
 use super::shown::{LicenseBody, SplitBody, UserBody, VoucherUseBody};
 use super::tokens::Asker;
+use crate::error::joined;
 
 /// What an owner has: computers, and points by coordinator.
 #[utoipa::path(get, path = "/v1/users/{owner}", tag = "users",
@@ -69,7 +70,7 @@ pub(super) async fn use_voucher(
     let signed = signed.map_err(|error| Refused::bad_request(error.to_string()))?;
     let network = interface.network.clone();
     let verified = spawn_blocking(move || signed.verify(&network)).await;
-    let verified = verified.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+    let verified = joined(verified);
     let voucher = verified.map_err(|_| Fault::UnknownVoucher)?;
     let key = of_shop(&asker.name, &key);
     match interface.desk.use_voucher(voucher, fee, key).await? {

@@ -21,7 +21,7 @@ use super::kept::{Joined, Membership, checked_registration};
 use super::line::{Contact, Desk, Line};
 use super::{Member, MemberError, bundle};
 use crate::clock;
-use crate::error::chain;
+use crate::error::{chain, joined};
 
 /// What is offered to the owner of a computer, by whom, and for whom the computer earns.
 #[derive(Debug, Clone)]
@@ -198,7 +198,7 @@ pub async fn unpack_own(
         Ok(hasher.finalize())
     });
     let hash = hash.await;
-    let hash = hash.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+    let hash = joined(hash)?;
     if BlobId::from_bytes(*hash.as_bytes()) != product.bundle.id {
         return Ok(None);
     }
@@ -211,7 +211,7 @@ async fn unpack(member: &Member, product: &Product, bundle: &Path) -> Result<Pat
     let (bundle, to) = (bundle.to_owned(), target.clone());
     let unpacked = tokio::task::spawn_blocking(move || bundle::unpack(&bundle, &to, &program));
     let unpacked = unpacked.await;
-    unpacked.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+    joined(unpacked)?;
     Ok(target)
 }
 

@@ -25,7 +25,7 @@ use super::Roles;
 use crate::admin::{self, AdminError, Content, FETCH_BYTES_MAX, Request};
 use crate::app_server::operator::Counter;
 use crate::coordinator::{self, ClawBackError, Operator as Ask};
-use crate::error::chain;
+use crate::error::{chain, joined};
 use crate::folder::Folder;
 use crate::http;
 use crate::member::line::{Downloads, ask_over};
@@ -324,7 +324,7 @@ impl Operator {
             return Err(AdminError::new("wrong_role", message, hint));
         };
         let read = tokio::task::spawn_blocking(move || wallet.answer(&query)).await;
-        let read = read.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        let read = joined(read);
         read.map_err(|error| AdminError::new("wallet", chain(&error), error.hint()))
     }
 
