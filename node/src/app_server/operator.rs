@@ -12,7 +12,7 @@ use tally_protocol::app_server::{
     Agreed, Answer, AppServer, Command, Declined, Device, Leg, LegState, Order, OrderStatus, Phase,
     Standing, Subject,
 };
-use tally_protocol::id::{LicenseId, NetworkId, NodeId, OrderId, RedemptionId};
+use tally_protocol::id::{Hash, LicenseId, NetworkId, NodeId, OrderId, RedemptionId};
 use tally_protocol::license::Status;
 use tally_protocol::message::enroll::Issued;
 use tally_protocol::points::Points;
@@ -245,7 +245,18 @@ pub struct SettlementsView {
     /// What both signed.
     pub agreed: Vec<SettlementView>,
     /// Redemptions that the coordinator does not know.
-    pub disputed: Vec<RedemptionId>,
+    pub disputed: Vec<DisputeView>,
+}
+
+/// A redemption that a coordinator does not know as it is stated.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct DisputeView {
+    /// The redemption.
+    pub redemption: RedemptionId,
+    /// The order that it paid for; none if that is forgotten.
+    pub order: Option<OrderId>,
+    /// SHA-256 of the receipt for it that the coordinator itself has signed, as it stands in the log.
+    pub receipt: Option<Hash>,
 }
 
 /// A settlement, for people.
@@ -565,7 +576,20 @@ fn settlements(machine: &AppServer, of: Option<NodeId>) -> Vec<SettlementsView> 
             .iter()
             .map(settlement)
             .collect(),
-        disputed: machine.disputed(coordinator).collect(),
+        disputed: disputes(machine, coordinator),
+    });
+    shown.collect()
+}
+
+fn disputes(machine: &AppServer, coordinator: NodeId) -> Vec<DisputeView> {
+    let disputed = machine.disputed(coordinator);
+    let shown = disputed.map(|redemption| {
+        let evidence = machine.evidence(coordinator, redemption);
+        DisputeView {
+            redemption,
+            order: evidence.map(|(order, _)| order),
+            receipt: evidence.map(|(_, receipt)| receipt),
+        }
     });
     shown.collect()
 }

@@ -20,6 +20,7 @@ use crate::admin::{Request, ask};
 use crate::app_server::operator::AppAsk;
 
 pub(super) use agreement::{agreements, line};
+pub(super) use user::License;
 
 /// Seconds of a day.
 const DAY_SECONDS: u64 = 86_400;
@@ -63,7 +64,7 @@ pub(super) enum App {
     Settle(money::Settle),
     /// Suspend, restore or revoke licenses.
     #[command(subcommand)]
-    License(user::License),
+    License(License),
     /// Who may ask over HTTP.
     #[command(subcommand)]
     Token(token::Token),

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use tally_protocol::app_server::Phase;
-use tally_protocol::id::{NetworkId, NodeId};
+use tally_protocol::id::{LicenseId, NetworkId, NodeId};
 use tally_protocol::issuer::Trust;
 use tally_protocol::license::{Challenge, Known, License, Pins, StatusList, Verdict, verify};
 use tally_protocol::product::ProductId;
 use tally_protocol::signed::Signed;
 use tally_protocol::time::Timestamp;
 
+use super::app;
 use super::enroll::Session;
 use super::output::Output;
 use super::redeem;
@@ -50,6 +51,11 @@ pub(super) enum LicenseCommand {
         /// Your own key. [default: this computer's if it may, else owner-key in the data folder]
         #[arg(long, value_name = "FILE")]
         owner_key: Option<PathBuf>,
+    },
+    /// On an app server: let a license hold no more, for ever. The same as `tally app license revoke`.
+    Revoke {
+        /// Its id.
+        license: LicenseId,
     },
 }
 
@@ -95,6 +101,7 @@ impl LicenseCommand {
                 session.line.close().await;
                 result
             }
+            Self::Revoke { license } => app::License::Revoke { license }.run(common).await,
         }
     }
 }

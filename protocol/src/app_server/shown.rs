@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{AppServer, Declined, Device, Goods, Made, Order, Stage};
+use super::{AppServer, Declined, Device, Goods, LegState, Made, Order, Stage};
 use crate::agreement::Agreement;
-use crate::id::NodeId;
+use crate::countersignature::hash_of;
+use crate::id::{Hash, NodeId, OrderId, RedemptionId};
 use crate::message::enroll::{Catalogue, Issued, OfferLine, OrderShown, ProductLine};
 use crate::points::Points;
 use crate::purse::{PointsAt, Purse};
@@ -35,6 +36,23 @@ impl AppServer {
         // Signed here.
         let agreement = signed.clone().verify(&self.config.network).ok()?;
         Some((agreement.value().clone(), declined.cloned()))
+    }
+
+    /// Returns what a coordinator itself has signed about a redemption: the order that it paid for, and SHA-256 of the
+    /// statement, as it stands in the log. None if the order is forgotten, or the points were never taken.
+    #[must_use]
+    pub fn evidence(&self, coordinator: NodeId, id: RedemptionId) -> Option<(OrderId, Hash)> {
+        self.orders().find_map(|order| {
+            let leg = order.leg(id).filter(|leg| leg.coordinator == coordinator)?;
+            match &leg.state {
+                LegState::Posted { redemption, .. } => Some((order.id, hash_of(redemption))),
+                LegState::Wanted
+                | LegState::Reserved { .. }
+                | LegState::Releasing
+                | LegState::Reversing { .. }
+                | LegState::Ended => None,
+            }
+        })
     }
 
     /// Returns all computers that are known.

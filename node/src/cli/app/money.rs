@@ -8,7 +8,7 @@ use tally_protocol::id::{NodeId, OrderId, RedemptionId};
 
 use super::{command, done, put, signed, status_name};
 use crate::app_server::operator::{
-    AppAsk, ChargeState, ChargeView, OrderView, SettlementView, SettlementsView,
+    AppAsk, ChargeState, ChargeView, DisputeView, OrderView, SettlementView, SettlementsView,
 };
 use crate::cli::output::table;
 use crate::cli::{Common, Failure};
@@ -319,7 +319,16 @@ fn settlements(all: &[SettlementsView]) -> String {
     let mut text = listed(&head, &rows, "settlement");
     for of in all {
         for disputed in &of.disputed {
-            text += &format!("\ndisputed by {}: {disputed}", of.coordinator.short());
+            let DisputeView {
+                redemption,
+                order,
+                receipt,
+            } = disputed;
+            let by = of.coordinator.short();
+            text += &format!("\ndisputed by {by}: redemption {redemption}");
+            if let (Some(order), Some(receipt)) = (order, receipt) {
+                text += &format!(" of order {order}, which it has signed: receipt {receipt}");
+            }
         }
     }
     text

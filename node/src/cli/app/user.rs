@@ -123,7 +123,7 @@ fn shown(user: &UserView) -> String {
 }
 
 impl License {
-    pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
+    pub(in crate::cli) async fn run(self, common: &Common) -> Result<(), Failure> {
         let (license, status) = match self {
             Self::Suspend { license } => (license, Status::Suspended),
             Self::Restore { license } => (license, Status::Valid),
