@@ -70,9 +70,11 @@ impl AppServer {
         out: &mut Vec<Effect>,
     ) -> Heard {
         let known = self.state.orders.get(id).ok();
-        let Some(leg) = known.and_then(|order| order.leg(leg)) else {
+        let Some((owner, leg)) = known.and_then(|order| Some((order.owner, order.leg(leg)?)))
+        else {
             return Heard::Done;
         };
+        let coordinator = leg.coordinator;
         let change = match &leg.state {
             LegState::Wanted => answered_wanted(leg, reply),
             LegState::Reserved { value, .. } => self.answered_reserved(leg, *value, reply),
@@ -85,7 +87,12 @@ impl AppServer {
         };
         match change {
             Some(change) => {
+                let is_on_the_way = matches!(change, OrderChange::Reserved { .. });
                 self.change(now, id, change, out);
+                if !is_on_the_way {
+                    // Whoever spends the rest next should know what is left.
+                    self.ask_points_at(now, (owner, coordinator), out);
+                }
                 Heard::Done
             }
             None => Heard::Wait,

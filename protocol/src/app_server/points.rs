@@ -1,5 +1,5 @@
-//! What devices have earned is asked of coordinators: after a restart, when their owner orders something, and when the
-//! operator wants to know. Otherwise coordinators tell it themselves.
+//! What devices have earned is asked of coordinators: after a restart, when their owner orders something, when its points
+//! were taken or could not be, and when the operator wants to know. Otherwise coordinators tell it themselves.
 //!
 //! Which devices are to be asked about is not recorded: after a restart it is all of them.
 
@@ -44,21 +44,31 @@ enum Asked {
 impl AppServer {
     /// Asks coordinators what the devices of an owner have.
     pub(super) fn ask_points(&mut self, now: Timestamp, owner: NodeId, out: &mut Vec<Effect>) {
+        let partners: Vec<NodeId> = self.state.agreements.partners(now).collect();
+        for coordinator in partners {
+            self.ask_points_at(now, (owner, coordinator), out);
+        }
+    }
+
+    /// Asks a coordinator what the devices of an owner have.
+    pub(super) fn ask_points_at(
+        &mut self,
+        now: Timestamp,
+        (owner, coordinator): (NodeId, NodeId),
+        out: &mut Vec<Effect>,
+    ) {
         let devices: Vec<NodeId> = self.devices_of(owner).map(|of| of.holder.device).collect();
         if devices.is_empty() {
             return;
         }
-        let partners: Vec<NodeId> = self.state.agreements.partners(now).collect();
-        for coordinator in partners {
-            let queue = self.wanted.of.entry(coordinator).or_default();
-            if queue.devices.len() + devices.len() > WANTED_MAX {
-                queue.devices.clear();
-                queue.sweep = Some(Bound::Unbounded);
-            } else {
-                queue.devices.extend(&devices);
-            }
-            self.run_errand(now, Errand::Points(coordinator), out);
+        let queue = self.wanted.of.entry(coordinator).or_default();
+        if queue.devices.len() + devices.len() > WANTED_MAX {
+            queue.devices.clear();
+            queue.sweep = Some(Bound::Unbounded);
+        } else {
+            queue.devices.extend(&devices);
         }
+        self.run_errand(now, Errand::Points(coordinator), out);
     }
 
     /// Asks a coordinator what all devices have.

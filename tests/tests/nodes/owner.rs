@@ -240,6 +240,7 @@ fn an_owner_redeems_by_hand_and_pays_the_rest_while_the_node_runs_or_not() {
     shop.net
         .write("terminal/tally.toml", "[terminal]\nslots = 1\n");
     let mut terminal = shop.net.node("terminal", "terminal").start();
+    let _ = terminal.status();
     shop.net.say("terminal", &["enroll", &invite, "--yes"]);
     until("the registration to be shown", || {
         (!terminal.status().memberships.is_empty()).then_some(())

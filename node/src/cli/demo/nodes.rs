@@ -1,10 +1,11 @@
 //! The demo's nodes: processes of this same program.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::de::DeserializeOwned;
 use tally_protocol::account::Money;
 use tally_protocol::id::NodeId;
@@ -147,12 +148,7 @@ impl Nodes {
     ) -> Result<TaskStatus> {
         let mut command = self.command("customer", &["task", "submit", "--json"])?;
         command.arg(job).arg("--out").arg(out).args(self.joining());
-        let submitted = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .output();
-        let submitted = tokio::time::timeout(patience, submitted)
+        let submitted = tokio::time::timeout(patience, output(&mut command))
             .await
             .context("wait for the customer")??;
         if !submitted.status.success() {
@@ -218,7 +214,7 @@ impl Nodes {
     pub(super) async fn tool(&self, name: &str, args: &[&str]) -> Result<serde_json::Value> {
         std::fs::create_dir_all(self.root.join(name))?;
         let mut command = self.command(name, &[&["--json"], args].concat())?;
-        let ran = command.stdin(Stdio::null()).output().await?;
+        let ran = output(&mut command).await?;
         if !ran.status.success() {
             let said = String::from_utf8_lossy(&ran.stderr);
             bail!("run `tally {}`: {said}", args.join(" "));
@@ -316,6 +312,36 @@ impl Nodes {
             tokio::time::sleep(POLL).await;
         }
         bail!("start the {name}: not ready after {} s", patience.as_secs())
+    }
+}
+
+/// Runs a command to its end. If nobody waits for that any more, it is killed with all that it has started.
+pub(super) async fn output(command: &mut Command) -> Result<Output> {
+    command
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = command.spawn()?;
+    let group = Group(
+        child
+            .id()
+            .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)),
+    );
+    let output = child.wait_with_output().await?;
+    // It has ended, and its number may be another's by now.
+    std::mem::forget(group);
+    Ok(output)
+}
+
+/// A group of processes that does not outlive this.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0 {
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
     }
 }
 

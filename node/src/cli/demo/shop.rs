@@ -3,7 +3,6 @@
 //! Everything is done by the commands, over HTTP and by the installer, as a vendor, a newcomer, an owner and a shop do it.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -15,7 +14,7 @@ use tally_protocol::id::OrderId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::nodes::{NETWORK, Nodes};
+use super::nodes::{NETWORK, Nodes, output};
 use crate::admin::Request;
 use crate::node::operator::NodeStatus;
 
@@ -196,10 +195,8 @@ pub(super) async fn install(nodes: &Nodes, name: &str) -> Result<u64> {
         .arg("--yes")
         .env_clear()
         .env("HOME", &home)
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    let ran = command.output().await?;
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    let ran = output(&mut command).await?;
     ensure!(
         ran.status.success(),
         "install: {}",
@@ -239,12 +236,7 @@ pub(super) async fn start(nodes: &Nodes, name: &str, picture: &Path) -> Result<(
     let mut command = nodes.command(name, &["start", PRODUCT])?;
     // The application remembers in its home which time it has seen.
     command.env("HOME", nodes.root().join("newcomer"));
-    let ran = command
-        .arg(picture)
-        .arg(&out)
-        .stdin(Stdio::null())
-        .output()
-        .await?;
+    let ran = output(command.arg(picture).arg(&out)).await?;
     let code = ran.status.code().context("run the application")?;
     ensure!(
         matches!(code, 0 | 3),
