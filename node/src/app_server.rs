@@ -13,6 +13,7 @@ pub mod operator;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use tally_ledger::cli::{AnswerError, LedgerAnswer, LedgerQuery};
@@ -44,6 +45,8 @@ const INPUTS_MAX: usize = 256;
 /// Questions to one coordinator that are under way: more wait here, since it drops those beyond what a connection takes,
 /// which are asked again only after a pause.
 const ASKED_MAX: usize = 16;
+/// How long a question waits for its turn at a coordinator: less than the machine waits for the answer.
+const ROOM_WITHIN: Duration = Duration::from_secs(60);
 /// Those who wait until an order is at rest: more are told at once how it is.
 const WATCHERS_MAX: usize = 4_096;
 
@@ -142,6 +145,8 @@ pub struct Shell {
     kept: Vec<(Change, oneshot::Sender<()>)>,
     /// Room for questions that are under way, by coordinator; the machine asks those with an agreement alone.
     lines: BTreeMap<NodeId, Arc<Semaphore>>,
+    /// Those who only look, until the inputs that came with them are durable.
+    looks: Vec<Message>,
     stopping: bool,
 }
 
@@ -168,6 +173,7 @@ impl Shell {
             watchers: Vec::new(),
             kept: Vec::new(),
             lines: BTreeMap::new(),
+            looks: Vec::new(),
             stopping: false,
         })
     }
@@ -195,16 +201,39 @@ impl Shell {
                 self.take(now, message, &mut effects);
             }
             self.carry_out(effects).await?;
+            for message in std::mem::take(&mut self.looks) {
+                self.look(now, message);
+            }
         }
         Ok(())
+    }
+
+    /// Lets somebody look at the machine: only when all that it has taken is durable.
+    fn look(&mut self, now: Timestamp, message: Message) {
+        match message {
+            Message::EnrollAsked(from, request, answer) => {
+                self.enroll_asked(now, from, *request, answer);
+            }
+            Message::Read(reads) => reads(&self.machine, now),
+            Message::Watch(order, reply) => self.watch(order, reply),
+            Message::Input(_)
+            | Message::Asked(..)
+            | Message::EnrollChecked(..)
+            | Message::RegistryAsked(..)
+            | Message::Told(..)
+            | Message::Keep(..)
+            | Message::Ledger(..)
+            | Message::Stop => {}
+        }
     }
 
     fn take(&mut self, now: Timestamp, message: Message, effects: &mut Vec<Effect>) {
         let (asks, waiting) = match message {
             Message::Input(input) => return self.machine.handle(now, *input, effects),
             Message::Asked(asks, reply) => (asks, Waiting::Here(reply)),
-            Message::EnrollAsked(from, request, answer) => {
-                return self.enroll_asked(now, from, *request, answer);
+            Message::EnrollAsked(..) | Message::Read(_) | Message::Watch(..) => {
+                self.looks.push(message);
+                return;
             }
             Message::EnrollChecked(from, asks, answer) => {
                 tracing::debug!(%from, "a computer asks");
@@ -214,8 +243,6 @@ impl Shell {
                 return self.registry_asked(from, request, answer);
             }
             Message::Told(asks, answer) => (asks, Waiting::Coordinator(answer)),
-            Message::Read(reads) => return reads(&self.machine, now),
-            Message::Watch(order, reply) => return self.watch(order, reply),
             Message::Keep(rows, reply) => return self.kept.push((rows, reply)),
             Message::Ledger(query, reply) => {
                 return self.records.answer(self.key.clone(), query, reply);
@@ -291,7 +318,13 @@ impl Shell {
         let line = self.lines.entry(coordinator);
         let line = Arc::clone(line.or_insert_with(|| Arc::new(Semaphore::new(ASKED_MAX))));
         tokio::spawn(async move {
-            let _room = line.acquire_owned().await;
+            let room = tokio::time::timeout(ROOM_WITHIN, line.acquire_owned()).await;
+            if room.is_err() {
+                // Asked anew after a pause: by then it may be another question.
+                let failed = Message::Input(Box::new(Input::Failed(question)));
+                let _ = mailbox.send(failed).await;
+                return;
+            }
             let reply = match request {
                 Request::Registry(request) => {
                     let reply = network.ask_registry(coordinator, request).await;

@@ -337,17 +337,20 @@ pub fn payout(owner: NodeId, lots: &[(Lot, Points, &Rates)], reference: &str) ->
 /// The most lots that one redemption draws: each is a transfer, and two more are within the bound of a posting.
 const LOTS_MAX: usize = 1_000;
 
-/// Returns which points of an owner are drawn for a redemption: the oldest first.
+/// Returns which points of an owner are drawn for a redemption, of the lots that `counts` says yes to (those whose card is
+/// in the currency of the agreement): the oldest first.
 ///
 /// # Errors
 /// What can be drawn at once, if that is less: all that the owner can spend, of the oldest 1,000 lots.
 pub fn draw_points(
     books: &Books,
-    owner: NodeId,
-    points: Points,
+    (owner, points): (NodeId, Points),
+    counts: impl Fn(&Lot) -> bool,
 ) -> Result<Vec<(Lot, Points)>, Points> {
     let (mut drawn, mut left) = (Vec::new(), points.as_micro());
-    for (lot, there) in spendable(books, owner).into_iter().take(LOTS_MAX) {
+    let lots = spendable(books, owner).into_iter();
+    let lots = lots.filter(|(lot, _)| counts(lot));
+    for (lot, there) in lots.take(LOTS_MAX) {
         if left == 0 {
             break;
         }

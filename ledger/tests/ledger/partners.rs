@@ -163,7 +163,7 @@ impl Example {
 
     fn set_aside(&mut self, points: u64, by: u8) -> Drawn {
         let redeem = redeem(points, by, self.at);
-        let lots = posting::draw_points(&self.books, owner(), redeem.points).unwrap();
+        let lots = posting::draw_points(&self.books, (owner(), redeem.points), |_| true).unwrap();
         let drawn = Drawn { redeem, lots };
         let event = Event::PointsReserved {
             redeem: drawn.redeem.signed().clone(),

@@ -1,6 +1,7 @@
 //! The scenarios that come with the program, each with fixed seeds: nothing is found wrong, every task ends as it
 //! should, and the scenario still shows what it is there for. The two largest are run by hand only.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tally_netsim::report::{OracleReport, RunReport};
@@ -238,8 +239,13 @@ fn owners_buy_with_points_of_two_coordinators() {
 
 #[test]
 fn who_wants_more_than_there_is_gets_no_more() {
-    for seed in 0..2 {
+    let mut seen = BTreeSet::new();
+    for seed in 0..6 {
         let report = run("double-redemption", seed);
+        seen.extend(report.deeds.keys().cloned());
+        if seed >= 2 {
+            continue;
+        }
         let met = |how: &str| {
             let met = report.deeds.get(how).unwrap_or_else(|| {
                 panic!("nobody {how}, only {:?}", report.deeds.keys());
@@ -255,12 +261,6 @@ fn who_wants_more_than_there_is_gets_no_more() {
         assert_eq!(met("redeems twice for one order"), ["taken"]);
         assert_eq!(met("takes points never set aside"), ["unknown"]);
         assert_eq!(met("asks for another's redemption"), ["other_audience"]);
-        for how in [
-            "doubles what points are worth",
-            "answers what was asked before",
-        ] {
-            assert!(report.deeds.contains_key(how), "{how}");
-        }
         // To a coordinator that does not know of them, too.
         for how in ["takes another's points", "gives another's points back"] {
             let with = met(how);
@@ -270,6 +270,12 @@ fn who_wants_more_than_there_is_gets_no_more() {
         // One of the two is registered, and leased something when it asks with its own word.
         assert!(met("registration: not by the app server").contains(&"unverified"));
         assert!(met("registration: by nobody with an agreement").contains(&"not_registered"));
+    }
+    for how in [
+        "doubles what points are worth",
+        "answers what was asked before",
+    ] {
+        assert!(seen.contains(how), "{how}: {seen:?}");
     }
 }
 

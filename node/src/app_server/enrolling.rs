@@ -69,7 +69,7 @@ impl Shell {
             }
             request @ (EnrollRequest::Redeem { .. } | EnrollRequest::Enrol { .. }) => {
                 let network = self.network.network().clone();
-                self.check(from, answer, move || asks_of(request, &network));
+                self.check(from, answer, move || asks_of(from, request, &network));
             }
         }
     }
@@ -176,13 +176,21 @@ pub(crate) fn verified_points(
 }
 
 /// Checks the signatures of what changes something.
-fn asks_of(request: EnrollRequest, network: &NetworkId) -> Result<Box<dyn Asks>, Refusal> {
+fn asks_of(
+    from: NodeId,
+    request: EnrollRequest,
+    network: &NetworkId,
+) -> Result<Box<dyn Asks>, Refusal> {
     match request {
         EnrollRequest::Enrol {
             enrolment,
             certificate,
         } => {
             let enrolment = verified(enrolment, network)?;
+            // Each computer enrols itself, so whoever enrols many needs as many connections.
+            if enrolment.signer() != from {
+                return Err(Refusal::NotAdmitted);
+            }
             let certificate = certificate
                 .map(|shown| verified(shown, network))
                 .transpose()?;

@@ -4,6 +4,7 @@
 //! place of the old one when it is whole. Links are made last, so that nothing is ever written through one, and each must
 //! lead to something in the folder.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -62,6 +63,10 @@ pub fn unpack(bundle: &Path, target: &Path, program: &str) -> Result<(), MemberE
 fn replace(new: TempDir, target: &Path) -> Result<(), MemberError> {
     set_mode(new.path(), 0o755)?;
     let old = target.with_extension("old");
+    if old.exists() && !target.exists() {
+        // An earlier replacement was broken off between its two steps.
+        fs::rename(&old, target).map_err(MemberError::io(target))?;
+    }
     let _ = fs::remove_dir_all(&old);
     match fs::rename(target, &old) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -69,7 +74,12 @@ fn replace(new: TempDir, target: &Path) -> Result<(), MemberError> {
         }
         _ => {}
     }
-    fs::rename(new.keep(), target).map_err(MemberError::io(target))?;
+    if let Err(error) = fs::rename(new.path(), target) {
+        let _ = fs::rename(&old, target);
+        return Err(MemberError::io(target)(error));
+    }
+    // It has another name by now, and is kept.
+    let _ = new.keep();
     let _ = fs::remove_dir_all(&old);
     Ok(())
 }
@@ -157,8 +167,16 @@ impl<'a> Unpacking<'a> {
         set_mode(path, if executable { 0o755 } else { 0o644 })
     }
 
-    /// Makes the links, then looks where each leads: one through another may lead elsewhere than it says.
+    /// Makes the links, then looks where each leads: one through another may lead elsewhere than it says. None is made
+    /// through another one, which might be a way out while it is made.
     fn make_links(self) -> Result<(), MemberError> {
+        let named: BTreeSet<&Path> = self.links.iter().map(|(path, _)| path.as_path()).collect();
+        for (path, to) in &self.links {
+            let is_through = path.ancestors().skip(1).any(|above| named.contains(above));
+            if to.is_absolute() || is_through {
+                return Err(leads_outside(self.root, path, to));
+            }
+        }
         for (path, to) in &self.links {
             make_parent(path)?;
             std::os::unix::fs::symlink(to, path).map_err(MemberError::io(path))?;
@@ -169,16 +187,21 @@ impl<'a> Unpacking<'a> {
             .map_err(MemberError::io(self.root))?;
         for (path, to) in &self.links {
             let leads = path.canonicalize();
-            if to.is_absolute() || !leads.is_ok_and(|leads| leads.starts_with(&root)) {
-                let (link, to) = (path.strip_prefix(self.root).unwrap_or(path), to.display());
-                return Err(bad(format!(
-                    "the link {} leads outside: {to}",
-                    link.display()
-                )));
+            if !leads.is_ok_and(|leads| leads.starts_with(&root)) {
+                return Err(leads_outside(self.root, path, to));
             }
         }
         Ok(())
     }
+}
+
+fn leads_outside(root: &Path, link: &Path, to: &Path) -> MemberError {
+    let link = link.strip_prefix(root).unwrap_or(link);
+    bad(format!(
+        "the link {} leads outside: {}",
+        link.display(),
+        to.display()
+    ))
 }
 
 /// Returns a path of an archive, if it stays inside.
@@ -298,7 +321,7 @@ mod tests {
 
     #[test]
     fn nothing_lies_or_leads_outside() {
-        let bad: [Vec<(Header, Vec<u8>)>; 10] = [
+        let bad: [Vec<(Header, Vec<u8>)>; 11] = [
             vec![file("run"), file("../out")],
             vec![file("run"), file("/tmp/out")],
             vec![file("run"), file("a/../../out")],
@@ -314,6 +337,8 @@ mod tests {
                 link("w", "x/y/z/../../bundle"),
             ],
             vec![file("run"), link("d", ".."), file("d/out")],
+            // The second one would be made outside before anybody looks where the first one leads.
+            vec![file("run"), link("d", ".."), link("d/out", "bundle")],
             vec![file("run"), entry(EntryType::Link, "a", ("run", b""))],
             vec![file("run"), entry(EntryType::Char, "a", ("", b""))],
         ];

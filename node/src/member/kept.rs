@@ -164,8 +164,12 @@ impl Membership {
             .clone()
     }
 
-    /// Ends an order: the next one for the same thing is another one.
-    pub fn end(&mut self, name: &str) {
+    /// Ends the order that was begun with a key: the next one for the same thing is another one. Nothing is done if another
+    /// process has ended it, and may have begun the next one.
+    pub fn end(&mut self, name: &str, key: &IdempotencyKey) {
+        if self.orders.get(name).is_none_or(|of| of.key != *key) {
+            return;
+        }
         self.orders.remove(name);
         let attempts = self.attempts.entry(name.to_owned()).or_default();
         *attempts = attempts.saturating_add(1);

@@ -136,11 +136,11 @@ impl Ordering<'_> {
             contact: &contact,
         };
         let mut attempts = 1;
-        let shown = loop {
+        let (key, shown) = loop {
             match self.attempt(desk, (what, plan), spender).await? {
-                Attempt::Ended(shown) => break shown,
-                Attempt::Again(error) => {
-                    self.update(|known| known.end(&what.name()))?;
+                (key, Attempt::Ended(shown)) => break (key, shown),
+                (key, Attempt::Again(error)) => {
+                    self.update(|known| known.end(&what.name(), &key))?;
                     if attempts == ATTEMPTS {
                         return Err(error);
                     }
@@ -149,7 +149,7 @@ impl Ordering<'_> {
             }
         };
         let shown = follow(desk, *shown, patience, &mut tell).await?;
-        self.conclude(what, shown)
+        self.conclude((what, &key), shown)
     }
 
     /// Opens the order and hands in the points.
@@ -158,10 +158,24 @@ impl Ordering<'_> {
         desk: Desk<'_>,
         (what, plan): (&What, Plan),
         spender: &Spender,
-    ) -> Result<Attempt, MemberError> {
+    ) -> Result<(IdempotencyKey, Attempt), MemberError> {
         let (name, wish, me) = (what.name(), what.wish(), self.member.me());
         let pending =
             self.update(|known| known.begin(&name, &wish, |attempt| what.key(me, attempt)))?;
+        let key = pending.key.clone();
+        let attempt = self.go_on(desk, (what, plan), spender, pending).await?;
+        Ok((key, attempt))
+    }
+
+    /// Goes on with an order that is kept.
+    async fn go_on(
+        &self,
+        desk: Desk<'_>,
+        (what, plan): (&What, Plan),
+        spender: &Spender,
+        pending: Pending,
+    ) -> Result<Attempt, MemberError> {
+        let (name, wish) = (what.name(), what.wish());
         let shown = match desk.open(wish, pending.key.clone()).await {
             Ok(shown) => shown,
             Err(MemberError::Fault(fault @ Fault::KeyUsed)) => {
@@ -248,11 +262,15 @@ impl Ordering<'_> {
     }
 
     /// Keeps what was issued, and ends what came to an end.
-    fn conclude(&self, what: &What, shown: OrderShown) -> Result<Ordered, MemberError> {
+    fn conclude(
+        &self,
+        (what, key): (&What, &IdempotencyKey),
+        shown: OrderShown,
+    ) -> Result<Ordered, MemberError> {
         let status = shown.status;
         match status.phase {
             Phase::Void | Phase::Refunded => {
-                self.update(|known| known.end(&what.name()))?;
+                self.update(|known| known.end(&what.name(), key))?;
                 return Err(void(&status));
             }
             Phase::Fulfilled => {}
@@ -277,7 +295,7 @@ impl Ordering<'_> {
             }
         };
         // Only now: until it is written, the same command finds the same order.
-        self.update(|known| known.end(&what.name()))?;
+        self.update(|known| known.end(&what.name(), key))?;
         Ok(Ordered {
             status,
             goods: Some((goods, path)),

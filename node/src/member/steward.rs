@@ -280,7 +280,13 @@ impl Steward {
                 );
                 membership.ended = Some(now);
                 let memberships = member.memberships();
-                memberships.update(app_server, |known| known.ended = Some(now))?;
+                let asked = membership.registration.clone();
+                memberships.update(app_server, |known| {
+                    // A command may have enrolled it anew meanwhile.
+                    if known.registration == asked {
+                        known.ended = Some(now);
+                    }
+                })?;
                 return Ok((membership, registration, None));
             }
             Err(error) => {
@@ -291,10 +297,13 @@ impl Steward {
         if is_due {
             registration = enrolling::register(member, desk, &registration.product).await?;
             let signed = registration.signed().clone();
-            membership.registration = signed.clone();
+            let before = std::mem::replace(&mut membership.registration, signed.clone());
             let memberships = member.memberships();
             memberships.update(membership.app_server, |known| {
-                known.registration = signed.clone();
+                // A command may have enrolled it for something else meanwhile.
+                if known.registration == before {
+                    known.registration = signed.clone();
+                }
             })?;
             tracing::info!(until = %registration.expires, "the registration is renewed");
             self.tell_terminal(signed).await;

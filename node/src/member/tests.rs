@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
-use tally_protocol::app_server::{Product, Wish};
+use tally_protocol::app_server::{IdempotencyKey, Product, Wish};
 use tally_protocol::codec;
 use tally_protocol::id::OrderId;
 use tally_protocol::issuer::{Issuer, IssuerCertificate};
@@ -182,7 +182,10 @@ fn a_membership_is_written_as_it_always_was() {
     membership.begin(&name, &wish, |attempt| {
         what.key(keys::node_id(&key(3)), attempt)
     });
-    membership.end("renewal of nothing");
+    let ended = membership.begin("renewal of nothing", &wish, |attempt| {
+        what.key(keys::node_id(&key(3)), attempt)
+    });
+    membership.end("renewal of nothing", &ended.key);
     let bytes = codec::to_bytes(&membership);
     let golden = include_str!("golden.txt").trim();
     assert_eq!(HEXLOWER.encode(&bytes), golden);
@@ -210,7 +213,7 @@ fn an_order_has_one_key_until_it_ends() {
     let first = begin();
     assert_eq!(begin(), first);
     memberships
-        .update(app_server, |known| known.end(&what.name()))
+        .update(app_server, |known| known.end(&what.name(), &first))
         .unwrap();
     assert_ne!(begin(), first);
     let having = memberships.having(&photo()).unwrap();
@@ -228,7 +231,16 @@ fn changes_at_the_same_time_are_all_kept() {
                 for _ in 0..25 {
                     let name = format!("thread {thread}");
                     memberships
-                        .update(app_server, |known| known.end(&name))
+                        .update(app_server, |known| {
+                            let wish = Wish::License {
+                                product: photo(),
+                                devices: Vec::new(),
+                            };
+                            let begun = known.begin(&name, &wish, |attempt| {
+                                format!("{name} {attempt}").parse().unwrap()
+                            });
+                            known.end(&name, &begun.key);
+                        })
                         .unwrap();
                 }
             });
@@ -324,4 +336,33 @@ fn a_challenge_is_answered_with_the_computers_key() {
     let proof = proof.unwrap();
     assert_eq!((proof.license, proof.nonce), (license, [2; 32]));
     assert_eq!(proof.signer(), story.member.me());
+}
+
+#[test]
+fn an_order_that_another_process_has_ended_is_not_ended_again() {
+    let story = Story::new();
+    let (memberships, app_server) = (story.member.memberships(), story.membership.app_server);
+    let what = What::License(photo(), Vec::new());
+    let wish = Wish::License {
+        product: photo(),
+        devices: Vec::new(),
+    };
+    let begin = || {
+        let begun = memberships.update(app_server, |known| {
+            known.begin(&what.name(), &wish, |attempt| {
+                what.key(story.member.me(), attempt)
+            })
+        });
+        begun.unwrap().key
+    };
+    let end = |key: &IdempotencyKey| {
+        let ended = memberships.update(app_server, |known| known.end(&what.name(), key));
+        ended.unwrap();
+    };
+    let first = begin();
+    end(&first);
+    let second = begin();
+    // Whoever has heard late of the end of the first one.
+    end(&first);
+    assert_eq!(begin(), second);
 }

@@ -391,9 +391,11 @@ impl Service {
 
     async fn save_before_end(&mut self) {
         let peers = self.discovery.saved().to_vec();
-        if !peers.is_empty() {
-            self.save(peers);
+        if peers.is_empty() || self.saved_path.is_none() {
+            // Nothing is on its way to the disk, and what else is being checked may wait for a peer that nobody asks now.
+            return;
         }
+        self.save(peers);
         while let Some(checked) = self.checks.next().await {
             if matches!(checked, Checked::Saved) {
                 return;

@@ -185,7 +185,11 @@ impl AppServer {
             let what = what.to_owned();
             Err(Fault::Invalid { what })
         };
-        if agreement.app_server != self.config.me {
+        let last = self.state.agreements.last(coordinator);
+        let is_same = last.is_none_or(|last| last.agreement.currency == agreement.currency);
+        if !is_same && self.state.settlements.has_open(coordinator) {
+            return invalid("currency: that of the last agreement, until everything is settled");
+        } else if agreement.app_server != self.config.me {
             return invalid("app_server: this one");
         } else if !is_new {
             return invalid("number: above that of every earlier proposal to the coordinator");

@@ -5,6 +5,7 @@
 use super::errands::Heard;
 use super::order::{Leg, LegState, Order, OrderChange, Phase, Stage, VoidReason};
 use super::{AppServer, Effect};
+use crate::account::{Currency, Money};
 use crate::id::{NodeId, OrderId, RedemptionId};
 use crate::message::Refusal;
 use crate::message::redeem::{RedeemFault, RedeemReply, RedeemRequest, Reserved};
@@ -70,14 +71,21 @@ impl AppServer {
         out: &mut Vec<Effect>,
     ) -> Heard {
         let known = self.state.orders.get(id).ok();
-        let Some((owner, leg)) = known.and_then(|order| Some((order.owner, order.leg(leg)?)))
-        else {
+        let known =
+            known.and_then(|order| Some((order.owner, order.fee.currency, order.leg(leg)?)));
+        let Some((owner, currency, leg)) = known else {
             return Heard::Done;
         };
         let coordinator = leg.coordinator;
         let change = match &leg.state {
-            LegState::Wanted => answered_wanted(leg, reply),
-            LegState::Reserved { value, .. } => self.answered_reserved(leg, *value, reply),
+            LegState::Wanted => answered_wanted((leg, currency), reply),
+            LegState::Reserved { value, .. } => {
+                let value = Money {
+                    currency,
+                    minor: *value,
+                };
+                self.answered_reserved(leg, value, reply)
+            }
             LegState::Releasing => answered_releasing(leg, &reply),
             LegState::Reversing { .. } => {
                 let is_done = matches!(reply, RedeemReply::Reversed);
@@ -100,20 +108,25 @@ impl AppServer {
     }
 
     /// An order is decided, and a coordinator was asked to take its points.
-    fn answered_reserved(&self, leg: &Leg, value: u64, reply: RedeemReply) -> Option<OrderChange> {
+    fn answered_reserved(
+        &self,
+        leg: &Leg,
+        value: Money,
+        reply: RedeemReply,
+    ) -> Option<OrderChange> {
         let coordinator = leg.coordinator;
         match reply {
-            RedeemReply::Posted(signed) if self.is_redemption(leg, value, &signed) => {
-                Some(OrderChange::Taken(leg.id, signed))
-            }
+            RedeemReply::Posted(signed) => Some(match self.taken_for(leg, &signed)? {
+                taken if taken == value => OrderChange::Taken(leg.id, signed),
+                _ => OrderChange::Voided(VoidReason::OtherValue(coordinator)),
+            }),
             RedeemReply::Not(fault) if is_lost(fault) => {
                 Some(OrderChange::Voided(VoidReason::Points {
                     coordinator,
                     fault,
                 }))
             }
-            RedeemReply::Posted(_)
-            | RedeemReply::Reserved(_)
+            RedeemReply::Reserved(_)
             | RedeemReply::Voided
             | RedeemReply::Reversed
             | RedeemReply::Not(_)
@@ -121,24 +134,22 @@ impl AppServer {
         }
     }
 
-    /// Returns whether a statement says that the points of a leg are taken, for what was reserved.
-    fn is_redemption(&self, leg: &Leg, value: u64, signed: &Signed<Redemption>) -> bool {
-        let redemption = signed.clone().verify(&self.config.network);
-        redemption.is_ok_and(|redemption| {
-            redemption.signer() == leg.coordinator
-                && RedemptionId::of(&redemption.redeem) == leg.id
-                && redemption.value.minor == value
-        })
+    /// Returns for what the points of a leg are taken, as the coordinator itself says; none if it does not say that.
+    fn taken_for(&self, leg: &Leg, signed: &Signed<Redemption>) -> Option<Money> {
+        let redemption = signed.clone().verify(&self.config.network).ok()?;
+        let is_its = redemption.signer() == leg.coordinator
+            && RedemptionId::of(&redemption.redeem) == leg.id;
+        is_its.then_some(redemption.value)
     }
 }
 
 /// A coordinator was asked to set points aside.
-fn answered_wanted(leg: &Leg, reply: RedeemReply) -> Option<OrderChange> {
+fn answered_wanted((leg, currency): (&Leg, Currency), reply: RedeemReply) -> Option<OrderChange> {
     let coordinator = leg.coordinator;
     let reason = match reply {
         RedeemReply::Reserved(reserved) if reserved.redemption == leg.id => {
             let Reserved { value, until, .. } = reserved;
-            if (1..=leg.value_max).contains(&value.minor) {
+            if value.currency == currency && (1..=leg.value_max).contains(&value.minor) {
                 let (leg, value) = (leg.id, value.minor);
                 return Some(OrderChange::Reserved { leg, value, until });
             }

@@ -579,12 +579,17 @@ fn check_points(order: &Order, legs: &[Leg]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Returns whether nothing happens to an order any more, unless somebody has it refunded late.
+/// Returns whether an order may be forgotten if there are too many: nothing happens to it any more, unless somebody has it
+/// refunded late.
 fn is_over(order: &Order, now: Timestamp) -> bool {
     let is_still = |leg: &Leg| matches!(leg.state, LegState::Posted { .. } | LegState::Ended);
-    matches!(order.phase(), Phase::Fulfilled | Phase::Refunded)
-        && order.opened + KEPT_FOR <= now
-        && order.legs.iter().all(is_still)
+    let is_old = match order.phase() {
+        Phase::Fulfilled | Phase::Refunded => order.opened + KEPT_FOR <= now,
+        // Otherwise whoever opens and cancels orders again and again would leave no room for others.
+        Phase::Void => true,
+        Phase::Open | Phase::Reserving | Phase::Decided | Phase::Posted | Phase::Paid => false,
+    };
+    is_old && order.legs.iter().all(is_still)
 }
 
 /// Returns whether nothing is left of a void order that anybody could ask for.

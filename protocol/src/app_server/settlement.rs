@@ -249,6 +249,12 @@ impl Settlements {
         claims.map(|((_, id), claim)| (*id, claim))
     }
 
+    /// Returns whether something is not settled with a coordinator, or its settlement not answered.
+    pub(super) fn has_open(&self, coordinator: NodeId) -> bool {
+        let open = |(_, claim): (RedemptionId, &Claim)| !claim.is_settled || claim.is_reversed;
+        self.waiting(coordinator).is_some() || self.claims(coordinator).any(open)
+    }
+
     /// Returns whether a redemption is or may be in a settlement at this moment.
     fn is_counted(&self, coordinator: NodeId, id: RedemptionId) -> bool {
         let claim = self.claims.get(&(coordinator, id));

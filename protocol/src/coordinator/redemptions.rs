@@ -410,7 +410,10 @@ impl Coordinator {
         self.check_signer(now, redeem, certificate)?;
         let pair = self.agreements.in_force(from, now);
         let pair = pair.ok_or(RedeemFault::NoAgreement)?.clone();
-        let lots = posting::draw_points(&self.books, redeem.owner, redeem.points)
+        // What was put aside in another currency is for others.
+        let counts =
+            |lot: &Lot| self.cards.version(lot.card).rates.currency == pair.value().currency;
+        let lots = posting::draw_points(&self.books, (redeem.owner, redeem.points), counts)
             .map_err(|available| RedeemFault::TooFewPoints { available })?;
         let value = self.check_value(now, &lots, pair.value())?;
         let posting = posting::reservation(id, &lots);

@@ -379,7 +379,11 @@ impl Accounts {
         let in_force = self.partners.in_force(redeem.app_server, at);
         let none = || refused(format!("no agreement with {} held", redeem.app_server));
         let (agreement, terms) = in_force.ok_or_else(none)?;
-        let drawn = posting::draw_points(&self.books, redeem.owner, redeem.points);
+        let counts = |lot: &Lot| {
+            let rates = self.rates(lot.card);
+            rates.is_some_and(|rates| rates.currency == terms.currency)
+        };
+        let drawn = posting::draw_points(&self.books, (redeem.owner, redeem.points), counts);
         let lots = drawn.map_err(|available| {
             refused(format!("the owner could spend {available} points only"))
         })?;

@@ -199,9 +199,9 @@ impl Coordinator {
         };
         let owner = self.holder(node(&device(number))).owner;
         let most = Points::from_micro(u64::MAX);
-        let all = posting::draw_points(&self.books, owner, most).unwrap_err();
+        let all = posting::draw_points(&self.books, (owner, most), |_| true).unwrap_err();
         let points = Points::from_micro(self.chance.below(1 + all.as_micro()));
-        let lots = posting::draw_points(&self.books, owner, points).unwrap();
+        let lots = posting::draw_points(&self.books, (owner, points), |_| true).unwrap();
         let with_rates = self.with_rates(&lots);
         let value = posting::value_of(&borrowed(&with_rates), terms.value).unwrap();
         if value == 0 {

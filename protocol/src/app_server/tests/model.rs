@@ -32,6 +32,8 @@ pub(super) struct Bank {
     pub(super) hold_seconds: u64,
     /// So much more than agreed it says that points are worth, in cents.
     pub(super) bonus: u64,
+    /// So much less than it reserved it says that it owes, in cents.
+    pub(super) withholds: u64,
     /// Its redemptions are by somebody else.
     pub(super) is_forging: bool,
     /// It has not the funds to give anything back.
@@ -81,6 +83,7 @@ impl Bank {
             is_undecided: false,
             hold_seconds: 86_400,
             bonus: 0,
+            withholds: 0,
             is_forging: false,
             is_broke: false,
             forgot: Vec::new(),
@@ -291,6 +294,7 @@ impl Bank {
             HeldState::Posted(redemption) => redemption.as_ref().clone(),
             HeldState::Over | HeldState::Reversed => return Err(RedeemFault::Over),
             HeldState::Reserved => {
+                held.value = held.value.saturating_sub(self.withholds);
                 let redemption = Redemption {
                     redeem: held.redeem.clone(),
                     certificate: None,

@@ -307,6 +307,23 @@ fn a_coordinator_that_does_not_keep_to_the_agreement_gets_no_order_decided() {
 }
 
 #[test]
+fn a_coordinator_that_takes_points_for_less_than_it_reserved_gives_them_back() {
+    let mut desk = Desk::new();
+    desk.banks[0].withholds = 1;
+    let order = desk.open_license();
+    let all = BANKS.map(|bank| points(&desk, order, bank, 600)).to_vec();
+    desk.redeem(order, all).unwrap();
+    desk.pass(600);
+    let status = desk.server.order(order).unwrap().status();
+    assert_eq!(status.void, Some(VoidReason::OtherValue(node(BANKS[0]))));
+    assert!(status.settled, "nothing is taken any more");
+    for bank in &desk.banks {
+        assert_eq!(bank.points[&node(OWNER)], 1_000_000, "given back");
+    }
+    desk.audit();
+}
+
+#[test]
 fn only_the_coordinator_itself_says_that_points_are_taken() {
     let mut desk = Desk::new();
     desk.banks[0].is_forging = true;
