@@ -262,7 +262,7 @@ impl Demo {
         ));
         let discount = shop::discount(nodes, FIRST).await?;
         say(format!(
-            "  a camera shop wanted {}: its customer pays {}, the coordinator {}",
+            "  a camera shop wanted {}: its customer pays {},\n    the coordinator {}",
             discount.fee, discount.due, discount.charged
         ));
         let settled = shop::settle(nodes, PATIENCE).await?;
@@ -350,25 +350,25 @@ impl Demo {
         } = shown;
         let look = match &self.keep {
             Some(folder) => format!(
-                "Look: tally ledger entries --dir {0}/coordinator    tally app order list --dir {0}/{SHOP}\n      \
-                 tally wallet --dir {0}/terminal-1             (nodes that run answer all of these)",
+                "Look: tally ledger entries --dir {0}/coordinator\n      tally ledger entries --dir {0}/{SHOP}\n      \
+                 tally wallet --dir {0}/terminal-1",
                 folder.display()
             ),
             None => "Look: run it with --keep DIR, then at the folders of the nodes.".to_owned(),
         };
         format!(
             "\nWhat happened, in {:.0} s:\n\
-             1. A customer paid {} and {}. Three computers blurred its photograph, and\n   counted {} words; each piece \
-             was done twice and compared bit for bit.\n   picture: {}\n\
+             1. A customer paid {} and {}. Three computers blurred its\n   photograph, and counted {} words; each \
+             piece was done twice and compared\n   bit for bit.\n   picture: {}\n\
              2. The owners of the computers got points for it, with receipts that both\n   sides signed. Points can be \
              spent at the vendor Photo Works.\n\
-             3. {FIRST}, which had no Tally before, was told what it works for. It refused to\n   start the \
-             application (code {}); it worked; the terminal redeemed by itself,\n   got the license, and the \
-             application started.\n\
-             4. Another owner bought the same license for {}: points paid {}, the\n   owner {}. A camera shop took a \
-             voucher off {}: its customer pays {},\n   the coordinator {}.\n\
-             5. The coordinator owed {} for {} redemptions; both signed that, and it paid.\n\
-             6. Both logs are whole, and both books follow from them: {} entries with {}\n   receipts at the \
+             3. {FIRST} had no Tally before. It fetched all from the app server, and its\n   owner agreed. The \
+             application refused to start (code {}); the computer worked,\n   the terminal redeemed by itself and got \
+             the license; the application started.\n\
+             4. Another owner bought the same license for {}: points paid {},\n   the owner {}. A camera shop \
+             took a voucher off {}:\n   its customer pays {}, the coordinator {}.\n\
+             5. The coordinator owed {} for {} redemptions; both signed that, and\n   it paid.\n\
+             6. Both logs are whole, and both books follow from them: {} entries with\n   {} receipts at the \
              coordinator, {} entries at the app server.\n{look}",
             shown.seconds,
             worked.blur.cost.paid,
