@@ -39,6 +39,7 @@ use ed25519_dalek::SigningKey;
 use libp2p::{Multiaddr, Stream, StreamProtocol};
 use tally_protocol::checkpoint::{SignedCheckpoint, VerifiedCheckpoint};
 use tally_protocol::id::{NetworkId, NodeId};
+use tally_protocol::message::Refusal;
 use tally_protocol::message::announce::{Offer, Role};
 use tally_protocol::message::customer::{CustomerReply, CustomerRequest};
 use tally_protocol::message::enroll::{EnrollReply, EnrollRequest};
@@ -46,9 +47,11 @@ use tally_protocol::message::log::{LogReply, LogRequest};
 use tally_protocol::message::redeem::{RedeemReply, RedeemRequest};
 use tally_protocol::message::registry::{RegistryReply, RegistryRequest};
 use tally_protocol::message::work::{WorkReply, WorkRequest};
-use tally_protocol::signed::{Signed, Verified};
+use tally_protocol::signed::{Signed, Statement, Verified};
 use tally_protocol::time::Timestamp;
 use tokio::sync::{mpsc, oneshot};
+
+use crate::error::chain;
 
 pub use counters::Counters;
 pub use discovery::FoundCoordinator;
@@ -533,6 +536,20 @@ impl Network {
 /// Returns the node behind a libp2p peer, if its key is an ed25519 key.
 pub(crate) fn node_of(peer: &libp2p::PeerId) -> Option<NodeId> {
     peer::node_of(peer)
+}
+
+/// Checks a statement that a peer has sent. That it does not hold is said to people here, and to the peer by the refusal.
+///
+/// # Errors
+/// [`Refusal::Unverified`].
+pub(crate) fn verified<T: Statement>(
+    signed: Signed<T>,
+    network: &NetworkId,
+) -> Result<Verified<T>, Refusal> {
+    signed.verify(network).map_err(|error| {
+        tracing::info!("a statement is refused: {}", chain(&error));
+        Refusal::Unverified
+    })
 }
 
 /// Returns the time of this computer's clock.

@@ -39,6 +39,7 @@ use crate::member::steward::{self, Stewardship};
 use crate::member::{Line, Member};
 use crate::network::{Network, NetworkConfig, NetworkLimits};
 use crate::peers::Peers;
+use crate::records::RecordsError;
 use crate::terminal;
 use crate::witness;
 use crate::worker::Workers;
@@ -244,6 +245,22 @@ fn open_store(path: PathBuf, bytes_max: u64) -> Result<BlobStore> {
     Ok(BlobStore::open(&path, StoreLimits { bytes_max })?)
 }
 
+/// Says whose tables these are.
+fn identity(config: &Config, node: NodeId) -> Identity {
+    Identity {
+        network: config.network.clone(),
+        node,
+    }
+}
+
+/// Says what to do when a role cannot go on.
+fn hinted(result: Result<(), RecordsError>) -> Result<()> {
+    result.map_err(|error| {
+        let hint = error.hint();
+        anyhow::Error::from(error).context(hint)
+    })
+}
+
 fn start_coordinator(
     folder: &Folder,
     config: &Config,
@@ -251,10 +268,7 @@ fn start_coordinator(
     (blobs, access, network): (BlobStore, Access, Network),
 ) -> Result<Part<coordinator::Message>> {
     let me = keys::node_id(key);
-    let identity = Identity {
-        network: config.network.clone(),
-        node: me,
-    };
+    let identity = identity(config, me);
     let store = Store::create_or_open(&folder.coordinator_store(), &identity, crate::clock::now())?;
     let scratch = folder.root().join("scratch");
     // Whatever lies there was left half done by an earlier run.
@@ -288,13 +302,7 @@ fn start_coordinator(
         network,
         mailbox: mailbox.clone(),
     })?;
-    let task = tokio::spawn(async move {
-        let result = shell.run(messages).await;
-        result.map_err(|error| {
-            let hint = error.hint();
-            anyhow::Error::from(error).context(hint)
-        })
-    });
+    let task = tokio::spawn(async move { hinted(shell.run(messages).await) });
     Ok(Part { mailbox, task })
 }
 
@@ -305,10 +313,7 @@ fn start_app_server(
     (stores, access, network): (&mut Vec<BlobStore>, Access, Network),
 ) -> Result<(Part<app_server::Message>, Counter)> {
     let me = keys::node_id(key);
-    let identity = Identity {
-        network: config.network.clone(),
-        node: me,
-    };
+    let identity = identity(config, me);
     let table = &config.app_server;
     let blobs = open_store(folder.applications(), table.applications_max.bytes())?;
     stores.push(blobs.clone());
@@ -349,13 +354,7 @@ fn start_app_server(
         network,
         mailbox: mailbox.clone(),
     })?;
-    let task = tokio::spawn(async move {
-        let result = shell.run(messages).await;
-        result.map_err(|error| {
-            let hint = error.hint();
-            anyhow::Error::from(error).context(hint)
-        })
-    });
+    let task = tokio::spawn(async move { hinted(shell.run(messages).await) });
     Ok((Part { mailbox, task }, counter))
 }
 
@@ -401,10 +400,7 @@ async fn start_witness(
 }
 
 fn open_wallet(folder: &Folder, config: &Config, me: NodeId) -> Result<Arc<Wallet>> {
-    let identity = Identity {
-        network: config.network.clone(),
-        node: me,
-    };
+    let identity = identity(config, me);
     let opened = Wallet::create_or_open(&folder.wallet(), &identity);
     let wallet = opened.map_err(|error| {
         let hint = error.hint();

@@ -7,13 +7,12 @@ use tally_protocol::license::REDEMPTIONS_MAX;
 use tally_protocol::message::Refusal;
 use tally_protocol::message::enroll::{EnrollReply, EnrollRequest, PointsShown};
 use tally_protocol::message::registry::{RegistryReply, RegistryRequest, STATEMENTS_MAX};
-use tally_protocol::signed::{Signed, Statement, Verified};
 use tally_protocol::time::Timestamp;
 use tokio::task::spawn_blocking;
 
 use super::{Asks, Message, Shell};
-use crate::error::{chain, joined};
-use crate::network::Answer as Reached;
+use crate::error::joined;
+use crate::network::{Answer as Reached, verified};
 
 impl Shell {
     /// Answers a computer that only looks; what changes something is checked first.
@@ -146,13 +145,6 @@ impl Shell {
             }
         });
     }
-}
-
-fn verified<T: Statement>(signed: Signed<T>, network: &NetworkId) -> Result<Verified<T>, Refusal> {
-    signed.verify(network).map_err(|error| {
-        tracing::info!("a statement is refused: {}", chain(&error));
-        Refusal::Unverified
-    })
 }
 
 /// Checks points that somebody shows.

@@ -1,5 +1,6 @@
 //! What the operator asks of the app server through the admin socket, and what is shown.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -465,26 +466,44 @@ fn agreements(machine: &AppServer, now: Timestamp) -> Vec<AgreementView> {
 }
 
 fn users(machine: &AppServer, now: Timestamp) -> Vec<UserView> {
-    let owners: std::collections::BTreeSet<NodeId> = machine
+    let owners: BTreeSet<NodeId> = machine
         .devices()
         .map(|device| device.holder.owner)
         .collect();
+    let mut orders: BTreeMap<NodeId, Vec<OrderId>> = BTreeMap::new();
+    for order in machine.orders() {
+        orders.entry(order.owner).or_default().push(order.id);
+    }
     let owners = owners.into_iter().take(LINES_MAX);
-    owners
-        .filter_map(|owner| user(machine, now, owner))
-        .collect()
+    let shown = owners.map(|owner| {
+        let orders = orders.remove(&owner).unwrap_or_default();
+        user_with(machine, (owner, now), orders)
+    });
+    shown.collect()
 }
 
 fn user(machine: &AppServer, now: Timestamp, owner: NodeId) -> Option<UserView> {
-    let devices: Vec<DeviceView> = machine.devices_of(owner).map(device).collect();
     let orders = machine.orders().filter(|order| order.owner == owner);
-    let orders: Vec<OrderId> = orders.take(LINES_MAX).map(|order| order.id).collect();
-    (!devices.is_empty() || !orders.is_empty()).then(|| UserView {
+    let shown = user_with(
+        machine,
+        (owner, now),
+        orders.map(|order| order.id).collect(),
+    );
+    (!shown.devices.is_empty() || !shown.orders.is_empty()).then_some(shown)
+}
+
+fn user_with(
+    machine: &AppServer,
+    (owner, now): (NodeId, Timestamp),
+    mut orders: Vec<OrderId>,
+) -> UserView {
+    orders.truncate(LINES_MAX);
+    UserView {
         owner,
-        devices,
+        devices: machine.devices_of(owner).map(device).collect(),
         points: machine.purse(owner, now).points,
         orders,
-    })
+    }
 }
 
 fn device(device: &Device) -> DeviceView {

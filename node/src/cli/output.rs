@@ -154,6 +154,14 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     rows.iter().fold(line(&head), |text, row| text + &line(row))
 }
 
+/// Returns a table, or what to say where there is nothing.
+pub(super) fn table_or(head: &[&str], rows: &[Vec<String>], nothing: &str) -> String {
+    if rows.is_empty() {
+        return nothing.to_owned();
+    }
+    table(head, rows)
+}
+
 /// Returns a number with its thousands apart.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();

@@ -13,14 +13,14 @@ use tally_protocol::message::Refusal;
 use tally_protocol::message::redeem::{RedeemReply, RedeemRequest};
 use tally_protocol::message::registry::{RegistryReply, RegistryRequest, STATEMENTS_MAX};
 use tally_protocol::registration::{self, PointStatement, Registration};
-use tally_protocol::signed::{Signed, Statement, Verified};
+use tally_protocol::signed::{Signed, Verified};
 use tally_protocol::time::Timestamp;
 use tokio::task::spawn_blocking;
 
 use super::{Message, Shell};
 use crate::clock;
-use crate::error::{chain, joined};
-use crate::network::Answer;
+use crate::error::joined;
+use crate::network::{Answer, verified};
 
 /// The pause before an app server that is away is told again.
 const TELL_AGAIN: Duration = Duration::from_secs(10);
@@ -240,13 +240,6 @@ impl Shell {
     pub(super) fn told(&mut self, now: Timestamp, app_server: NodeId, missed: Vec<Holder>) {
         self.untold.told(now, app_server, missed);
     }
-}
-
-fn verified<T: Statement>(signed: Signed<T>, network: &NetworkId) -> Result<Verified<T>, Refusal> {
-    signed.verify(network).map_err(|error| {
-        tracing::info!("a statement of an app server is refused: {}", chain(&error));
-        Refusal::Unverified
-    })
 }
 
 /// Checks a registration, down to the signatures of the device and its owner.

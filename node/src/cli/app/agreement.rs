@@ -14,7 +14,7 @@ use tally_protocol::rate_card::Price;
 use super::{DAY_SECONDS, command, put};
 use crate::admin::{Request, ask};
 use crate::app_server::operator::{AgreementState, AgreementView, AppAsk};
-use crate::cli::output::table;
+use crate::cli::output::table_or;
 use crate::cli::{Common, Exit, Failure};
 use crate::clock;
 use crate::node::operator::NodeStatus;
@@ -160,10 +160,7 @@ pub(in crate::cli) fn line(
 
 /// Returns the list.
 pub(in crate::cli) fn agreements(rows: &[Vec<String>], party: &str) -> String {
-    if rows.is_empty() {
-        return "no agreement yet".to_owned();
-    }
-    table(
+    table_or(
         &[
             party,
             "number",
@@ -173,5 +170,6 @@ pub(in crate::cli) fn agreements(rows: &[Vec<String>], party: &str) -> String {
             "credit",
         ],
         rows,
+        "no agreement yet",
     )
 }

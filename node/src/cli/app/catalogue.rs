@@ -13,7 +13,7 @@ use tally_protocol::task::BlobRef;
 
 use super::{DAY_SECONDS, command, put};
 use crate::app_server::operator::AppAsk;
-use crate::cli::output::table;
+use crate::cli::output::table_or;
 use crate::cli::{Common, Exit, Failure};
 
 /// `tally app product`.
@@ -129,7 +129,11 @@ impl Product {
                         ]
                     };
                     let rows: Vec<_> = products.iter().map(row).collect();
-                    listed(&["product", "price", "renewal", "name"], &rows, "product")
+                    table_or(
+                        &["product", "price", "renewal", "name"],
+                        &rows,
+                        "no product yet: `tally app product add`",
+                    )
                 })
             }
         }
@@ -213,7 +217,11 @@ impl Offer {
                         ]
                     };
                     let rows: Vec<_> = offers.iter().map(row).collect();
-                    listed(&["offer", "percent", "at most", "title"], &rows, "offer")
+                    table_or(
+                        &["offer", "percent", "at most", "title"],
+                        &rows,
+                        "no offer yet: `tally app offer add`",
+                    )
                 })
             }
         }
@@ -267,12 +275,4 @@ type Catalogue = (Vec<app_server::Product>, Vec<DiscountOffer>);
 
 async fn catalogue(common: &Common) -> Result<Catalogue, Failure> {
     put(common, AppAsk::Catalogue).await
-}
-
-/// Returns a table, or says that there is nothing.
-fn listed(head: &[&str], rows: &[Vec<String>], what: &str) -> String {
-    if rows.is_empty() {
-        return format!("no {what} yet: `tally app {what} add`");
-    }
-    table(head, rows)
 }

@@ -10,7 +10,7 @@ use super::{command, done, put, signed, status_name};
 use crate::app_server::operator::{
     AppAsk, ChargeState, ChargeView, DisputeView, OrderView, SettlementView, SettlementsView,
 };
-use crate::cli::output::table;
+use crate::cli::output::{table, table_or};
 use crate::cli::{Common, Failure};
 
 /// `tally app order`.
@@ -146,10 +146,10 @@ impl Order {
                         ]
                     };
                     let rows: Vec<_> = orders.iter().map(row).collect();
-                    listed(
+                    table_or(
                         &["order", "phase", "what", "fee", "user's part"],
                         &rows,
-                        "order",
+                        "no order yet",
                     )
                 })
             }
@@ -189,10 +189,10 @@ impl Invoice {
                         ]
                     };
                     let rows: Vec<_> = orders.iter().map(row).collect();
-                    listed(
+                    table_or(
                         &["order", "owner", "user's part", "paid as"],
                         &rows,
-                        "invoice",
+                        "no invoice yet",
                     )
                 })
             }
@@ -219,10 +219,10 @@ impl Charge {
                 row
             };
             let rows: Vec<_> = charges.iter().map(row).collect();
-            listed(
+            table_or(
                 &["order", "coordinator", "points", "value", "state"],
                 &rows,
-                "charge",
+                "no charge yet",
             )
         })
     }
@@ -316,7 +316,7 @@ fn settlements(all: &[SettlementsView]) -> String {
         "due",
         "paid as",
     ];
-    let mut text = listed(&head, &rows, "settlement");
+    let mut text = table_or(&head, &rows, "no settlement yet");
     for of in all {
         for disputed in &of.disputed {
             let DisputeView {
@@ -376,12 +376,4 @@ fn show(common: &Common, order: OrderView) -> Result<(), Failure> {
         }
         text
     })
-}
-
-/// Returns a table, or says that there is nothing.
-fn listed(head: &[&str], rows: &[Vec<String>], what: &str) -> String {
-    if rows.is_empty() {
-        return format!("no {what} yet");
-    }
-    table(head, rows)
 }
