@@ -13,6 +13,7 @@ pub mod enroll;
 pub mod log;
 pub mod redeem;
 pub mod registry;
+pub mod wishes;
 pub mod work;
 
 use std::fmt;

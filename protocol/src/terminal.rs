@@ -13,6 +13,7 @@
 //! Invariants: one question at a time to each coordinator; a result is kept until the coordinator has given
 //! its verdict; a coordinator that is distrusted is never asked again; no more work is taken than [`STORE_UNITS_MAX`], no more results kept than [`RESULTS_MAX`].
 
+mod allowance;
 mod gauges;
 mod link;
 mod pull;
@@ -45,6 +46,7 @@ use crate::task::BlobRef;
 use crate::time::Timestamp;
 use crate::unit::{Fault, Outcome, ProfileId};
 
+pub use allowance::Allowance;
 pub use gauges::Gauges;
 pub use pull::{Answer, Beside, PullOut};
 pub use registered::REGISTRATIONS_MAX;
