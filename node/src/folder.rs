@@ -6,6 +6,8 @@
 //! owner-key         the secret key of a person, if it is kept here
 //! certificate       whose this computer is
 //! tally.toml        configuration, written by people
+//! preferences.toml  when, how much and what a terminal computes, written by its owner
+//! said              what the owner has said last: go on, pause, finish
 //! lock              held by the process that uses the folder
 //! admin.sock        where the command line reaches the running node
 //! peers.json        coordinators seen before
@@ -151,6 +153,18 @@ impl Folder {
     #[must_use]
     pub fn config(&self) -> PathBuf {
         self.root.join("tally.toml")
+    }
+
+    /// Returns the place of the owner's preferences.
+    #[must_use]
+    pub fn preferences(&self) -> PathBuf {
+        self.root.join("preferences.toml")
+    }
+
+    /// Returns the place of what the owner has said last.
+    #[must_use]
+    pub fn said(&self) -> PathBuf {
+        self.root.join("said")
     }
 
     /// Returns the place of the admin socket.

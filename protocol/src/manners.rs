@@ -97,6 +97,34 @@ pub struct Manners {
     short: Option<Timestamp>,
 }
 
+impl Decision {
+    /// Allows nothing, for no reason yet: before the first look.
+    #[must_use]
+    pub fn nothing() -> Self {
+        let none = Limits {
+            fuel: 0,
+            memory_bytes: 0,
+            output_bytes: 0,
+        };
+        Self {
+            allowance: Allowance {
+                run: false,
+                take: false,
+                slots: 1,
+                memory_bytes: 0,
+                hourly_min: 0,
+                wishes: Wishes::any(none),
+            },
+            cpu: Percent::ALL,
+            up: None,
+            down: None,
+            give_back: false,
+            in_use: true,
+            because: Vec::new(),
+        }
+    }
+}
+
 impl Manners {
     /// Starts with what is written and was said last.
     #[must_use]
@@ -138,7 +166,8 @@ impl Manners {
         (self.said, self.said_at)
     }
 
-    /// Decides by the facts. `idle` says whether the terminal has nothing at hand and nothing to report.
+    /// Decides by the facts. `at_hand` says whether the terminal has anything to compute or
+    /// to report.
     pub fn decide(&mut self, now: Timestamp, facts: &Facts, at_hand: AtHand) -> Decision {
         let in_use = self.is_in_use(facts);
         let caps = if in_use {

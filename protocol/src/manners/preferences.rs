@@ -6,6 +6,7 @@
 //! Invariants: preferences that exist are in order: percentages are 1 to 100, an idle computer gives at least what one in
 //! use gives, some hour of the week is left.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -467,6 +468,65 @@ impl Preferences {
         }
     }
 
+    /// Returns every key with its value, as people write them.
+    #[must_use]
+    pub fn rows(&self) -> Vec<(&'static str, String)> {
+        let mut rows = vec![
+            ("preset", self.preset.to_string()),
+            ("run", self.run.to_string()),
+            ("idle_minutes", self.idle_minutes.to_string()),
+            ("on_battery", self.on_battery.to_string()),
+            ("battery_min", self.battery_min.get().to_string()),
+            ("hours", self.hours.to_string()),
+            ("own_tasks", own_tasks(self.own_tasks).to_owned()),
+            ("pause_for", self.pause_for.join(", ")),
+        ];
+        let names = [
+            [
+                "in_use.cpu",
+                "in_use.memory",
+                "in_use.others_cpu",
+                "in_use.up",
+                "in_use.down",
+            ],
+            [
+                "idle.cpu",
+                "idle.memory",
+                "idle.others_cpu",
+                "idle.up",
+                "idle.down",
+            ],
+        ];
+        for (names, caps) in names.into_iter().zip([self.in_use, self.idle]) {
+            let percent = |percent: Percent| percent.get().to_string();
+            let values = [
+                percent(caps.cpu),
+                percent(caps.memory),
+                percent(caps.others_cpu),
+                optional(caps.up),
+                optional(caps.down),
+            ];
+            rows.extend(names.into_iter().zip(values));
+        }
+        let (units, network) = (&self.units, &self.network);
+        let (only_programs, not_programs) = lists(&units.programs);
+        let (only_customers, not_customers) = lists(&units.customers);
+        rows.extend([
+            ("disk.max", ByteSize(self.disk.max).to_string()),
+            ("disk.free_min", self.disk.free_min.get().to_string()),
+            ("network.metered", network.metered.to_string()),
+            ("network.daily", optional(network.daily)),
+            ("units.memory", ByteSize(units.memory).to_string()),
+            ("units.minutes", units.minutes.to_string()),
+            ("units.only_programs", only_programs),
+            ("units.not_programs", not_programs),
+            ("units.only_customers", only_customers),
+            ("units.not_customers", not_customers),
+            ("units.hourly_min", units.hourly_min.to_string()),
+        ]);
+        rows
+    }
+
     /// Refuses what cannot be on a computer with so much memory.
     ///
     /// # Errors
@@ -482,6 +542,33 @@ impl Preferences {
             ));
         }
         Ok(())
+    }
+}
+
+fn own_tasks(own_tasks: OwnTasks) -> &'static str {
+    match own_tasks {
+        OwnTasks::First => "first",
+        OwnTasks::Only => "only",
+        OwnTasks::Normal => "normal",
+        OwnTasks::Never => "never",
+    }
+}
+
+/// Writes a size that need not be there.
+fn optional(size: Option<u64>) -> String {
+    size.map_or(String::new(), |size| ByteSize(size).to_string())
+}
+
+/// Writes what a choice names: what alone is taken, and what is not.
+fn lists<T: Ord + fmt::Display>(choice: &Choice<T>) -> (String, String) {
+    let text = |these: &BTreeSet<T>| {
+        let texts: Vec<String> = these.iter().map(ToString::to_string).collect();
+        texts.join(", ")
+    };
+    match choice {
+        Choice::All => (String::new(), String::new()),
+        Choice::Only(these) => (text(these), String::new()),
+        Choice::AllBut(these) => (String::new(), text(these)),
     }
 }
 
@@ -545,6 +632,25 @@ mod tests {
         let large = read("[units]\nmemory = \"4 GiB\"").unwrap();
         assert!(large.check_on(4 << 30).unwrap_err().contains("4096 MiB"));
         assert_eq!(large.check_on(16 << 30), Ok(()));
+    }
+
+    #[test]
+    fn rows_say_what_was_read() {
+        let text = "run = \"idle\"\nhours = [\"sat\"]\n[in_use]\nup = \"96 KiB\"\n[units]\nhourly_min = \"0.5\"\n";
+        let rows = read(text).unwrap().rows();
+        let value = |key| {
+            let row = rows.iter().find(|(known, _)| *known == key);
+            row.map(|(_, value)| value.as_str()).unwrap()
+        };
+        assert_eq!(
+            (value("run"), value("hours")),
+            ("idle", "sat 00:00 to sun 00:00")
+        );
+        assert_eq!((value("in_use.up"), value("in_use.down")), ("96 KiB", ""));
+        assert_eq!(
+            (value("disk.max"), value("units.hourly_min")),
+            ("4 GiB", "0.500000")
+        );
     }
 
     #[test]

@@ -93,6 +93,12 @@ reasons! {
     NothingOpen: NoWork, "nothing_open", "the coordinator has no open units", "nothing: it tells when it has some";
     /// All open units were computed here.
     AlreadyComputed: NoWork, "already_computed", "what is open was already computed by a computer of yours", "nothing: results of others are needed";
+    /// Others are at work on all units.
+    Taken: NoWork, "taken", "others are at work on all open units", "nothing: some may come back";
+    /// The terminal is ahead of those who confirm its results.
+    Unconfirmed: NoWork, "unconfirmed", "this computer is far ahead of those who confirm its results", "nothing: it gets more when others have computed the same units";
+    /// The customer's money is bound.
+    CustomerFunds: NoWork, "customer_funds", "the customer's money is bound in units that are under way", "nothing: it is freed as they end";
     /// Only programs that the owner does not want.
     ProgramDenied: NoWork, "program_denied", "open units are of programs that you do not want", "change `units.only_programs` or `units.not_programs`";
     /// Only customers that the owner does not want.
@@ -106,7 +112,7 @@ reasons! {
     /// The owner's own tasks are not wanted.
     OwnTask: NoWork, "own_task", "open units are of your own tasks, which are for other computers", "set `own_tasks = \"first\"`";
     /// The computer has contradicted others.
-    Contradicted: NoWork, "contradicted", "results of this computer were contradicted by others, so it rests", "check its memory and processor (overclocking) if this comes often";
+    Contradicted: NoWork, "contradicted", "others contradict results of this computer, or it could not run units, so it rests for a while", "check its memory and processor (overclocking) if this comes often";
     /// The computer is not registered.
     NotRegistered: NoWork, "not_registered", "the coordinator takes only registered computers", "`tally enroll` with an invitation of a vendor that it knows";
     /// The certificate does not hold.

@@ -183,6 +183,18 @@ impl Default for Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ByteSize(pub u64);
 
+impl fmt::Display for ByteSize {
+    /// Writes the size in the largest unit that needs no fraction: `64 KiB`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+        let whole = |(scale, _): &(u32, &str)| self.0 > 0 && self.0.is_multiple_of(1_u64 << scale);
+        match units.into_iter().find(whole) {
+            Some((scale, unit)) => write!(f, "{} {unit}", self.0 >> scale),
+            None => write!(f, "{} B", self.0),
+        }
+    }
+}
+
 impl FromStr for ByteSize {
     type Err = String;
 

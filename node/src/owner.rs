@@ -1,0 +1,418 @@
+//! The owner's side of a terminal: watches the computer, follows the preferences and what the owner says, and has the
+//! sandboxes and the terminal obey.
+//!
+//! One task owns the [manners](tally_protocol::manners). It looks once a second, and at once when somebody is back at the
+//! computer, says something or saves preferences; what it decides reaches the sandboxes on the same step, before anything
+//! else hears of it.
+//!
+//! Invariants: what the owner said holds over restarts; a file of preferences that cannot be followed changes nothing,
+//! and is named in the status until it is mended.
+
+pub mod preferences;
+
+use std::fmt;
+use std::future::pending;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tally_host::{Host, Observed};
+use tally_protocol::manners::{
+    AtHand, Because, Decision, Facts, Machine, Manners, MinuteOfWeek, Power, Preset, Said, Space,
+    When,
+};
+use tally_protocol::terminal::Input;
+use tally_protocol::time::Timestamp;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use crate::clock;
+use crate::error::chain;
+use crate::folder::{Folder, write_whole};
+use crate::terminal;
+use preferences::{PreferencesError, PreferencesFile};
+
+/// How often the computer is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Words of the owner that wait: each is a command of a person.
+const ASKS_MAX: usize = 16;
+
+/// What the owner's side needs.
+pub struct Setup {
+    /// The data folder.
+    pub folder: Folder,
+    /// Sees the computer.
+    pub host: Box<dyn Host>,
+    /// What there is.
+    pub machine: Machine,
+    /// Has sandboxes and network obey: returns at once, and is called before the terminal hears of a decision.
+    pub obey: Box<dyn Fn(&Decision) + Send>,
+    /// Tells the processor time that this node has used.
+    pub own_cpu: Box<dyn Fn() -> Duration + Send>,
+    /// Tells the bytes that this node has sent and received today.
+    pub traffic_today: Box<dyn Fn() -> u64 + Send>,
+}
+
+impl fmt::Debug for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Setup")
+            .field("folder", &self.folder)
+            .field("machine", &self.machine)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is allowed now and why, for people and programs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OwnerStatus {
+    /// Why nothing is computed, or nothing taken; empty if work is taken.
+    pub because: Vec<Because>,
+    /// Whether somebody uses the computer.
+    pub in_use: bool,
+    /// The share of all processors for units, in percent.
+    pub cpu: u8,
+    /// The most units at a time.
+    pub slots: usize,
+    /// The most memory of all units, in bytes.
+    pub memory_bytes: u64,
+    /// What the owner said last.
+    pub said: Said,
+    /// When.
+    pub said_at: Timestamp,
+    /// The preset of the preferences.
+    pub preset: Preset,
+    /// When they let it compute.
+    pub run: When,
+    /// Why the file of preferences is not followed as it stands.
+    pub preferences_fault: Option<String>,
+    /// What the computer tells, a line for each thing; and what it cannot tell, and why.
+    pub computer: Vec<String>,
+    /// All memory of the computer, in bytes, where it can tell.
+    pub memory_total: Option<u64>,
+}
+
+/// The way to the owner's side.
+#[derive(Debug, Clone)]
+pub struct Owner {
+    asks: mpsc::Sender<Ask>,
+    status: watch::Receiver<OwnerStatus>,
+    look: Arc<Notify>,
+}
+
+/// Something that the owner says.
+#[derive(Debug)]
+struct Ask {
+    said: Said,
+    done: oneshot::Sender<Result<(), SaidError>>,
+}
+
+/// What the owner said could not be written down, so it does not hold.
+#[derive(Debug, thiserror::Error)]
+#[error("write down what you said in {path}")]
+pub struct SaidError {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+impl Owner {
+    /// Does what the owner says. When this returns, the sandboxes have obeyed.
+    ///
+    /// # Errors
+    /// [`SaidError`] if it could not be kept; then nothing has changed. None if the node stops.
+    pub async fn say(&self, said: Said) -> Result<(), Option<SaidError>> {
+        let (done, answer) = oneshot::channel();
+        self.asks.send(Ask { said, done }).await.map_err(|_| None)?;
+        answer.await.map_err(|_| None)?.map_err(Some)
+    }
+
+    /// Returns what is allowed now.
+    #[must_use]
+    pub fn status(&self) -> OwnerStatus {
+        self.status.borrow().clone()
+    }
+
+    /// Has the preferences read again at once, and waits until they are followed, or not.
+    pub async fn look(&self) {
+        let mut status = self.status.clone();
+        status.mark_unchanged();
+        self.look.notify_one();
+        let _ = tokio::time::timeout(LOOK_EVERY * 2, status.changed()).await;
+    }
+}
+
+/// The row of the file `said`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct SaidRow {
+    said: Said,
+    at: Timestamp,
+}
+
+/// Watches the computer.
+pub struct Watch {
+    setup: Setup,
+    file: PreferencesFile,
+    fault: Option<String>,
+    manners: Manners,
+    seen: Observed,
+    decision: Decision,
+    look: Arc<Notify>,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("manners", &self.manners)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Watch {
+    /// Looks for the first time, and has the sandboxes obey.
+    ///
+    /// # Errors
+    /// [`PreferencesError`] if the preferences cannot be followed.
+    pub fn start(mut setup: Setup) -> Result<Self, PreferencesError> {
+        let mut file = PreferencesFile::of(&setup.folder);
+        let seen = setup.host.observe((setup.own_cpu)());
+        let memory = memory_total(&seen);
+        let preferences = file.changed(memory).transpose()?.unwrap_or_default();
+        setup.host.look_for(&preferences.pause_for);
+        let row = read_said(&setup.folder.said());
+        let manners = Manners::new(preferences, (row.said, row.at), setup.machine);
+        let mut watch = Self {
+            decision: Decision::nothing(),
+            setup,
+            file,
+            fault: None,
+            manners,
+            seen,
+            look: Arc::default(),
+        };
+        watch.decide(AtHand::Work);
+        Ok(watch)
+    }
+
+    /// Returns what is allowed at the start.
+    #[must_use]
+    pub const fn decision(&self) -> &Decision {
+        &self.decision
+    }
+
+    /// Starts to watch, until the terminal ends.
+    #[must_use]
+    pub fn run(self, terminal: mpsc::Sender<terminal::Message>) -> Owner {
+        let (asks, asked) = mpsc::channel(ASKS_MAX);
+        let (told, status) = watch::channel(self.status());
+        let look = Arc::clone(&self.look);
+        tokio::spawn(self.watch(terminal, asked, told));
+        Owner { asks, status, look }
+    }
+
+    async fn watch(
+        mut self,
+        terminal: mpsc::Sender<terminal::Message>,
+        mut asked: mpsc::Receiver<Ask>,
+        told: watch::Sender<OwnerStatus>,
+    ) {
+        let returned = self.setup.host.owner_returned();
+        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let ask = tokio::select! {
+                _ = ticks.tick() => None,
+                () = returned.notified() => None,
+                () = self.look.notified() => None,
+                () = until(self.snoozed()) => None,
+                ask = asked.recv() => match ask {
+                    Some(ask) => Some(ask),
+                    None => pending().await,
+                },
+                () = terminal.closed() => return,
+            };
+            let done = ask.and_then(|ask| self.hear(ask));
+            if done.is_none() {
+                self.look_again();
+            }
+            let at_hand = self.at_hand(&terminal).await;
+            let allowed = self.decide(at_hand);
+            if let Some(done) = done {
+                let _ = done.send(Ok(()));
+            }
+            if allowed {
+                let input = Input::Allowed(Box::new(self.decision.allowance.clone()));
+                let _ = terminal.send(terminal::Message::input(input)).await;
+            }
+            if self.decision.give_back {
+                let _ = terminal.send(terminal::Message::input(Input::Withdraw)).await;
+            }
+            told.send_replace(self.status());
+        }
+    }
+
+    /// Takes what the owner says, and returns whom to tell once it is done.
+    fn hear(&mut self, Ask { said, done }: Ask) -> Option<oneshot::Sender<Result<(), SaidError>>> {
+        let now = clock::now();
+        match write_said(&self.setup.folder.said(), &SaidRow { said, at: now }) {
+            Ok(()) => {
+                self.manners.say(now, said);
+                Some(done)
+            }
+            Err(error) => {
+                let _ = done.send(Err(error));
+                None
+            }
+        }
+    }
+
+    /// Looks at the computer and at the preferences.
+    fn look_again(&mut self) {
+        self.seen = self.setup.host.observe((self.setup.own_cpu)());
+        match self.file.changed(memory_total(&self.seen)) {
+            None => {}
+            Some(Ok(preferences)) => {
+                tracing::info!("the preferences have changed");
+                self.setup.host.look_for(&preferences.pause_for);
+                self.manners.prefer(preferences);
+                self.fault = None;
+            }
+            Some(Err(error)) => {
+                let fault = chain(&error);
+                tracing::warn!("the preferences are followed as they were before: {fault}");
+                self.fault = Some(fault);
+            }
+        }
+    }
+
+    /// Returns when what was put off goes on.
+    fn snoozed(&self) -> Option<Timestamp> {
+        match self.manners.said().0 {
+            Said::Snooze { until } => Some(until),
+            Said::Resume | Said::Pause | Said::Finish => None,
+        }
+    }
+
+    /// Asks the terminal whether it has anything at hand, where that matters.
+    async fn at_hand(&self, terminal: &mpsc::Sender<terminal::Message>) -> AtHand {
+        if self.manners.said().0 != Said::Finish {
+            return AtHand::Work;
+        }
+        let (reply, answered) = oneshot::channel();
+        let _ = terminal.send(terminal::Message::IsDone(reply)).await;
+        match answered.await {
+            Ok(true) => AtHand::Nothing,
+            Ok(false) | Err(_) => AtHand::Work,
+        }
+    }
+
+    /// Decides, has the sandboxes obey, and returns whether the terminal is to be told.
+    fn decide(&mut self, at_hand: AtHand) -> bool {
+        let facts = facts_of(&self.seen, (self.setup.traffic_today)());
+        let decision = self.manners.decide(clock::now(), &facts, at_hand);
+        (self.setup.obey)(&decision);
+        let is_new = decision.allowance != self.decision.allowance;
+        if is_new {
+            match decision.because.first() {
+                Some(because) => {
+                    tracing::info!("{}: {}", because.reason.about(), because.detail);
+                }
+                None => tracing::info!(cpu = %decision.cpu, in_use = decision.in_use, "takes work"),
+            }
+        }
+        self.decision = decision;
+        is_new
+    }
+
+    fn status(&self) -> OwnerStatus {
+        let (said, said_at) = self.manners.said();
+        let (decision, preferences) = (&self.decision, self.manners.preferences());
+        OwnerStatus {
+            because: decision.because.clone(),
+            in_use: decision.in_use,
+            cpu: decision.cpu.get(),
+            slots: decision.allowance.slots,
+            memory_bytes: decision.allowance.memory_bytes,
+            said,
+            said_at,
+            preset: preferences.preset,
+            run: preferences.run,
+            preferences_fault: self.fault.clone(),
+            computer: self.seen.to_string().lines().map(str::to_owned).collect(),
+            memory_total: memory_total(&self.seen),
+        }
+    }
+}
+
+/// Waits until a moment, for ever if there is none.
+async fn until(moment: Option<Timestamp>) {
+    clock::sleep_until(moment).await;
+}
+
+fn memory_total(seen: &Observed) -> Option<u64> {
+    seen.memory.as_ref().ok().map(|memory| memory.total)
+}
+
+/// Takes what was seen as the manners know it.
+fn facts_of(seen: &Observed, traffic_today: u64) -> Facts {
+    let percent = |share: f64| {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the share is clamped to 0 to 1"
+        )]
+        let percent = (share.clamp(0.0, 1.0) * 100.0).round() as u8;
+        percent
+    };
+    let power = |power: &tally_host::Power| match *power {
+        tally_host::Power::NoBattery | tally_host::Power::Mains { .. } => Power::Mains,
+        // One that does not say how full it is may be empty.
+        tally_host::Power::Battery { percent } => Power::Battery {
+            percent: percent.unwrap_or(0),
+        },
+    };
+    let local = seen.local;
+    let minute = u16::try_from(local.second / 60).unwrap_or(0);
+    Facts {
+        idle: seen.idle.as_ref().ok().map(|idle| idle.duration),
+        power: seen.power.as_ref().ok().map(power),
+        others_cpu: seen.others_cpu.as_ref().ok().map(|share| percent(*share)),
+        memory: seen.memory.as_ref().ok().map(|memory| Space {
+            total: memory.total,
+            free: memory.available,
+        }),
+        disk: seen.disk.as_ref().ok().map(|disk| Space {
+            total: disk.total,
+            free: disk.free,
+        }),
+        metered: seen.metered.as_ref().ok().copied(),
+        local: Some(MinuteOfWeek::new(local.weekday, minute)),
+        running: seen.running.clone().unwrap_or_default(),
+        traffic_today,
+    }
+}
+
+/// Reads what the owner said last. What cannot be read is taken for the most careful word: pause.
+fn read_said(path: &Path) -> SaidRow {
+    let read = match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(SaidRow::default()),
+        Err(error) => Err(error.to_string()),
+    };
+    read.unwrap_or_else(|error| {
+        tracing::warn!(
+            "cannot read {}: {error}; paused until you say `tally resume`",
+            path.display()
+        );
+        SaidRow {
+            said: Said::Pause,
+            at: clock::now(),
+        }
+    })
+}
+
+fn write_said(path: &Path, row: &SaidRow) -> Result<(), SaidError> {
+    let bytes = serde_json::to_vec(row).unwrap_or_default();
+    write_whole(path, &bytes).map_err(|source| SaidError {
+        path: path.to_owned(),
+        source,
+    })
+}
