@@ -661,4 +661,23 @@ mod tests {
         assert!(!units.programs.takes(&program) && units.programs.takes(&BlobId::of(b"")));
         assert_eq!(units.hourly_min, Points::from_micro(2_500_000));
     }
+
+    /// The table of presets of `docs/preferences.md`.
+    fn presets() -> String {
+        let rows = [Preset::Light, Preset::Medium, Preset::Full]
+            .map(|preset| Preferences::of(preset).rows());
+        let [light, medium, full] = rows;
+        let mut text = String::new();
+        for ((light, medium), full) in light.into_iter().zip(medium).zip(full).skip(1) {
+            let values = [light.1, medium.1, full.1].map(|value| value.replace('*', "all"));
+            text.push_str(&format!("| `{}` | {} |\n", light.0, values.join(" | ")));
+        }
+        text
+    }
+
+    #[test]
+    fn the_page_shows_what_the_presets_say() {
+        let (page, presets) = (include_str!("../../../docs/preferences.md"), presets());
+        assert!(page.contains(&presets), "\n{presets}");
+    }
 }

@@ -238,4 +238,35 @@ mod tests {
         let codes: BTreeSet<&str> = all.iter().map(|reason| reason.code()).collect();
         assert_eq!(codes.len(), all.len());
     }
+
+    /// The tables of `docs/why.md`.
+    fn tables() -> String {
+        let mut text = String::new();
+        for (question, heading) in [
+            (Question::Paused, "Why nothing is computed"),
+            (Question::NoWork, "Why no more work comes"),
+            (Question::NotPaid, "Why work is not paid, or not yet"),
+            (Question::NoResult, "Why a unit gave no result"),
+        ] {
+            let head = "| code | what it means | what you can do |\n|---|---|---|\n";
+            text.push_str(&format!("## {heading}\n{head}"));
+            for entry in ENTRIES.iter().filter(|entry| entry.question == question) {
+                let Entry {
+                    code,
+                    about,
+                    remedy,
+                    ..
+                } = entry;
+                text.push_str(&format!("| `{code}` | {about} | {remedy} |\n"));
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    #[test]
+    fn the_page_shows_every_reason() {
+        let (page, tables) = (include_str!("../../../docs/why.md"), tables());
+        assert!(page.trim_end().ends_with(tables.trim_end()), "\n{tables}");
+    }
 }
