@@ -1,0 +1,209 @@
+//! This computer, which runs Linux.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use crate::clock::{Sleep, local_time};
+use crate::idle::{Around, judge, terminals, wayland, x11};
+use crate::memory::memory;
+use crate::processors::Processors;
+use crate::programs::PROGRAMS_MAX;
+use crate::watch::{Answer, Watch};
+use crate::{Host, Observed, Unknown, bus, gauges};
+
+/// Where to look.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The folder that has `proc`, `sys` and `dev`; another one than `/` in tests only.
+    pub root: PathBuf,
+    /// The folder whose disk is asked about.
+    pub data_folder: PathBuf,
+    /// The address of the system's D-Bus.
+    pub system_bus: String,
+    /// The address of the session's D-Bus, if this user may have one.
+    pub session_bus: Option<String>,
+    /// The name of the X11 display that the environment names, for example `:0`.
+    pub x11_display: Option<String>,
+    /// The socket of the Wayland compositor, if this user may have one.
+    pub wayland_socket: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Finds the buses and displays of this user by the variables of the environment, which `variable` reads.
+    pub fn new(data_folder: PathBuf, variable: impl Fn(&str) -> Option<String>) -> Self {
+        let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+        // A service starts without most of them, and before the desktop does: the usual places are tried as well.
+        let runtime = variable("XDG_RUNTIME_DIR").map_or_else(
+            || PathBuf::from(format!("/run/user/{}", rustix::process::getuid().as_raw())),
+            PathBuf::from,
+        );
+        let session_bus = variable("DBUS_SESSION_BUS_ADDRESS")
+            .unwrap_or_else(|| format!("unix:path={}", runtime.join("bus").display()));
+        let wayland = variable("WAYLAND_DISPLAY").unwrap_or_else(|| "wayland-0".to_owned());
+        Self {
+            root: PathBuf::from("/"),
+            data_folder,
+            system_bus: variable("DBUS_SYSTEM_BUS_ADDRESS")
+                .unwrap_or_else(|| "unix:path=/run/dbus/system_bus_socket".to_owned()),
+            session_bus: Some(session_bus),
+            x11_display: variable("DISPLAY"),
+            wayland_socket: Some(runtime.join(wayland)),
+        }
+    }
+}
+
+/// This computer.
+#[derive(Debug)]
+pub struct Computer {
+    root: PathBuf,
+    watch: Arc<Watch>,
+    tasks: Vec<JoinHandle<()>>,
+    processors: Processors,
+    sleep: Sleep,
+    start: Instant,
+    /// Whether a display is known of by the environment or by its socket.
+    display: bool,
+}
+
+impl Computer {
+    /// Starts to look. The first values are there after a fraction of a second; what is not there is tried again later.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    pub fn new(settings: Settings) -> Self {
+        let Settings {
+            root,
+            data_folder,
+            system_bus,
+            session_bus,
+            x11_display,
+            wayland_socket,
+        } = settings;
+        let watch = Arc::new(Watch::default());
+        let mut tasks = vec![tokio::spawn(bus::watch_system(
+            Arc::clone(&watch),
+            system_bus,
+        ))];
+        match session_bus {
+            Some(address) => tasks.push(tokio::spawn(bus::watch_session(
+                Arc::clone(&watch),
+                address,
+            ))),
+            None => watch.seen().gnome = Err(Unknown::NoBus).into(),
+        }
+        let x11_display = x11_display
+            .or_else(|| display_with_socket(&root))
+            .filter(|name| x11::is_local(name));
+        let display = x11_display.is_some();
+        start(&watch, "host-x11", move |watch| {
+            x11::watch(watch, x11_display.as_deref())
+        });
+        match wayland_socket {
+            Some(socket) => start(&watch, "host-wayland", move |watch| {
+                wayland::watch(watch, &socket)
+            }),
+            None => watch.seen().wayland = Err(Unknown::Absent).into(),
+        }
+        let folder = root.clone();
+        start(&watch, "host-gauges", move |watch| {
+            gauges::watch(watch, &folder, &data_folder)
+        });
+        Self {
+            root,
+            watch,
+            tasks,
+            processors: Processors::default(),
+            sleep: Sleep::new(),
+            start: Instant::now(),
+            display,
+        }
+    }
+}
+
+/// What a watcher sees is unknown if it cannot be started: a system that has no more threads has other sorrows.
+fn start(watch: &Arc<Watch>, name: &str, run: impl FnOnce(&Arc<Watch>) + Send + 'static) {
+    let watch = Arc::clone(watch);
+    let thread = thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(move || run(&watch));
+    drop(thread);
+}
+
+/// Watchers nest little; what they do not use is never touched.
+const STACK_BYTES: usize = 256 << 10;
+
+/// Returns the name of the first X11 display whose socket is there.
+fn display_with_socket(root: &Path) -> Option<String> {
+    /// More displays than people have.
+    const SOCKETS_MAX: usize = 256;
+    let sockets = std::fs::read_dir(root.join("tmp/.X11-unix"))
+        .ok()?
+        .flatten()
+        .take(SOCKETS_MAX);
+    let number = |name: &str| name.strip_prefix('X')?.parse::<u16>().ok();
+    let first = sockets
+        .filter_map(|socket| number(socket.file_name().to_str()?))
+        .min()?;
+    Some(format!(":{first}"))
+}
+
+impl Host for Computer {
+    fn observe(&mut self, own_processor_time: Duration) -> Observed {
+        let proc = self.root.join("proc");
+        let others_cpu = self.processors.others(&proc, own_processor_time);
+        let memory = memory(&proc);
+        let terminals = terminals::last_input(&self.root.join("dev"));
+        let now = Instant::now();
+        let around = Around {
+            now,
+            start: self.start,
+            terminals,
+            display: self.display,
+        };
+        let seen = self.watch.seen();
+        let none_wanted = seen.programs.is_empty();
+        Observed {
+            idle: judge(&seen, around),
+            power: seen.power.fresh(now),
+            others_cpu,
+            memory,
+            disk: seen.disk.fresh(now),
+            metered: seen.metered.fresh(now),
+            running: if none_wanted {
+                Ok(Vec::new())
+            } else {
+                seen.running.fresh(now)
+            },
+            local: local_time(),
+            slept: self.sleep.since_last(),
+        }
+    }
+
+    fn look_for(&mut self, programs: &[String]) {
+        let mut seen = self.watch.seen();
+        let programs = programs.get(..PROGRAMS_MAX).unwrap_or(programs);
+        if seen.programs != programs {
+            seen.programs = programs.to_vec();
+            seen.running = Answer::default();
+        }
+    }
+
+    fn owner_returned(&self) -> Arc<Notify> {
+        Arc::clone(&self.watch.returned)
+    }
+}
+
+impl Drop for Computer {
+    fn drop(&mut self) {
+        self.watch.end();
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}

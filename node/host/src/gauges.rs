@@ -1,0 +1,61 @@
+//! A thread for what the kernel may answer slowly: batteries, disks on a network, many processes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::files::why;
+use crate::watch::Watch;
+use crate::{Disk, Unknown, power, programs};
+
+/// How often it looks. A charger that was pulled is noticed that late; a battery does not mind.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Looks until the watch ends.
+pub(crate) fn watch(watch: &Arc<Watch>, root: &Path, folder: &Path) {
+    let (supplies, proc): (PathBuf, PathBuf) =
+        (root.join("sys/class/power_supply"), root.join("proc"));
+    loop {
+        let power = power::power(&supplies).into();
+        let disk = disk(folder).into();
+        let wanted = {
+            let mut seen = watch.seen();
+            seen.power = power;
+            seen.disk = disk;
+            seen.programs.clone()
+        };
+        let running = programs::running(&proc, &wanted);
+        {
+            let mut seen = watch.seen();
+            // What was found belongs to the list that was looked for.
+            if seen.programs == wanted {
+                seen.running = running.into();
+            }
+        }
+        if !watch.rest(INTERVAL) {
+            return;
+        }
+    }
+}
+
+fn disk(folder: &Path) -> Result<Disk, Unknown> {
+    let space = rustix::fs::statvfs(folder).map_err(|error| why(error.kind()))?;
+    let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
+    Ok(Disk {
+        total: bytes(space.f_blocks),
+        free: bytes(space.f_bavail),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_on_a_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = disk(folder.path()).unwrap();
+        assert!(0 < disk.total && disk.free <= disk.total);
+        assert_eq!(super::disk(&folder.path().join("no")), Err(Unknown::Absent));
+    }
+}
