@@ -35,6 +35,7 @@ pub mod id;
 pub mod invite;
 pub mod issuer;
 pub mod license;
+pub mod manners;
 pub mod merkle;
 pub mod message;
 pub mod offer_gate;
