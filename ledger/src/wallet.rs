@@ -4,11 +4,14 @@
 //! leaves, so both together prove the debt, and the units can be run again. Points that receipts promise stand in
 //! **lots**, by the moment from which on they may be spent.
 //!
+//! What was earned stands beside the receipts, summed by the time at which they came.
+//!
 //! Invariants: one [`Wallet::write`] is one durable transaction; a receipt is there once, and counted once; the file
 //! stays within its limit: leaves of work that was paid and released go first, the oldest before others; receipts
 //! stay as long as there is room for them.
 
 mod dossier;
+mod earned;
 mod prune;
 mod read;
 mod tables;
@@ -18,6 +21,8 @@ mod tables;
     reason = "a sum that does not fit fails the test"
 )]
 mod tests;
+mod upgrade;
+mod waiting;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,13 +50,15 @@ pub use dossier::{
     Check, DOSSIER_BYTES_MAX, Dossier, DossierBatch, DossierError, DossierGrant, DossierProof,
     Finding, Verification, Work,
 };
+pub use earned::{EARNED_DAYS_MAX, Earned, EarnedDay, Earnings, UtcOffset};
 pub use read::{
     AccountRow, Balance, DisputeRow, Holding, Lot, RECEIPTS_PAGE_MAX, ReceiptPage, ReceiptView,
     WalletAnswer, WalletQuery,
 };
+pub use waiting::{DATES_MAX, PointsAt, SOON, Unpaid, UnpaidBy};
 
 /// The version of the tables that this program reads and writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// Memory for pages of the file, in bytes: little of it is ever read again.
 const CACHE_BYTES: usize = 8 << 20;
 /// The longest row: a batch of 1,024 results, or a grant of as many units.
@@ -88,6 +95,10 @@ const LOTS: TableDefinition<'_, &[u8; 72], Bytes> = TableDefinition::new("lots")
 const DISPUTES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("disputes");
 /// Proofs that a receipt stands in its coordinator's log.
 const PROOFS: TableDefinition<'_, &[u8; 32], Bytes> = TableDefinition::new("proofs");
+/// What receipts brought, by the quarter of an hour in which they came.
+const EARNED: TableDefinition<'_, u64, Bytes> = TableDefinition::new("earned");
+/// Batches with results that wait for a receipt, by coordinator and number (big endian).
+const WAITING: TableDefinition<'_, &[u8; 40], Bytes> = TableDefinition::new("waiting");
 
 /// Why the wallet could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -317,7 +328,8 @@ impl Wallet {
         Self::on_database(database, path, identity)
     }
 
-    /// Opens the wallet in the file `path` to read, whoever it belongs to, while no node has it open.
+    /// Opens the wallet in the file `path` to read, whoever it belongs to, while no node has it open. One of the format
+    /// before is brought up to this one first.
     ///
     /// # Errors
     /// [`WalletError`].
@@ -333,8 +345,16 @@ impl Wallet {
                 .and_then(|()| builder().open_read_only(path)),
             opened => opened,
         };
-        let handle = Handle::ReadOnly(database.map_err(|error| refuse(path, error))?);
-        let identity = identity_of(&handle, path)?;
+        let mut handle = Handle::ReadOnly(database.map_err(|error| refuse(path, error))?);
+        let (found, identity) = format_of(&handle, path)?;
+        if found == upgrade::BEFORE {
+            drop(handle);
+            let database = builder().open(path).map_err(|error| refuse(path, error))?;
+            upgrade::upgrade(&database, &identity)?;
+            database.close().map_err(|error| refuse(path, error))?;
+            let database = builder().open_read_only(path);
+            handle = Handle::ReadOnly(database.map_err(|error| refuse(path, error))?);
+        }
         Ok(Self {
             handle,
             identity,
@@ -352,13 +372,18 @@ impl Wallet {
             initialise(&database, identity)?;
         }
         let handle = Handle::Writable(database);
-        let found = identity_of(&handle, path)?;
+        let (format, found) = format_of(&handle, path)?;
         if found != *identity {
             return Err(WalletError::Identity {
                 path: path.to_owned(),
                 found: found.node,
                 network: found.network.to_string(),
             });
+        }
+        if let Handle::Writable(database) = &handle
+            && format == upgrade::BEFORE
+        {
+            upgrade::upgrade(database, identity)?;
         }
         Ok(Self {
             handle,
@@ -440,7 +465,8 @@ fn initialise(database: &Database, identity: &Identity) -> Result<(), WalletErro
     Ok(())
 }
 
-fn identity_of(handle: &Handle, path: &Path) -> Result<Identity, WalletError> {
+/// Returns the format, which is this one or the one before, and whose wallet it is.
+fn format_of(handle: &Handle, path: &Path) -> Result<(u32, Identity), WalletError> {
     let transaction = match handle {
         Handle::Writable(database) => database.begin_read()?,
         Handle::ReadOnly(database) => database.begin_read()?,
@@ -452,17 +478,18 @@ fn identity_of(handle: &Handle, path: &Path) -> Result<Identity, WalletError> {
     let row = table.get(KEY)?.ok_or_else(foreign)?;
     let version: FormatVersion =
         codec::from_bytes(row.value(), ROW_BYTES_MAX).map_err(|_| foreign())?;
-    if version.format != FORMAT {
+    if ![upgrade::BEFORE, FORMAT].contains(&version.format) {
         return Err(WalletError::Format {
             path: path.to_owned(),
             found: version.format,
         });
     }
     let row: FormatRow = codec::from_bytes(row.value(), ROW_BYTES_MAX).map_err(|_| foreign())?;
-    Ok(Identity {
+    let identity = Identity {
         network: row.network,
         node: row.node,
-    })
+    };
+    Ok((row.format, identity))
 }
 
 fn refuse(path: &Path, error: DatabaseError) -> WalletError {
@@ -482,6 +509,13 @@ fn refuse(path: &Path, error: DatabaseError) -> WalletError {
     } else {
         error.into()
     }
+}
+
+/// Returns the coordinator with whom a key begins.
+fn coordinator_of(key: &[u8; 64]) -> NodeId {
+    let mut coordinator = [0; 32];
+    coordinator.copy_from_slice(&key[..32]);
+    NodeId::from_bytes(coordinator)
 }
 
 /// Returns the key of something of a coordinator that has 32 bytes.

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use redb::ReadableTable;
-use tally_protocol::id::{GrantId, NodeId};
+use tally_protocol::id::GrantId;
 use tally_protocol::time::Timestamp;
 
 use super::{
-    BatchRow, GrantRow, ReceiptRow, StateRow, Tables, WalletError, decode, grant_key, put, take,
+    BatchRow, GrantRow, ReceiptRow, StateRow, Tables, WalletError, coordinator_of, decode,
+    grant_key, put, take,
 };
 
 /// How long leaves are kept after the points that they earned were released.
@@ -87,15 +88,14 @@ impl Tables<'_> {
     fn drop_batch(&mut self, key: &[u8; 64]) -> Result<(), WalletError> {
         let state: Option<StateRow> = take(&self.states, key, "states")?;
         let batch: Option<BatchRow> = take(&self.batches, key, "batches")?;
+        let coordinator = coordinator_of(key);
         if let Some(state) = state {
             self.order.remove(state.number)?;
+            self.settle(&coordinator, state.number, u64::MAX)?;
             self.counts.bytes = self.counts.bytes.saturating_sub(state.bytes);
         }
         self.states.remove(key)?;
         self.batches.remove(key)?;
-        let mut coordinator = [0; 32];
-        coordinator.copy_from_slice(&key[..32]);
-        let coordinator = NodeId::from_bytes(coordinator);
         let results = batch.iter().flat_map(|batch| &batch.results);
         let grants: BTreeSet<GrantId> = results.map(|result| result.grant).collect();
         for grant in grants {

@@ -13,6 +13,8 @@ use tally_protocol::terminal::{ReceiptFault, Standing, Totals};
 use tally_protocol::time::Timestamp;
 
 use super::dossier::{DossierBatch, DossierGrant};
+use super::earned::{Earnings, UtcOffset};
+use super::waiting::Unpaid;
 use super::{
     ACCOUNTS, BATCHES, BatchRow, CARDS, DISPUTES, Dossier, GRANTS, GrantRow, LOTS, PROOFS,
     RECEIPTS, RECEIVED, ReceiptRow, Wallet, WalletError, decode, grant_key, pair, take,
@@ -32,6 +34,9 @@ pub struct AccountRow {
     pub receipts: u64,
     /// Points of all of them.
     pub points: Points,
+    /// Units that they pay.
+    #[serde(default)]
+    pub units: u64,
     /// The last entry of its log that was looked at for receipts.
     pub looked_at: Option<u64>,
 }
@@ -119,6 +124,20 @@ pub enum WalletQuery {
         /// At most so many.
         limit: usize,
     },
+    /// What was earned on which day?
+    Earnings {
+        /// The time of day.
+        now: Timestamp,
+        /// How many days, today included: 1 to [`EARNED_DAYS_MAX`](super::EARNED_DAYS_MAX).
+        days: u32,
+        /// Where the days begin at midnight.
+        offset: UtcOffset,
+    },
+    /// What is not paid, or cannot be spent, and why?
+    Unpaid {
+        /// The time of day.
+        now: Timestamp,
+    },
     /// What proves the receipt whose id starts with these hex digits?
     Dossier {
         /// The digits.
@@ -134,6 +153,10 @@ pub enum WalletAnswer {
     Balance(Box<Balance>),
     /// To [`WalletQuery::Receipts`].
     Receipts(ReceiptPage),
+    /// To [`WalletQuery::Earnings`].
+    Earnings(Earnings),
+    /// To [`WalletQuery::Unpaid`].
+    Unpaid(Box<Unpaid>),
     /// To [`WalletQuery::Dossier`]: none if none or more than one starts so.
     Dossier {
         /// The ids that start so, at most two.
@@ -172,6 +195,10 @@ impl Wallet {
             WalletQuery::Receipts { from, limit } => {
                 WalletAnswer::Receipts(self.receipts(*from, *limit)?)
             }
+            WalletQuery::Earnings { now, days, offset } => {
+                WalletAnswer::Earnings(self.earnings(*now, *days, *offset)?)
+            }
+            WalletQuery::Unpaid { now } => WalletAnswer::Unpaid(Box::new(self.unpaid(*now)?)),
             WalletQuery::Dossier { prefix } => {
                 let ids = self.find(prefix)?;
                 let dossier = match ids.as_slice() {

@@ -11,11 +11,12 @@ use tally_protocol::signed::{Signed, Verified};
 use tally_protocol::terminal::{Dispute, KeptReceipt, Standing};
 use tally_protocol::time::Timestamp;
 
+use super::earned::{Earned, quarter};
 use super::{
     ACCOUNTS, AccountRow, BATCHES, BatchRow, Bytes, CARDS, COUNTS, Counts, DISPUTES, DISPUTES_MAX,
-    DisputeRow, GRANTS, GrantRow, KEY, KeptBatch, LOTS, ORDER, PROOFS, Papers, RECEIPTS, RECEIVED,
-    ReceiptRow, STATES, StateRow, WalletError, Write, decode, grant_key, lot_key, pair, put, read,
-    take,
+    DisputeRow, EARNED, GRANTS, GrantRow, KEY, KeptBatch, LOTS, ORDER, PROOFS, Papers, RECEIPTS,
+    RECEIVED, ReceiptRow, STATES, StateRow, WAITING, WalletError, Write, decode, grant_key,
+    lot_key, pair, put, read, take,
 };
 
 /// The tables of one transaction.
@@ -34,6 +35,8 @@ pub(super) struct Tables<'a> {
     pub(super) lots: Table<'a, &'static [u8; 72], Bytes>,
     pub(super) disputes: Table<'a, u64, Bytes>,
     pub(super) proofs: Table<'a, &'static [u8; 32], Bytes>,
+    pub(super) earned: Table<'a, u64, Bytes>,
+    pub(super) waiting: Table<'a, &'static [u8; 40], Bytes>,
 }
 
 impl<'a> Tables<'a> {
@@ -61,6 +64,8 @@ impl<'a> Tables<'a> {
             lots: transaction.open_table(LOTS)?,
             disputes: transaction.open_table(DISPUTES)?,
             proofs: transaction.open_table(PROOFS)?,
+            earned: transaction.open_table(EARNED)?,
+            waiting: transaction.open_table(WAITING)?,
         })
     }
 
@@ -76,6 +81,7 @@ impl<'a> Tables<'a> {
             Write::Receipt(kept) => self.keep_receipt(now, kept),
             Write::Dispute(dispute) => self.dispute(now, dispute),
             Write::GiveUp(coordinator, leaves) => {
+                self.settle_unpaid(coordinator, leaves)?;
                 let reasons = leaves.iter().map(|leaf| leaf.reason);
                 self.change_account(coordinator, |account| account.give_up(reasons))
             }
@@ -122,6 +128,7 @@ impl<'a> Tables<'a> {
         self.order.insert(state.number, &key)?;
         self.batches.insert(&key, bytes.as_slice())?;
         put(&mut self.states, &key, &state)?;
+        self.wait(&kept.coordinator, &state, kept.results.len() as u64)?;
         self.counts.batches = self.counts.batches.saturating_add(1);
         self.counts.bytes = self.counts.bytes.saturating_add(state.bytes);
         Ok(())
@@ -184,11 +191,15 @@ impl<'a> Tables<'a> {
             state.paid = state.paid.saturating_add(paid);
             state.released = state.released.max(released);
             put(&mut self.states, &key, &state)?;
+            self.settle(&coordinator, state.number, u64::from(paid))?;
         }
+        let earned = Earned::by(receipt);
+        self.add_earned(quarter(now), earned)?;
         self.change_account(&coordinator, |account| {
             account.receipts = account.receipts.saturating_add(1);
             let sum = account.points.checked_add(receipt.points);
             account.points = sum.unwrap_or(account.points);
+            account.units = account.units.saturating_add(earned.units);
         })
     }
 
@@ -257,7 +268,7 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
-    fn change_account(
+    pub(super) fn change_account(
         &mut self,
         coordinator: &NodeId,
         change: impl FnOnce(&mut AccountRow),

@@ -1,4 +1,4 @@
-//! The wallet: written, opened again, pruned; dossiers that are right, and each way in which one can be wrong.
+//! The wallet: written, opened again, upgraded, pruned; what is earned and what is not paid; dossiers that are right, and each way in which one can be wrong.
 
 use std::time::Duration;
 
@@ -103,7 +103,7 @@ fn a_wallet_of_another_format_and_a_file_that_is_none_are_left_alone() {
         let database = Database::open(&path).unwrap();
         let transaction = database.begin_write().unwrap();
         let row = codec::to_bytes(&FormatRow {
-            format: 2,
+            format: 3,
             network: network(),
             node: node(9),
         });
@@ -116,7 +116,7 @@ fn a_wallet_of_another_format_and_a_file_that_is_none_are_left_alone() {
         Wallet::open(&path),
         Wallet::create_or_open(&path, &identity()),
     ] {
-        assert!(matches!(opened, Err(WalletError::Format { found: 2, .. })));
+        assert!(matches!(opened, Err(WalletError::Format { found: 3, .. })));
     }
     std::fs::write(&path, b"something else, longer than a header of redb is, and then some more of it, for sure: 0123456789").unwrap();
     let opened = Wallet::create_or_open(&path, &identity());
@@ -351,6 +351,7 @@ fn golden_rows() {
         made.batch(),
         made.receipt(Standing::Checked),
         made.proof(1),
+        Made::new(2, 3).batch(),
         Write::Dispute(Box::new(dispute)),
         Write::GiveUp(node(1), vec![leaf]),
         Write::Totals(node(1), totals),
@@ -372,6 +373,8 @@ fn golden_rows() {
         rows(&transaction, LOTS),
         rows(&transaction, DISPUTES),
         rows(&transaction, PROOFS),
+        rows(&transaction, EARNED),
+        rows(&transaction, WAITING),
     ];
     assert_eq!(transaction.list_tables().unwrap().count(), rows.len());
     let found = rows.concat();
@@ -387,6 +390,247 @@ fn golden_rows() {
         );
     }
     assert_eq!(found, golden);
+}
+
+/// A wallet as the program of format 1 wrote it is opened, and says of its receipts and results what it always did.
+#[test]
+fn a_wallet_of_format_1_is_brought_up_to_this_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wallet.redb");
+    let text = include_str!("../../tests/ledger/golden/wallet-1.txt");
+    let write = || {
+        let database = builder().create(&path).unwrap();
+        let mut transaction = database.begin_write().unwrap();
+        transaction.set_quick_repair(true);
+        load(&transaction, FORMAT_TABLE, text);
+        load(&transaction, COUNTS, text);
+        load(&transaction, ACCOUNTS, text);
+        load(&transaction, CARDS, text);
+        load(&transaction, GRANTS, text);
+        load(&transaction, BATCHES, text);
+        load(&transaction, STATES, text);
+        load(&transaction, ORDER, text);
+        load(&transaction, RECEIPTS, text);
+        load(&transaction, RECEIVED, text);
+        load(&transaction, LOTS, text);
+        load(&transaction, DISPUTES, text);
+        load(&transaction, PROOFS, text);
+        transaction.commit().unwrap();
+    };
+    let made = Made::new(1, 2);
+    let check = |wallet: &Wallet| {
+        let earnings = wallet.earnings(at(1), 1, UtcOffset::default()).unwrap();
+        let earned = Earned::by(made.receipt.value());
+        assert_eq!((earnings.total, earnings.days[0].earned), (earned, earned));
+        assert_eq!(wallet.unpaid(at(1)).unwrap().coordinators[0].waiting, 2);
+    };
+    write();
+    check(&Wallet::open(&path).unwrap());
+    check(&Wallet::open(&path).unwrap());
+    std::fs::remove_file(&path).unwrap();
+    write();
+    let wallet = Wallet::create_or_open(&path, &identity()).unwrap();
+    check(&wallet);
+    wallet
+        .write(at(2), &[made.receipt(Standing::Checked)], ROOM)
+        .unwrap();
+    check(&wallet);
+}
+
+/// Writes the rows of a table from the lines that [`rows`] makes.
+fn load<K: redb::Key + 'static, V: redb::Value + 'static>(
+    transaction: &redb::WriteTransaction,
+    definition: TableDefinition<'static, K, V>,
+    text: &str,
+) {
+    let name = redb::TableHandle::name(&definition).to_owned();
+    let mut table = transaction.open_table(definition).unwrap();
+    for line in text.lines() {
+        let mut words = line.split(' ');
+        if words.next() == Some(&name) {
+            let mut bytes = || {
+                data_encoding::HEXLOWER
+                    .decode(words.next().unwrap().as_bytes())
+                    .unwrap()
+            };
+            let (key, value) = (bytes(), bytes());
+            table
+                .insert(K::from_bytes(&key), V::from_bytes(&value))
+                .unwrap();
+        }
+    }
+}
+
+/// Half an hour after midnight in Nepal.
+const NEPAL: i32 = 345;
+
+#[test]
+fn days_begin_at_midnight_where_the_owner_is() {
+    let wallet = wallet();
+    let midnight = 20_000 * 86_400 - 345 * 60;
+    for (number, second) in
+        (0..).zip([midnight - 1, midnight, midnight + 86_399, midnight + 86_400])
+    {
+        let made = Made::new(number, u32::from(number) + 1);
+        wallet
+            .write(at(second), &[made.receipt(Standing::Checked)], ROOM)
+            .unwrap();
+    }
+    let nepal = UtcOffset::try_from(NEPAL).unwrap();
+    let earnings = wallet.earnings(at(midnight + 86_400), 4, nepal).unwrap();
+    let units: Vec<u64> = earnings.days.iter().map(|day| day.earned.units).collect();
+    assert_eq!(units, [0, 1, 5, 4]);
+    assert_eq!(earnings.days[2].since, at(midnight));
+    assert_eq!(earnings.days[2].date, "2024-10-04");
+    assert_eq!((earnings.total.units, earnings.latest(2).units), (10, 9));
+    for minutes in [1, 346, -735, 855] {
+        assert!(UtcOffset::try_from(minutes).is_err(), "{minutes}");
+    }
+    assert_eq!(UtcOffset::nearest(-7_000).minutes(), -720);
+    let query = r#"{"query":"earnings","now":0,"days":1,"offset":7}"#;
+    let error = serde_json::from_str::<WalletQuery>(query)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("by quarters of an hour"), "{error}");
+}
+
+#[test]
+fn what_waits_is_as_old_as_its_oldest_batch() {
+    let (wallet, made) = (
+        wallet(),
+        [Made::new(0, 4), Made::new(1, 3), Made::new(2, 5)],
+    );
+    for (second, made) in (1..).zip(&made) {
+        wallet.write(at(second), &[made.batch()], ROOM).unwrap();
+    }
+    let counted = |results, paid, unpaid| {
+        let of = |results| Effort { results, nanos: 1 };
+        let (counted, paid, unpaid) = (of(results), of(paid), of(unpaid));
+        Write::Totals(
+            node(1),
+            Totals {
+                counted,
+                paid,
+                unpaid,
+            },
+        )
+    };
+    let waiting = || {
+        let unpaid = wallet.unpaid(at(9)).unwrap();
+        let by = unpaid.coordinators.first()?.clone();
+        Some((by.waiting, by.waiting_since))
+    };
+    wallet.write(at(4), &[counted(12, 0, 0)], ROOM).unwrap();
+    assert_eq!(waiting(), Some((12, Some(at(1)))));
+    let leaf = |leaf| UnpaidLeaf {
+        batch: made[0].root(),
+        leaf,
+        reason: UnpaidReason::Outvoted,
+    };
+    let writes = [
+        made[1].receipt(Standing::Checked),
+        Write::GiveUp(node(1), vec![leaf(0), leaf(3)]),
+        counted(12, 3, 2),
+    ];
+    wallet.write(at(5), &writes, ROOM).unwrap();
+    assert_eq!(
+        waiting(),
+        Some((7, Some(at(1)))),
+        "two of the first batch wait"
+    );
+    let writes = [
+        Write::GiveUp(node(1), vec![leaf(1), leaf(2)]),
+        counted(12, 3, 4),
+    ];
+    wallet.write(at(6), &writes, ROOM).unwrap();
+    assert_eq!(waiting(), Some((5, Some(at(3)))));
+    let writes = [made[2].receipt(Standing::Checked), counted(12, 8, 4)];
+    wallet.write(at(7), &writes, ROOM).unwrap();
+    assert_eq!(waiting(), Some((0, None)), "declared unpaid it stays");
+    let unpaid = wallet.unpaid(at(9)).unwrap();
+    assert_eq!(unpaid.coordinators[0].declared[&UnpaidReason::Outvoted], 4);
+}
+
+#[test]
+fn points_are_told_by_the_day_of_their_release_and_of_their_end() {
+    let wallet = wallet();
+    let mut rates = Rates::free("EUR".parse().unwrap());
+    rates.life_seconds = 40 * 86_400;
+    let made = Made::of(0, 4, rates.clone(), "");
+    let unknown = Made::new(1, 1);
+    let dispute = Write::Dispute(Box::new(Dispute {
+        from: node(2),
+        receipt: made.receipt.clone(),
+        fault: tally_protocol::terminal::ReceiptFault::OtherAmounts,
+    }));
+    let writes = [
+        made.batch(),
+        made.receipt(Standing::Checked),
+        unknown.receipt(Standing::Unchecked),
+        dispute,
+    ];
+    wallet.write(at(1), &writes, ROOM).unwrap();
+    let (since, released) = rates.spendable_since(made.receipt.done_at);
+    let half = Points::from_micro(made.receipt.points.as_micro() / 2);
+    let dated = |at| vec![PointsAt { at, points: half }];
+    let before = wallet.unpaid(since).unwrap();
+    assert_eq!((before.spendable, &before.escrow), (half, &dated(released)));
+    assert_eq!(
+        (before.undated, before.expiring),
+        (unknown.receipt.points, vec![])
+    );
+    assert_eq!(
+        (
+            before.coordinators[0].coordinator,
+            before.coordinators[0].disputed
+        ),
+        (node(2), 1)
+    );
+    let expires = rates.expires(since).unwrap();
+    let soon = wallet.unpaid(expires - SOON).unwrap();
+    assert_eq!(
+        (soon.spendable.as_micro(), soon.expiring),
+        (half.as_micro() * 2, dated(expires))
+    );
+    let gone = wallet.unpaid(rates.expires(released).unwrap()).unwrap();
+    assert_eq!(
+        (gone.spendable, gone.escrowed()),
+        (Points::ZERO, unknown.receipt.points)
+    );
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..proptest::prelude::ProptestConfig::with_cases(64) })]
+
+    /// Whatever comes when, twice or once: each day is the sum of its receipts, and all of them are the total.
+    #[test]
+    fn earnings_are_the_sums_of_the_receipts(
+        came in proptest::collection::vec((0_u64..5 * 86_400, 1_u32..9, proptest::bool::ANY), 1..20),
+        quarters in -48_i32..=56,
+    ) {
+        let (wallet, first) = (wallet(), 20_000 * 86_400);
+        for (number, (second, units, twice)) in (0..).zip(&came) {
+            let made = Made::new(number, *units);
+            let mut writes = vec![made.receipt(Standing::Unchecked)];
+            if *twice {
+                writes.push(made.receipt(Standing::Checked));
+            }
+            wallet.write(at(first + second), &writes, ROOM).unwrap();
+        }
+        let offset = UtcOffset::try_from(quarters * 15).unwrap();
+        let earnings = wallet.earnings(at(first + 5 * 86_400), 9, offset).unwrap();
+        let receipts = wallet.receipts(0, 100).unwrap().receipts;
+        let sum = |from: Timestamp, to: Timestamp| {
+            let within = receipts.iter().filter(|view| view.kept >= from && view.kept < to);
+            within.fold(Earned::default(), |sum, view| sum.plus(Earned::by(&view.receipt)))
+        };
+        for day in &earnings.days {
+            let next = day.since + Duration::from_secs(86_400);
+            proptest::prop_assert_eq!(day.earned, sum(day.since, next));
+        }
+        proptest::prop_assert_eq!(earnings.total, sum(at(0), at(u64::MAX / 1_000)));
+        proptest::prop_assert_eq!(earnings.latest(9), earnings.total);
+    }
 }
 
 /// Returns the rows of a table, of which there must be some, as lines of its name, key and value in hex.

@@ -1,13 +1,16 @@
 //! `tally wallet`: what this computer has earned, through its running node or from its file.
 
+mod earnings;
+mod unpaid;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use tally_ledger::wallet::{
-    Balance, Dossier, Holding, Lot, RECEIPTS_PAGE_MAX, ReceiptPage, ReceiptView, Wallet,
-    WalletAnswer, WalletError, WalletQuery,
+    Balance, Dossier, EARNED_DAYS_MAX, Holding, Lot, RECEIPTS_PAGE_MAX, ReceiptPage, ReceiptView,
+    Wallet, WalletAnswer, WalletError, WalletQuery,
 };
 use tally_protocol::id::{NodeId, ReceiptId};
 use tally_protocol::message::work::UnpaidReason;
@@ -34,6 +37,15 @@ pub(super) struct WalletCommand {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// What receipts brought, by day.
+    Earnings {
+        /// So many days, today included.
+        #[arg(long, default_value_t = 7, value_name = "N",
+              value_parser = clap::value_parser!(u32).range(1..=i64::from(EARNED_DAYS_MAX)))]
+        days: u32,
+    },
+    /// What is not paid, or cannot be spent yet, and why.
+    Unpaid,
     /// List receipts in the order in which they came.
     Receipts {
         /// From this number on.
@@ -115,7 +127,10 @@ impl Source {
             .await?
         {
             WalletAnswer::Receipts(page) => Ok(page),
-            WalletAnswer::Balance(_) | WalletAnswer::Dossier { .. } => Err(misunderstood()),
+            WalletAnswer::Balance(_)
+            | WalletAnswer::Earnings(_)
+            | WalletAnswer::Unpaid(_)
+            | WalletAnswer::Dossier { .. } => Err(misunderstood()),
         }
     }
 }
@@ -125,6 +140,8 @@ impl WalletCommand {
         let source = &self.source;
         match self.what {
             None => balance(common, source).await,
+            Some(What::Earnings { days }) => earnings::run(common, source, days).await,
+            Some(What::Unpaid) => unpaid::run(common, source).await,
             Some(What::Receipts { from, limit }) => receipts(common, source, (from, limit)).await,
             Some(What::Show { id }) => show(common, source, &id).await,
             Some(What::Export { folder, ids }) => export(common, source, (&folder, ids)).await,
