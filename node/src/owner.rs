@@ -9,6 +9,7 @@
 //! and is named in the status until it is mended.
 
 pub mod preferences;
+pub mod why;
 
 use std::fmt;
 use std::future::pending;
@@ -222,7 +223,7 @@ impl Watch {
                 _ = ticks.tick() => None,
                 () = returned.notified() => None,
                 () = self.look.notified() => None,
-                () = until(self.snoozed()) => None,
+                () = clock::sleep_until(self.snoozed()) => None,
                 ask = asked.recv() => match ask {
                     Some(ask) => Some(ask),
                     None => pending().await,
@@ -340,11 +341,6 @@ impl Watch {
             memory_total: memory_total(&self.seen),
         }
     }
-}
-
-/// Waits until a moment, for ever if there is none.
-async fn until(moment: Option<Timestamp>) {
-    clock::sleep_until(moment).await;
 }
 
 fn memory_total(seen: &Observed) -> Option<u64> {

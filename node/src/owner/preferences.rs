@@ -3,6 +3,7 @@
 //! Invariants: nothing is saved that could not be followed; comments and order of a file that people write stay; a change
 //! is whole or not there, whoever else changes the file at the same moment.
 
+use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -177,12 +178,7 @@ pub fn change(
     };
     let _lock = lock(&folder.root().join("preferences.lock")).map_err(failed)?;
     let text = text_of(&path)?;
-    let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| {
-        PreferencesError::Faulty {
-            path: path.clone(),
-            reason: error.to_string().trim_end().to_owned(),
-        }
-    })?;
+    let mut document = document(&path, &text)?;
     for (key, values) in changes {
         put(&mut document, key, values)?;
     }
@@ -190,6 +186,30 @@ pub fn change(
     let preferences = check(&path, &text, memory)?;
     write_whole(&path, text.as_bytes()).map_err(failed)?;
     Ok(preferences)
+}
+
+/// Returns the keys that the file names.
+///
+/// # Errors
+/// [`PreferencesError`] if it cannot be read.
+pub fn written_keys(path: &Path) -> Result<BTreeSet<String>, PreferencesError> {
+    let document = document(path, &text_of(path)?)?;
+    let mut keys = BTreeSet::new();
+    for (key, item) in document.iter() {
+        match item.as_table_like() {
+            Some(table) => keys.extend(table.iter().map(|(name, _)| format!("{key}.{name}"))),
+            None => drop(keys.insert(key.to_owned())),
+        }
+    }
+    Ok(keys)
+}
+
+fn document(path: &Path, text: &str) -> Result<DocumentMut, PreferencesError> {
+    let read = text.parse();
+    read.map_err(|error: toml_edit::TomlError| PreferencesError::Faulty {
+        path: path.to_owned(),
+        reason: error.to_string().trim_end().to_owned(),
+    })
 }
 
 /// Returns the names of all keys.
