@@ -26,7 +26,9 @@ use tally_protocol::message::work::{Pull, PullReply, WorkReply, WorkRequest};
 use tally_protocol::offer_gate::OfferGate;
 use tally_protocol::registration::Registration;
 use tally_protocol::signed::{Signed, Verified};
-use tally_protocol::terminal::{Effect, Input, Job, PullOut, Run, Terminal, TerminalConfig};
+use tally_protocol::terminal::{
+    Allowance, Effect, Input, Job, PullOut, Run, Terminal, TerminalConfig,
+};
 use tally_protocol::witness::Witness;
 
 use crate::chance::Chance;
@@ -208,8 +210,8 @@ impl TerminalNode {
         let config = TerminalConfig {
             me: self.id,
             profile: stage.profile.clone(),
-            memory_bytes: MEMORY_BYTES,
             slots: usize::from(self.setup.slots),
+            allowance: Allowance::all(usize::from(self.setup.slots), MEMORY_BYTES),
             certificate: self.setup.certificate.clone(),
             registrations: self.registered.values().cloned().collect(),
         };
@@ -453,7 +455,7 @@ impl TerminalNode {
         }
         let question = out.question;
         let profile = stage.profile.clone();
-        let mut pull = out.into_pull((profile, MEMORY_BYTES), |batch| {
+        let mut pull = out.into_pull(profile, |batch| {
             let key = &self.setup.key;
             let batch = stage.signatures.sign(batch, &stage.network, key);
             batch.signed().clone()

@@ -26,7 +26,8 @@ use tally_protocol::receipt::Receipt;
 use tally_protocol::registration::Registration;
 use tally_protocol::signed::Verified;
 use tally_protocol::terminal::{
-    Answer, Beside, Credit, Dispute, Effect, Input, Job, PullOut, Run, Terminal, TerminalConfig,
+    Allowance, Answer, Beside, Credit, Dispute, Effect, Input, Job, PullOut, Run, Terminal,
+    TerminalConfig,
 };
 use tally_protocol::time::Timestamp;
 use tally_protocol::unit::{Fault, ProfileId};
@@ -198,8 +199,8 @@ impl Shell {
         let config = TerminalConfig {
             me,
             profile: setup.profile.clone(),
-            memory_bytes: setup.memory_bytes,
             slots: setup.slots,
+            allowance: Allowance::all(setup.slots, setup.memory_bytes),
             certificate: setup.certificate.clone(),
             registrations: setup.registrations.clone(),
         };
@@ -429,7 +430,6 @@ impl Shell {
             key,
             network,
             profile,
-            memory_bytes,
             peers,
             mailbox,
             access,
@@ -443,7 +443,7 @@ impl Shell {
         let (network, peers, mailbox) = (network.clone(), peers.clone(), mailbox.clone());
         let wallet = Arc::clone(wallet);
         let root = out.batch.as_ref().map(|batch| batch.root);
-        let pull = out.into_pull((profile.clone(), *memory_bytes), |batch| {
+        let pull = out.into_pull(profile.clone(), |batch| {
             Verified::sign(batch, &network, key).signed().clone()
         });
         if let Some(batch) = root.and_then(|root| batch_of(&pull, (to, root), papers)) {

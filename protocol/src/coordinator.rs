@@ -67,6 +67,7 @@ use crate::message::blob::BlobGrant;
 use crate::message::customer::TaskStatus;
 use crate::message::redeem::RedeemReply;
 use crate::message::registry::RegistryReply;
+use crate::message::wishes::Unfit;
 use crate::message::work::{Grant, Leased, Pull, PullReply, ResultVerdict, Unpaid, VerifiedReport};
 use crate::rate_card::{RateCard, Rates};
 use crate::receipt::Receipt;
@@ -404,6 +405,8 @@ pub struct Pulled {
     pub receipts: Vec<Signed<Receipt>>,
     /// See [`crate::message::work::PullReply::unpaid`].
     pub unpaid: Vec<Unpaid>,
+    /// See [`crate::message::work::PullReply::unfit`].
+    pub unfit: Vec<Unfit>,
 }
 
 impl Pulled {
@@ -419,6 +422,7 @@ impl Pulled {
             peers: self.peers,
             receipts: self.receipts,
             unpaid: self.unpaid,
+            unfit: self.unfit,
         }
     }
 }

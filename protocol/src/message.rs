@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::account::Money;
 
 /// The version of all message formats. A node of another version is refused with both numbers.
-pub const PROTOCOL_VERSION: u16 = 3;
+pub const PROTOCOL_VERSION: u16 = 4;
 
 /// Why a node does not do what another asks. Closed, so that each can be counted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

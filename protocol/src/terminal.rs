@@ -8,16 +8,22 @@
 //!
 //! Nothing here is durable: what a crash loses is computed again by somebody, after the lease has expired.
 //!
-//! One that owes too much gets no more done than a unit on trial now and then.
+//! One that owes too much gets no more done than a unit on trial now and then. The owner of the computer comes first: what
+//! it does not allow any more is suspended or given back at once.
 //!
 //! Invariants: one question at a time to each coordinator; a result is kept until the coordinator has given
 //! its verdict; a coordinator that is distrusted is never asked again; no more work is taken than [`STORE_UNITS_MAX`], no more results kept than [`RESULTS_MAX`].
 
 mod allowance;
+mod contact;
+mod earning;
 mod gauges;
 mod link;
+mod owner;
 mod pull;
 mod registered;
+mod standing;
+mod tally;
 #[cfg(test)]
 #[expect(
     clippy::wildcard_enum_match_arm,
@@ -30,14 +36,13 @@ mod work;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::account::Holder;
 use crate::certificate::{self, DeviceCertificate};
 use crate::coordinator::Question;
 use crate::id::{BlobId, GrantId, Hash, NodeId, ReceiptId, TaskId};
 use crate::merkle;
 use crate::message::Refusal;
 use crate::message::announce::Offer;
-use crate::message::work::{Abandoned, Batch, Grant, RENEWALS_MAX, UnitResult};
+use crate::message::work::{Batch, Grant, RENEWALS_MAX, UnitResult};
 use crate::rate_card::RateCard;
 use crate::receipt::Receipt;
 use crate::registration::Registration;
@@ -47,17 +52,22 @@ use crate::time::Timestamp;
 use crate::unit::{Fault, Outcome, ProfileId};
 
 pub use allowance::Allowance;
+pub use earning::{DECLINED_FOR, Declined};
 pub use gauges::Gauges;
+pub use owner::SUSPENDED_MAX;
 pub use pull::{Answer, Beside, PullOut};
 pub use registered::REGISTRATIONS_MAX;
+pub use standing::{LinkStanding, Suspended};
+pub use tally::Tally;
 pub use wallet::{
     Credit, Dispute, Effort, KeptReceipt, LEAVES_MAX, ReceiptFault, Standing, Totals, UnpaidLeaf,
 };
 
+use earning::Earnings;
 use link::{Asking, Link, Pause, Settled};
 use registered::Registrations;
 use wallet::{Claims, Collected, Reported, Told, Wallet};
-use work::Work;
+use work::{Pace, Room, Work};
 
 /// The most units waiting to be run.
 pub const STORE_UNITS_MAX: usize = 4_096;
@@ -69,8 +79,10 @@ const LINKS_MAX: usize = 64;
 const DISTRUSTED_MAX: usize = 1_024;
 /// The longest pause that a coordinator may ask for.
 const RETRY_MAX: Duration = Duration::from_secs(60);
-/// The pause after a grant that cannot be used.
+/// How long no work is asked for after a grant that cannot be used.
 const BAD_GRANT_PAUSE: Duration = Duration::from_secs(30);
+/// Grants in a row that are not what the owner wants after which the same holds: one may have crossed a change of mind.
+const UNWANTED_GRANTS_MAX: u32 = 3;
 
 /// What a terminal is told at its start.
 #[derive(Debug, Clone)]
@@ -79,14 +91,30 @@ pub struct TerminalConfig {
     pub me: NodeId,
     /// The profile of its sandbox.
     pub profile: ProfileId,
-    /// The most memory that it gives a unit, in bytes.
-    pub memory_bytes: u64,
-    /// How many units it runs at a time.
+    /// The most units that it ever runs at a time.
     pub slots: usize,
+    /// What the owner allows now.
+    pub allowance: Allowance,
     /// Whose it is; its own if there is none.
     pub certificate: Option<Verified<DeviceCertificate>>,
     /// Where it is registered; of more than [`REGISTRATIONS_MAX`], those that hold longest.
     pub registrations: Vec<Verified<Registration>>,
+}
+
+impl TerminalConfig {
+    /// Returns in which bounds units may run now.
+    fn room(&self) -> Room {
+        let Allowance {
+            run,
+            slots,
+            memory_bytes,
+            ..
+        } = self.allowance;
+        Room {
+            slots: if run { slots.min(self.slots) } else { 0 },
+            memory_bytes,
+        }
+    }
 }
 
 /// Names a piece of work that the shell was told to run.
@@ -156,7 +184,11 @@ pub enum Input {
         /// Which.
         receipts: Vec<ReceiptId>,
     },
-    /// No more work is to be taken; what is there is finished and reported.
+    /// The owner allows something else. If nothing may run any more, the shell has suspended what runs.
+    Allowed(Box<Allowance>),
+    /// The memory of the units at work is needed: they are stopped and given back.
+    Withdraw,
+    /// No more work is to be taken; what is there is finished and reported. What is suspended is given back.
     Drain,
     /// The time of [`Terminal::next_deadline`] has come.
     DeadlineReached,
@@ -169,7 +201,7 @@ pub struct Run {
     pub unit: u32,
     /// What it gave, or why it gave nothing.
     pub result: Result<Ran, Fault>,
-    /// How long it took.
+    /// How long it ran.
     pub took: Duration,
 }
 
@@ -222,21 +254,6 @@ pub enum Effect {
     CatchUp(NodeId),
 }
 
-/// What a terminal has done since its start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Units run.
-    pub units: u64,
-    /// Results that counted.
-    pub counted: u64,
-    /// Results that came too late or were not wanted.
-    pub uncounted: u64,
-    /// Units that could not be run.
-    pub faults: u64,
-    /// Fuel of all results.
-    pub fuel: u64,
-}
-
 /// Whom a question went to, and what it was.
 #[derive(Debug)]
 struct Asked {
@@ -263,6 +280,9 @@ pub struct Terminal {
     wallet: Wallet,
     registrations: Registrations,
     share: Vec<String>,
+    earnings: Earnings,
+    /// Since when nothing may run, if it is so.
+    suspended_since: Option<Timestamp>,
     draining: bool,
     tally: Tally,
 }
@@ -271,7 +291,7 @@ impl Terminal {
     /// Starts without work. `seed` spreads pauses and names questions.
     #[must_use]
     pub fn new(mut config: TerminalConfig, seed: [u8; 32]) -> Self {
-        let work = Work::new(config.slots);
+        let work = Work::new(&config.room());
         let wallet = Wallet::new(config.me, config.profile.clone(), config.slots);
         let registrations = Registrations::of(std::mem::take(&mut config.registrations));
         Self {
@@ -285,6 +305,8 @@ impl Terminal {
             wallet,
             registrations,
             share: Vec::new(),
+            earnings: Earnings::default(),
+            suspended_since: None,
             draining: false,
             tally: Tally::default(),
         }
@@ -326,10 +348,13 @@ impl Terminal {
                 carry(by, self.wallet.collect(now, by, told), out);
             }
             Input::Kept { by, receipts } => self.wallet.kept(by, &receipts),
+            Input::Allowed(allowance) => self.allowed(now, *allowance, out),
+            Input::Withdraw => self.withdraw(now, out),
             Input::Drain => self.draining = true,
             Input::DeadlineReached => {}
         }
         self.give_up_lost(now, out);
+        self.withdraw_where_due(now, out);
         self.work.start_jobs(
             |coordinator| {
                 self.links
@@ -348,13 +373,14 @@ impl Terminal {
             link.due(self.wants(*node), self.asked_every(*node))
                 .or_else(|| link.given_up_at())
         };
-        self.links.iter().filter_map(due).min()
+        let links = self.links.iter().filter_map(due);
+        links.chain(self.withdrawn_at()).min()
     }
 
     /// Returns what was done since the start.
     #[must_use]
-    pub const fn tally(&self) -> Tally {
-        self.tally
+    pub const fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// Returns whether everything is finished and reported.
@@ -395,83 +421,15 @@ impl Terminal {
             .map(|(node, _)| *node)
     }
 
-    fn found(&mut self, now: Timestamp, node: NodeId) {
-        if self.distrusted.contains(&node) {
-            return;
-        }
-        if self.links.len() >= LINKS_MAX && !self.links.contains_key(&node) {
-            let gone = self.links.iter().find(|(node, link)| {
-                !link.is_connected() && link.is_done() && self.work.count_of(**node) == 0
-            });
-            let Some(gone) = gone.map(|(node, _)| *node) else {
-                return;
-            };
-            self.links.remove(&gone);
-        }
-        self.links
-            .entry(node)
-            .or_insert_with(|| Link::new(now))
-            .connect(now);
-    }
-
-    /// Drops what is for coordinators that are gone for so long that they have leased it to others.
-    fn give_up_lost(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
-        let given_up = |link: &Link| link.given_up_at().is_some_and(|at| at <= now);
-        let links = self.links.iter().filter(|(_, link)| given_up(link));
-        let nodes: Vec<NodeId> = links.map(|(node, _)| *node).collect();
-        for node in nodes {
-            self.give_up(node, out);
-        }
-    }
-
-    /// Drops a coordinator with all that is for it: units, jobs and results.
-    fn give_up(&mut self, node: NodeId, out: &mut Vec<Effect>) {
-        if let Some(link) = self.links.remove(&node) {
-            discard(link.give_up(), out);
-        }
-        self.questions.retain(|_, asked| asked.to != node);
-        for grant in self.work.of(node) {
-            self.work.end(grant, out);
-        }
-    }
-
-    fn distrust(&mut self, node: NodeId, out: &mut Vec<Effect>) {
-        if self.distrusted.len() >= DISTRUSTED_MAX {
-            self.distrusted.pop_first();
-        }
-        self.distrusted.insert(node);
-        self.give_up(node, out);
-    }
-
-    fn heard(&mut self, now: Timestamp, offer: Box<Verified<Offer>>, out: &mut Vec<Effect>) {
-        if offer.profile != self.config.profile
-            || offer.limits.memory_bytes > self.config.memory_bytes
-            || self.distrusted.contains(&offer.signer())
-            || self.draining
-        {
-            return;
-        }
-        let draw = blake3::keyed_hash(
-            offer.task.as_bytes(),
-            &[&self.config.me.as_bytes()[..], &offer.epoch.to_be_bytes()].concat(),
-        );
-        let [high, low, spread_high, spread_low, ..] = *draw.as_bytes();
-        if u16::from_be_bytes([high, low]) > offer.sortition {
-            return;
-        }
-        let part = u64::from(u16::from_be_bytes([spread_high, spread_low]));
-        let pause =
-            Duration::from_millis(u64::from(offer.spread_millis) * part / u64::from(u16::MAX));
-        match self.links.get_mut(&offer.signer()) {
-            Some(link) if link.is_connected() => link.nudge(now + pause),
-            _ => out.push(Effect::Dial(offer)),
-        }
+    /// Returns whether more work is taken at all.
+    fn takes_work(&self) -> bool {
+        self.config.allowance.take && self.config.room().slots > 0 && !self.draining
     }
 
     /// Returns how many more units are wanted from this coordinator.
     fn wants(&self, from: NodeId) -> u32 {
         let full = self.work.count_of(from) >= RENEWALS_MAX;
-        if self.draining || full || self.wallet.is_owing(from) {
+        if !self.takes_work() || full || self.wallet.is_owing(from) {
             return 0;
         }
         let asked: usize = self
@@ -514,20 +472,24 @@ impl Terminal {
     /// it is here, and if there is a slot for it.
     fn may_try(&mut self, now: Timestamp, to: NodeId) -> bool {
         let is_idle = self.links.get(&to).is_some_and(Link::is_done) && self.work.count_of(to) == 0;
-        let is_free = !self.draining && self.work.wants() > 0;
+        let is_free = self.takes_work() && self.work.wants() > 0;
         is_idle && is_free && self.wallet.may_try(now, to)
     }
 
     /// Asks a coordinator for work and reports what is there.
     fn pull(&mut self, now: Timestamp, to: NodeId) -> Option<PullOut> {
-        let want = if self.wallet.is_owing(to) {
+        self.earnings.forget(now, self.config.allowance.hourly_min);
+        let wishes = self.wishes();
+        let is_shunned = self.links.get(&to).is_some_and(|link| link.is_shunned(now));
+        let want = if is_shunned {
+            0
+        } else if self.wallet.is_owing(to) {
             u32::from(self.may_try(now, to))
         } else {
             self.wants(to)
         };
-        let (owner, device) = (self.owner(now), self.config.me);
+        let holder = self.holder(now);
         let link = self.links.get_mut(&to)?;
-        let holder = Holder { owner, device };
         let shown = link.showing.take(&self.registrations, (holder, now));
         let (registered_at, registration) = shown.unzip();
         let Asking {
@@ -547,7 +509,7 @@ impl Terminal {
         let batch = reports.then(|| Batch::of(&results, to, now));
         let root = batch.as_ref().map(|batch| batch.root);
         let certificate = self.shown(now).map(|shown| shown.signed().clone());
-        let remembered = (root.unwrap_or_else(|| merkle::root([])), owner);
+        let remembered = (root.unwrap_or_else(|| merkle::root([])), holder.owner);
         let Claims { kept, owed } = self
             .wallet
             .ask(to, remembered, reported.unwrap_or_default());
@@ -565,6 +527,7 @@ impl Terminal {
             question,
             to,
             want,
+            wishes,
             renew: self.work.of(to),
             abandoned,
             batch,
@@ -599,16 +562,18 @@ impl Terminal {
             .filter(|grant| is_usable(grant, config, from, want));
         let grant = grant.zip(answer.card.filter(|card| is_in_order(card, from)));
         let grant = grant.filter(|(grant, card)| grant.rate_card == card.id());
-        let pause = match (&grant, has_grant) {
-            (Some(_), _) => Pause::None,
-            (None, true) => Pause::Idle(BAD_GRANT_PAUSE),
-            (None, false) if want == 0 => Pause::None,
-            (None, false) => {
-                let pause = Duration::from_millis(answer.retry_millis).min(RETRY_MAX);
-                Pause::Idle(spread(&self.seed, question, pause))
-            }
+        let pause = if want == 0 || has_grant {
+            Pause::None
+        } else {
+            let pause = Duration::from_millis(answer.retry_millis).min(RETRY_MAX);
+            Pause::Idle(spread(&self.seed, question, pause))
         };
         let settled = link.answered(now, pause, &answer.verdicts);
+        if has_grant && grant.is_none() {
+            link.shun(now + BAD_GRANT_PAUSE);
+        } else if want > 0 && !has_grant {
+            link.note_nothing(now, answer.unfit);
+        }
         // A coordinator ends its own grants, nobody else's.
         let is_foreign = |grant: &GrantId| {
             let held = self.work.grant(grant);
@@ -635,14 +600,14 @@ impl Terminal {
         let collected = self.wallet.collect(now, from, told);
         carry(from, collected, out);
         if let Some((grant, card)) = grant {
-            self.wallet.leased(now, from);
-            self.work.add(grant, &card.rates, out);
+            self.take(now, grant, &card.rates, out);
         }
     }
 
     fn settle(&mut self, settled: Settled, out: &mut Vec<Effect>) {
         self.tally.counted += settled.counted;
         self.tally.uncounted += settled.uncounted;
+        self.tally.count_verdicts(&settled.verdicts);
         discard(settled.outputs, out);
         for grant in settled.grants {
             self.work.reported(grant, out);
@@ -672,7 +637,7 @@ impl Terminal {
     }
 
     fn ran(&mut self, now: Timestamp, job: Job, runs: Vec<Run>, out: &mut Vec<Effect>) {
-        let mut unwanted = Vec::new();
+        let (mut unwanted, mut measured) = (Vec::new(), BTreeSet::new());
         for run in runs {
             let ours = self.work.ran(job, &run);
             let link = ours.and_then(|ours| {
@@ -689,17 +654,22 @@ impl Terminal {
                 Ok(ran) => {
                     self.tally.fuel = self.tally.fuel.saturating_add(ran.fuel);
                     let result = ran.reported(ours.grant, run.unit);
+                    let terms = self.work.terms(&ours.grant);
+                    let points = terms.and_then(|terms| terms.points(&result));
+                    if let Some(points) = points.filter(|_| ours.pace == Pace::Steady) {
+                        self.earnings.note(now, ours.task, (points, run.took));
+                        measured.insert((ours.task, ours.grant));
+                    }
                     link.keep(now, ours.within, (result, run.took));
                 }
                 Err(fault) => {
-                    self.tally.faults += 1;
-                    let (grant, unit) = (ours.grant, run.unit);
-                    link.give_back(now, Abandoned { grant, unit, fault });
-                    self.work.reported(grant, out);
+                    let grant = (ours.coordinator, ours.grant);
+                    self.give_back(now, grant, ([run.unit], fault), out);
                 }
             }
         }
         discard(unwanted, out);
+        self.judge(now, measured, out);
         self.report_if_idle(now);
     }
 
@@ -708,14 +678,13 @@ impl Terminal {
         let Some((ours, left)) = self.work.finished(job) else {
             return;
         };
-        for unit in left {
-            let (grant, fault) = (ours.grant, Fault::Killed);
-            if let Some(link) = self.links.get_mut(&ours.coordinator) {
-                self.tally.faults += 1;
-                link.give_back(now, Abandoned { grant, unit, fault });
-            }
-            self.work.reported(grant, out);
-        }
+        // What dies while it is suspended, the computer had no room for.
+        let fault = if self.config.allowance.run {
+            Fault::Killed
+        } else {
+            Fault::Withdrawn
+        };
+        self.give_back(now, (ours.coordinator, ours.grant), (left, fault), out);
         self.work.drop_if_done(ours.grant, out);
     }
 
@@ -757,7 +726,6 @@ fn is_usable(grant: &Verified<Grant>, config: &TerminalConfig, from: NodeId, wan
         && grant.signer() == from
         && grant.device == config.me
         && grant.profile == config.profile
-        && grant.limits.memory_bytes <= config.memory_bytes
 }
 
 /// Returns whether a rate card is by whom was asked, and makes sense.

@@ -109,6 +109,8 @@ pub enum Fault {
     Killed,
     /// The input or the program could not be read in time.
     Unavailable,
+    /// The owner wants the computer: nobody's fault, and counted against nobody.
+    Withdrawn,
 }
 
 impl fmt::Display for Fault {
@@ -120,6 +122,7 @@ impl fmt::Display for Fault {
             Self::CompileLimit => "compiling took too much time or memory",
             Self::Killed => "the sandbox process died",
             Self::Unavailable => "input or program could not be read",
+            Self::Withdrawn => "the owner wants the computer",
         })
     }
 }

@@ -23,6 +23,7 @@ use tally_protocol::coordinator::Fact;
 use tally_protocol::countersignature::Countersignature;
 use tally_protocol::delivery::Manifest;
 use tally_protocol::entry::{ENTRY_BYTES_MAX, Entry};
+use tally_protocol::id::NodeId;
 use tally_protocol::invite::Invite;
 use tally_protocol::issuer::IssuerCertificate;
 use tally_protocol::license::{DeviceProof, License, StatusList};
@@ -54,6 +55,22 @@ struct Sample {
 #[test]
 fn statements_are_signed_over_the_same_bytes_as_ever() {
     compare("statements", &statements());
+}
+
+/// Wallets keep grants for as long as their results are kept.
+#[test]
+fn a_grant_of_protocol_version_3_is_still_read() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/grant_3.txt");
+    let text = std::fs::read_to_string(path).unwrap();
+    let hex = text.trim().strip_prefix("grant ").unwrap();
+    let signed = Signed::<Grant>::from_bytes(HEXLOWER.decode(hex.as_bytes()).unwrap());
+    let grant = signed.verify(&samples::network()).unwrap();
+    let customer = NodeId::from_bytes([0; 32]);
+    let expected = Grant {
+        customer,
+        ..samples::grant()
+    };
+    assert_eq!(grant.value(), &expected);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use tally_node::network::{Network, NetworkConfig, NetworkEvent, NetworkLimits};
 use tally_protocol::codec;
 use tally_protocol::id::{GrantId, NetworkId, NodeId};
 use tally_protocol::message::announce::Role;
+use tally_protocol::message::wishes::Wishes;
 use tally_protocol::message::work::{
     Batch, Grant, Pull, PullReply, Report, UnitResult, WorkReply, WorkRequest,
 };
@@ -82,7 +83,7 @@ impl RawPeer {
         Pull {
             want,
             profile: tally_sandbox::profile().clone(),
-            memory_bytes: 1 << 30,
+            wishes: Wishes::within_memory(1 << 30),
             renew: Vec::new(),
             abandoned: Vec::new(),
             report: None,

@@ -691,6 +691,7 @@ impl Made {
         let grant = Grant {
             id: GrantId::from_bytes([number; 16]),
             device: node(9),
+            customer: NodeId::from_bytes([8; 32]),
             task: TaskId::from_bytes([number; 32]),
             unit_count: units,
             program: BlobRef::of(b"program"),

@@ -28,6 +28,7 @@ use tally_protocol::issuer::{Issuer, IssuerCertificate};
 use tally_protocol::license::LicenseTerms;
 use tally_protocol::message::redeem::RedeemRequest;
 use tally_protocol::message::registry::{RegistryReply, RegistryRequest};
+use tally_protocol::message::wishes::Wishes;
 use tally_protocol::message::work::{Batch, Pull, UnitResult, VerifiedReport};
 use tally_protocol::points::Points;
 use tally_protocol::rate_card::{Price, Rates};
@@ -366,7 +367,7 @@ impl Trade {
         let pull = Pull {
             want: 64,
             profile: "test-1".parse().unwrap(),
-            memory_bytes: 1 << 30,
+            wishes: Wishes::within_memory(1 << 30),
             renew: Vec::new(),
             abandoned: Vec::new(),
             report: None,

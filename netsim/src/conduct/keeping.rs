@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tally_protocol::id::GrantId;
+use tally_protocol::message::wishes::Wishes;
 use tally_protocol::message::work::{GRANT_UNITS_MAX, Pull, WorkReply, WorkRequest};
 use tally_protocol::terminal::Ran;
 
@@ -83,7 +84,7 @@ pub(super) fn empty_pull(me: &Me<'_>) -> Pull {
     Pull {
         want: 0,
         profile: me.profile.clone(),
-        memory_bytes: 1 << 30,
+        wishes: Wishes::within_memory(1 << 30),
         renew: Vec::new(),
         abandoned: Vec::new(),
         report: None,

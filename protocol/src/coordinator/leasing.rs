@@ -20,11 +20,12 @@ use crate::certificate;
 use crate::id::{GrantId, NodeId, TaskId};
 use crate::message::Refusal;
 use crate::message::announce::Offer;
-use crate::message::work::{GRANT_UNITS_MAX, Grant, LeasedUnit, Pull, RENEWALS_MAX};
+use crate::message::wishes::{Misfit, OwnTasks, Unfit, Wishes, WorkKind, count_unfit};
+use crate::message::work::{Abandoned, GRANT_UNITS_MAX, Grant, LeasedUnit, Pull, RENEWALS_MAX};
 use crate::signed::Verified;
-use crate::task::Task;
 use crate::task::split::UnitTable;
 use crate::time::Timestamp;
+use crate::unit::Fault;
 
 /// The most units leased to one device at a time: a batch at work and one in wait on each of some cores.
 const DEVICE_LEASES_MAX: usize = 8 * GRANT_UNITS_MAX as usize;
@@ -52,6 +53,9 @@ impl Coordinator {
         if pull.profile != self.config.profile {
             return Answer::Refused(Refusal::WrongProfile);
         }
+        if !pull.wishes.is_bounded() {
+            return Answer::Refused(Refusal::Malformed);
+        }
         let Papers {
             certificate,
             registration,
@@ -75,7 +79,11 @@ impl Coordinator {
         self.take_back(now, from, pull, out);
         let verdicts =
             reported.map_or_else(Vec::new, |reported| self.count(now, holder, reported, out));
-        let leased = is_admitted.then(|| self.lease(now, holder, pull)).flatten();
+        let (leased, unfit) = if is_admitted {
+            self.lease(now, holder, pull)
+        } else {
+            (None, Vec::new())
+        };
         let peers = leased
             .as_ref()
             .map_or_else(Vec::new, |new| self.devices.peers(new.grant.task, from));
@@ -98,6 +106,7 @@ impl Coordinator {
             peers,
             receipts: self.devices.receipts(from, &pull.kept),
             unpaid: self.unpaid(from, holder, &pull.owed),
+            unfit,
         }))
     }
 
@@ -184,7 +193,7 @@ impl Coordinator {
 
     /// Takes back the units that the terminal cannot finish.
     fn take_back(&mut self, now: Timestamp, from: NodeId, pull: &Pull, out: &mut Vec<Effect>) {
-        let mut changed = BTreeSet::new();
+        let (mut faulted, mut withdrawn) = (BTreeSet::new(), BTreeSet::new());
         for given in pull.abandoned.iter().take(GRANT_UNITS_MAX as usize) {
             let held = self.devices.grants.get(given.grant);
             let live =
@@ -192,44 +201,83 @@ impl Coordinator {
             let Some(task) = live.map(|held| held.task) else {
                 continue;
             };
-            if self.release(given.grant, given.unit) {
-                let fact = Fact::Faulted {
-                    task,
-                    device: from,
-                    unit: given.unit,
-                    fault: given.fault,
-                    at: now,
-                };
-                let decided = self.record(fact, out);
-                self.after_decision(now, task, &decided);
-                changed.insert(task);
+            if !self.release(given.grant, given.unit) {
+                continue;
             }
+            if given.fault == Fault::Withdrawn {
+                self.withdraw(task, from, given);
+                withdrawn.insert(task);
+                continue;
+            }
+            let fact = Fact::Faulted {
+                task,
+                device: from,
+                unit: given.unit,
+                fault: given.fault,
+                at: now,
+            };
+            let decided = self.record(fact, out);
+            self.after_decision(now, task, &decided);
+            faulted.insert(task);
         }
-        for task in changed {
+        for task in faulted {
             if let Some(units) = self.units_mut(&task) {
                 units.send_to_rest(now, from);
             }
             self.after_units(now, task, out);
             self.nudge_for_fresh(task, out);
         }
+        for task in withdrawn {
+            out.push(Effect::Changed(task));
+            self.nudge_for_fresh(task, out);
+        }
     }
 
-    /// Leases units of the first task in turn that has some for this terminal.
-    fn lease(&mut self, now: Timestamp, holder: Holder, pull: &Pull) -> Option<NewLeases> {
+    /// Takes back a unit because the owner of its terminal wants the computer: nothing is held against unit or device.
+    fn withdraw(&mut self, task: TaskId, from: NodeId, given: &Abandoned) {
+        if let Some((_, running)) = self.tasks.get_mut(&task).and_then(TaskRun::running_mut) {
+            running.known.take(given.grant, given.unit);
+            running.units.end_lease(given.unit, from);
+        }
+    }
+
+    /// Leases units of the first task in turn that has some for this terminal; its owner's own tasks come first if it
+    /// wishes so. Who gets a lease goes to the end of the turns; those that were passed over keep their place, and so do
+    /// all if a task was taken before its turn.
+    fn lease(
+        &mut self,
+        now: Timestamp,
+        holder: Holder,
+        pull: &Pull,
+    ) -> (Option<NewLeases>, Vec<Unfit>) {
         let room = DEVICE_LEASES_MAX.saturating_sub(self.devices.grants.leases(holder.device));
         let want = room.min(pull.want as usize).min(GRANT_UNITS_MAX as usize);
         if want == 0 {
-            return None;
+            return (None, Vec::new());
         }
-        for place in 0..self.turns.len() {
-            let task = self.turns[place];
-            if let Some(leases) = self.lease_of(now, task, holder, (want, pull.memory_bytes)) {
-                // The next pull looks at the other tasks first.
-                self.turns.rotate_left(place + 1);
-                return Some(leases);
+        let is_own = |task: &TaskId| {
+            let run = self.tasks.get(task);
+            run.is_some_and(|run| WorkKind::of(*task, &run.task).is_own(holder))
+        };
+        let (own, others): (Vec<TaskId>, Vec<TaskId>) = match pull.wishes.own_tasks {
+            OwnTasks::First | OwnTasks::Only => self.turns.iter().partition(|task| is_own(task)),
+            OwnTasks::Normal | OwnTasks::Never => (Vec::new(), self.turns.clone()),
+        };
+        let mut reasons = Vec::new();
+        for task in own.iter().chain(&others) {
+            match self.lease_of(now, *task, holder, (want, &pull.wishes)) {
+                Ok(leases) => {
+                    if !own.contains(task) {
+                        // The next pull looks at the other tasks first.
+                        self.turns.retain(|other| other != task);
+                        self.turns.push(*task);
+                    }
+                    return (Some(leases), Vec::new());
+                }
+                Err(why) => reasons.push(why),
             }
         }
-        None
+        (None, count_unfit(reasons))
     }
 
     fn lease_of(
@@ -237,23 +285,20 @@ impl Coordinator {
         now: Timestamp,
         id: TaskId,
         holder: Holder,
-        (want, memory_bytes): (usize, u64),
-    ) -> Option<NewLeases> {
+        (want, wishes): (usize, &Wishes),
+    ) -> Result<NewLeases, Misfit> {
         let (active, device) = (self.devices.count_active(now).max(1), holder.device);
         let known = self.find_known(&id, holder);
-        let run = self.tasks.get_mut(&id)?;
+        let run = self.tasks.get_mut(&id).ok_or(Misfit::Taken)?;
         let card = self.cards.version(run.dues.card);
         let openable = run.openable(card);
-        let (task, running) = run.running_mut()?;
+        let (task, running) = run.running_mut().ok_or(Misfit::Taken)?;
         let (units, table) = (&mut running.units, &running.division.table);
-        let (is_fit, share) = (may_compute(holder, task), share(units, device, active));
-        if !is_fit
-            || task.limits.memory_bytes > memory_bytes
-            || share == 0
-            || units.rests(now, device)
-        {
-            return None;
-        }
+        let kind = WorkKind::of(id, task);
+        wishes.misfit(&kind, holder).map_or(Ok(()), Err)?;
+        let share = share_now(now, units, (device, active))?;
+        // Nobody is asked for the answer to what is its own.
+        let known = known.filter(|_| !kind.is_own(holder));
         let lease = Duration::from_millis(task.lease_millis);
         let mut parcel = Parcel::default();
         let place = |unit: u32| table.range(unit).unwrap_or_default();
@@ -262,13 +307,15 @@ impl Coordinator {
         let want = want.min(share) - usize::from(known.is_some());
         let mut chosen = units.choose(holder, (want, openable), |unit| parcel.add(place(unit)));
         if chosen.is_empty() && known.is_none() {
-            let units = (&mut *units, lease);
-            let unit = back_up(
+            let slow = back_up(
                 now,
                 (&id, holder),
-                units,
+                (&mut *units, lease),
                 (&mut self.devices, &mut self.timers),
-            )?;
+            );
+            let Some(unit) = slow else {
+                return Err(units.why_none(holder, openable));
+            };
             parcel.add(place(unit));
             chosen.push(unit);
         }
@@ -286,6 +333,7 @@ impl Coordinator {
         let grant = Grant {
             id: grant_id,
             device,
+            customer: task.customer,
             task: id,
             unit_count: table.count(),
             program: task.program,
@@ -301,7 +349,7 @@ impl Coordinator {
         self.devices.grants.hold(&grant, lease);
         self.devices.set_task(device, id);
         self.timers.set(Timer::Expire(grant_id), grant.deadline);
-        Some(NewLeases {
+        Ok(NewLeases {
             rate_card: card.signed().clone(),
             inline: parcel.inline(),
             read: parcel.read(&grant, now + READ_LIFE_MIN.max(lease * 2)),
@@ -422,9 +470,17 @@ fn back_up(
     unit
 }
 
-/// Returns whether the task is somebody else's.
-fn may_compute(holder: Holder, task: &Task) -> bool {
-    ![holder.device, holder.owner].contains(&task.customer)
+/// Returns how many units a device may get at the moment, or why it gets none.
+fn share_now(
+    now: Timestamp,
+    units: &Units,
+    (device, active): (NodeId, usize),
+) -> Result<usize, Misfit> {
+    match share(units, device, active) {
+        _ if units.rests(now, device) => Err(Misfit::Rests),
+        0 => Err(Misfit::Unconfirmed),
+        share => Ok(share),
+    }
 }
 
 /// Returns how many units a device may get at a time. Guided self-scheduling: half of a fair share among `active`

@@ -20,6 +20,7 @@ use crate::codec;
 use crate::entry::{Ending, Fund, Payee};
 use crate::id::{Hash, ReceiptId};
 use crate::message::customer::Phase;
+use crate::message::wishes::Wishes;
 use crate::message::work::{Abandoned, Batch, Owed, UnitResult};
 use crate::receipt::Validation;
 use crate::task::{Edit, Merge, OnFailure, Quorum, Split};
@@ -164,7 +165,7 @@ impl Desk {
         let pull = Pull {
             want,
             profile: profile(),
-            memory_bytes: 1 << 30,
+            wishes: say.wishes.unwrap_or_else(|| Wishes::within_memory(1 << 30)),
             renew: say.renew,
             abandoned: say.abandoned,
             report: None,
@@ -217,6 +218,7 @@ struct Say {
     shown: Vec<Verified<Grant>>,
     renew: Vec<GrantId>,
     abandoned: Vec<Abandoned>,
+    wishes: Option<Wishes>,
     certificate: Option<Verified<DeviceCertificate>>,
     registration: Option<Verified<Registration>>,
     kept: Vec<ReceiptId>,

@@ -20,6 +20,7 @@ use super::Vote;
 use crate::account::Holder;
 use crate::id::{GrantId, Hash, NodeId};
 use crate::message::customer::DeviceTally;
+use crate::message::wishes::Misfit;
 use crate::message::work::UnpaidReason;
 use crate::task::Quorum;
 use crate::time::Timestamp;
@@ -396,6 +397,19 @@ impl Units {
         };
         let mut disputed = self.disputed.iter().take(RETURNED_SCAN_MAX);
         self.is_kept_back(holder.device) && disputed.any(is_kept)
+    }
+
+    /// Returns why a device was given no unit, that neither rests nor is too far ahead.
+    pub(super) fn why_none(&self, holder: Holder, openable: u32) -> Misfit {
+        if self.wanted() == 0 {
+            Misfit::Taken
+        } else if self.keeps_back(holder) {
+            Misfit::Rests
+        } else if self.untouched() > openable && self.returned.is_empty() {
+            Misfit::Funds
+        } else {
+            Misfit::Computed
+        }
     }
 
     /// Returns whether `device` may lease `unit` besides those who have it, all of them for very long.

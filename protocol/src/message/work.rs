@@ -19,6 +19,7 @@ use crate::merkle;
 use crate::message::Refusal;
 use crate::message::announce::RoleStatement;
 use crate::message::blob::BlobGrant;
+use crate::message::wishes::{Unfit, Wishes};
 use crate::rate_card::RateCard;
 use crate::receipt::Receipt;
 use crate::registration::Registration;
@@ -83,8 +84,8 @@ pub struct Pull {
     pub want: u32,
     /// The profile of its sandbox.
     pub profile: ProfileId,
-    /// The most memory that it gives a unit, in bytes.
-    pub memory_bytes: u64,
+    /// Which work it takes; lists beyond their bounds are refused.
+    pub wishes: Wishes,
     /// Grants it still works on: their leases are renewed.
     pub renew: Vec<GrantId>,
     /// Units it cannot finish.
@@ -280,6 +281,9 @@ pub struct Grant {
     pub id: GrantId,
     /// Who may compute.
     pub device: NodeId,
+    /// Whose task it is; nobody's (zeros) in grants of before protocol version 4, which wallets keep.
+    #[serde(default = "nobody")]
+    pub customer: NodeId,
     /// The task. Also the seed of the units' random numbers.
     pub task: TaskId,
     /// Units of the whole task.
@@ -302,6 +306,10 @@ pub struct Grant {
     pub issued: Timestamp,
     /// When the leases end unless they are renewed.
     pub deadline: Timestamp,
+}
+
+const fn nobody() -> NodeId {
+    NodeId::from_bytes([0; 32])
 }
 
 impl Statement for Grant {
@@ -345,6 +353,9 @@ pub struct PullReply {
     pub receipts: Vec<Signed<Receipt>>,
     /// Counted results that are not paid: at most [`UNPAID_MAX`].
     pub unpaid: Vec<Unpaid>,
+    /// If units were wanted and none were leased: why, each reason once, at most
+    /// [`crate::message::wishes::UNFIT_MAX`]. Empty if there is no task at all.
+    pub unfit: Vec<Unfit>,
 }
 
 /// A counted result for which no receipt will come.
@@ -387,7 +398,7 @@ pub struct Leased {
 }
 
 /// What became of a reported result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResultVerdict {
     /// It counts.

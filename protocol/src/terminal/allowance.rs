@@ -20,3 +20,19 @@ pub struct Allowance {
     /// Which work.
     pub wishes: Wishes,
 }
+
+impl Allowance {
+    /// Everything at any time: `slots` units at once, each with up to `memory_bytes` of memory.
+    #[must_use]
+    pub fn all(slots: usize, memory_bytes: u64) -> Self {
+        let count = u64::try_from(slots).unwrap_or(u64::MAX);
+        Self {
+            run: true,
+            take: true,
+            slots,
+            memory_bytes: memory_bytes.saturating_mul(count),
+            hourly_min: 0,
+            wishes: Wishes::within_memory(memory_bytes),
+        }
+    }
+}

@@ -1,11 +1,13 @@
 //! The terminal's dealings with one coordinator: when to ask it, and what is still to be reported to it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::registered::Showing;
+use super::{BAD_GRANT_PAUSE, LinkStanding, UNWANTED_GRANTS_MAX};
 use crate::id::{BlobId, GrantId, NodeId};
 use crate::message::Refusal;
+use crate::message::wishes::Unfit;
 use crate::message::work::{
     Abandoned, GRANT_UNITS_MAX, INLINE_BYTES_MAX, RENEWALS_MAX, ResultVerdict, SHOWN_MAX,
     UnitResult,
@@ -50,6 +52,17 @@ pub(super) struct Link {
     pub(super) showing: Showing,
     /// Whether it said last that this terminal is not registered.
     is_unregistered: bool,
+    /// Since when it is connected, or is not.
+    since: Timestamp,
+    /// It is not asked for work before this.
+    shunned_until: Timestamp,
+    /// Grants in a row that the owner does not want.
+    unwanted: u32,
+    refusal: Option<(Refusal, Timestamp)>,
+    /// Why it had nothing when it was last asked for work, and when that was.
+    nothing: Option<(Timestamp, Vec<Unfit>)>,
+    last_answer: Option<Timestamp>,
+    last_grant: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -90,6 +103,8 @@ pub(super) struct Asking {
 pub(super) struct Settled {
     pub(super) counted: u64,
     pub(super) uncounted: u64,
+    /// The verdicts, by kind.
+    pub(super) verdicts: BTreeMap<ResultVerdict, u64>,
     /// Outputs that need not be kept any more.
     pub(super) outputs: Vec<BlobId>,
     /// The grant of each settled result.
@@ -113,11 +128,20 @@ impl Link {
             shown: BTreeSet::new(),
             showing: Showing::new(),
             is_unregistered: false,
+            since: now,
+            shunned_until: Timestamp::from_millis(0),
+            unwanted: 0,
+            refusal: None,
+            nothing: None,
+            last_answer: None,
+            last_grant: None,
         }
     }
 
     pub(super) fn connect(&mut self, now: Timestamp) {
-        self.lost = None;
+        if self.lost.take().is_some() {
+            self.since = now;
+        }
         self.failures = 0;
         self.shown.clear();
         if let State::Ready(at) | State::Paused(at) = self.state {
@@ -126,7 +150,9 @@ impl Link {
     }
 
     pub(super) fn lose(&mut self, now: Timestamp) {
-        self.lost.get_or_insert(now);
+        if self.lost.is_none() {
+            (self.lost, self.since) = (Some(now), now);
+        }
     }
 
     pub(super) const fn is_connected(&self) -> bool {
@@ -190,7 +216,7 @@ impl Link {
     pub(super) fn due(&self, wants: u32, every: Option<Duration>) -> Option<Timestamp> {
         let renew = every.map(|every| self.heard + every);
         let first = |work: Timestamp| {
-            let work = (wants > 0).then_some(work);
+            let work = (wants > 0).then_some(work.max(self.shunned_until));
             [work, self.report_at, renew].into_iter().flatten().min()
         };
         match self.state {
@@ -198,6 +224,49 @@ impl Link {
             State::Asked { .. } => None,
             State::Ready(at) => first(at),
             State::Paused(until) => first(until).map(|at| at.max(until)),
+        }
+    }
+
+    /// Notes that it had no work, and why.
+    pub(super) fn note_nothing(&mut self, now: Timestamp, unfit: Vec<Unfit>) {
+        self.nothing = Some((now, unfit));
+    }
+
+    /// Notes that it has leased units.
+    pub(super) fn note_grant(&mut self, now: Timestamp) {
+        (self.last_grant, self.nothing, self.unwanted) = (Some(now), None, 0);
+    }
+
+    /// Notes that it has leased units that the owner does not want.
+    pub(super) fn note_unwanted(&mut self, now: Timestamp) {
+        self.unwanted = self.unwanted.saturating_add(1);
+        if self.unwanted >= UNWANTED_GRANTS_MAX {
+            self.shun(now + BAD_GRANT_PAUSE);
+        }
+    }
+
+    /// Lets it not be asked for work before `until`, whatever it says.
+    pub(super) fn shun(&mut self, until: Timestamp) {
+        self.shunned_until = self.shunned_until.max(until);
+    }
+
+    pub(super) fn is_shunned(&self, now: Timestamp) -> bool {
+        self.shunned_until > now
+    }
+
+    /// Returns how things stand; `due` is when it is asked next.
+    pub(super) fn standing(&self, due: Option<Timestamp>) -> LinkStanding {
+        let nothing = self.nothing.as_ref();
+        LinkStanding {
+            connected: self.is_connected(),
+            since: self.since,
+            asked_again_at: due,
+            refusal: self.refusal.clone(),
+            failures: self.failures,
+            unfit: nothing.map_or_else(Vec::new, |(_, unfit)| unfit.clone()),
+            empty_at: nothing.map(|(at, _)| *at),
+            last_answer: self.last_answer,
+            last_grant: self.last_grant,
         }
     }
 
@@ -313,9 +382,14 @@ impl Link {
             }
         });
         (self.failures, self.heard) = (0, now);
+        (self.last_answer, self.refusal) = (Some(now), None);
         self.is_unregistered = false;
         for (place, mut kept) in results.into_iter().enumerate() {
-            match verdicts.get(place) {
+            let verdict = verdicts.get(place);
+            if let Some(verdict) = verdict {
+                *settled.verdicts.entry(*verdict).or_default() += 1;
+            }
+            match verdict {
                 Some(ResultVerdict::Counted) => settled.add(&kept.result, true),
                 Some(ResultVerdict::ShowGrant) if !self.show.contains(&kept.result.grant) => {
                     settled.show.insert(kept.result.grant);
@@ -357,6 +431,11 @@ impl Link {
             Some(_) => REFUSED_PAUSE,
         };
         self.failures += 1;
+        if let Some(refusal) = refusal {
+            let same = self.refusal.take().filter(|(before, _)| before == refusal);
+            let since = same.map_or(now, |(_, since)| since);
+            self.refusal = Some((refusal.clone(), since));
+        }
         self.shown.clear();
         self.is_unregistered = refusal == Some(&Refusal::NotRegistered);
         if self.is_unregistered {

@@ -3,6 +3,7 @@
 use crate::certificate::DeviceCertificate;
 use crate::coordinator::Question;
 use crate::id::{GrantId, NetworkId, NodeId, ReceiptId};
+use crate::message::wishes::{UNFIT_MAX, Unfit, Wishes};
 use crate::message::work::{
     Abandoned, Batch, Grant, Leased, Owed, Pull, PullReply, RECEIPTS_MAX, Report, ResultVerdict,
     UnitResult, Unpaid,
@@ -22,6 +23,8 @@ pub struct PullOut {
     pub to: NodeId,
     /// Units wanted.
     pub want: u32,
+    /// Which work is wanted.
+    pub wishes: Wishes,
     /// Grants to renew.
     pub renew: Vec<GrantId>,
     /// Units given back.
@@ -47,11 +50,7 @@ pub struct PullOut {
 impl PullOut {
     /// Makes the message, with a report if there is something to tell or to show. `sign` signs its batch.
     #[must_use]
-    pub fn into_pull(
-        self,
-        (profile, memory_bytes): (ProfileId, u64),
-        sign: impl FnOnce(Batch) -> Signed<Batch>,
-    ) -> Pull {
+    pub fn into_pull(self, profile: ProfileId, sign: impl FnOnce(Batch) -> Signed<Batch>) -> Pull {
         let report = self.batch.map(|batch| Report {
             batch: sign(batch),
             results: self.results,
@@ -60,7 +59,7 @@ impl PullOut {
         Pull {
             want: self.want,
             profile,
-            memory_bytes,
+            wishes: self.wishes,
             renew: self.renew,
             abandoned: self.abandoned,
             report,
@@ -92,6 +91,8 @@ pub struct Answer {
     pub unknown: Vec<GrantId>,
     /// See [`PullReply::retry_millis`].
     pub retry_millis: u64,
+    /// See [`PullReply::unfit`].
+    pub unfit: Vec<Unfit>,
 }
 
 /// What comes with a checked answer, for the shell.
@@ -133,6 +134,7 @@ impl Answer {
             ended: reply.ended,
             unknown: reply.unknown,
             retry_millis: reply.retry_millis,
+            unfit: reply.unfit.into_iter().take(UNFIT_MAX).collect(),
         };
         let (leased, peers) = (reply.leased, reply.peers);
         Some((answer, Beside { leased, peers }))

@@ -3,8 +3,9 @@
 use ed25519_dalek::SigningKey;
 
 use super::*;
+use crate::account::Holder;
 use crate::id::NetworkId;
-use crate::message::work::{LeasedUnit, ResultVerdict, SHOWN_MAX, Unpaid};
+use crate::message::work::{Abandoned, LeasedUnit, ResultVerdict, SHOWN_MAX, Unpaid};
 use crate::rate_card::Rates;
 use crate::unit::Limits;
 
@@ -551,8 +552,8 @@ impl Bench {
         let config = TerminalConfig {
             me: node(9),
             profile: profile(),
-            memory_bytes: 1 << 30,
             slots,
+            allowance: Allowance::all(slots, 1 << 30),
             certificate: None,
             registrations: Vec::new(),
         };
@@ -695,6 +696,7 @@ impl Bench {
         let grant = Grant {
             id: GrantId::from_bytes([self.grants; 16]),
             device: node(9),
+            customer: NodeId::from_bytes([8; 32]),
             task: TaskId::from_bytes([1; 32]),
             unit_count: 100,
             program: BlobRef::of(b"program"),

@@ -29,6 +29,7 @@ use crate::id::{BlobId, Hash, NodeId, RateCardId, ReceiptId, TaskId};
 use crate::message::work::{
     Grant, Owed, RECEIPTS_MAX, ResultVerdict, UNPAID_MAX, UnitResult, Unpaid, UnpaidReason,
 };
+use crate::points::Points;
 use crate::rate_card::{Measured, Rates};
 use crate::receipt::Receipt;
 use crate::signed::Verified;
@@ -154,6 +155,11 @@ impl Terms {
             issued: grant.issued,
             sizes: grant.units.iter().map(size).collect(),
         }
+    }
+
+    /// Returns what a result earns if it counts; none if the amount does not fit.
+    pub(super) fn points(&self, result: &UnitResult) -> Option<Points> {
+        self.rates.points(self.program, &self.measured(result))
     }
 
     fn measured(&self, result: &UnitResult) -> Measured {

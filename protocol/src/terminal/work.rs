@@ -23,9 +23,18 @@ const RENEW_EVERY: (Duration, Duration) = (Duration::from_millis(300), Duration:
 /// The most tasks whose speed is remembered.
 const PACES_MAX: usize = 64;
 
+/// In which bounds units run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    /// The most at a time.
+    pub(super) slots: usize,
+    /// The most memory of all of them, by their limits.
+    pub(super) memory_bytes: u64,
+}
+
 #[derive(Debug)]
 pub(super) struct Work {
-    slots: usize,
+    room: Room,
     grants: BTreeMap<GrantId, Held>,
     /// Grants with units that wait, the oldest first.
     queue: VecDeque<GrantId>,
@@ -53,6 +62,24 @@ struct Running {
     grant: GrantId,
     /// Units that were not run yet.
     left: BTreeSet<u32>,
+    pace: Pace,
+}
+
+/// How a job goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Without a break: its times say how fast the computer is.
+    Steady,
+    /// It was suspended.
+    Broken,
+}
+
+/// A job with units that were not run.
+#[derive(Debug)]
+pub(super) struct AtWork<'a> {
+    pub(super) job: Job,
+    pub(super) grant: &'a Verified<Grant>,
+    pub(super) units: usize,
 }
 
 /// A unit that was run, and for whom.
@@ -60,20 +87,84 @@ struct Running {
 pub(super) struct Ours {
     pub(super) coordinator: NodeId,
     pub(super) grant: GrantId,
+    pub(super) task: TaskId,
+    pub(super) pace: Pace,
     /// How soon it should be reported.
     pub(super) within: Duration,
 }
 
 impl Work {
-    pub(super) const fn new(slots: usize) -> Self {
+    pub(super) const fn new(room: &Room) -> Self {
         Self {
-            slots,
+            room: *room,
             grants: BTreeMap::new(),
             queue: VecDeque::new(),
             jobs: BTreeMap::new(),
             jobs_made: 0,
             paces: BTreeMap::new(),
         }
+    }
+
+    /// Lets units run in other bounds; what runs already goes on.
+    pub(super) const fn allow(&mut self, room: &Room) {
+        self.room = *room;
+    }
+
+    /// Notes that the jobs at work are suspended.
+    pub(super) fn suspend(&mut self) {
+        for running in self.jobs.values_mut() {
+            running.pace = Pace::Broken;
+        }
+    }
+
+    /// Returns the jobs of which units are left.
+    pub(super) fn at_work(&self) -> impl Iterator<Item = AtWork<'_>> {
+        let jobs = self.jobs.iter();
+        let jobs = jobs.filter(|(_, running)| !running.left.is_empty());
+        jobs.filter_map(|(job, running)| {
+            let held = self.grants.get(&running.grant).filter(|held| !held.over)?;
+            Some(AtWork {
+                job: *job,
+                grant: &held.grant,
+                units: running.left.len(),
+            })
+        })
+    }
+
+    /// Returns the grants of which units wait.
+    pub(super) fn queued(&self) -> Vec<GrantId> {
+        self.queue.iter().copied().collect()
+    }
+
+    /// Takes the units of a grant that wait.
+    pub(super) fn take_waiting(&mut self, grant: GrantId) -> Vec<u32> {
+        self.queue.retain(|other| *other != grant);
+        let Some(held) = self.grants.get_mut(&grant) else {
+            return Vec::new();
+        };
+        let waiting = &held.grant.units[held.next..];
+        let units = waiting.iter().map(|leased| leased.unit).collect();
+        held.next = held.grant.units.len();
+        units
+    }
+
+    /// Takes the units of a job that were not run; its slot is not free before it has finished. Returns its coordinator, its
+    /// grant and the units.
+    pub(super) fn withdraw(&mut self, job: Job) -> Option<(NodeId, GrantId, BTreeSet<u32>)> {
+        let running = self.jobs.get_mut(&job)?;
+        let held = self.grants.get(&running.grant)?;
+        let units = std::mem::take(&mut running.left);
+        Some((held.grant.signer(), running.grant, units))
+    }
+
+    /// Returns the memory of all jobs, by their limits.
+    fn memory_bytes(&self) -> u64 {
+        let grants = self
+            .jobs
+            .values()
+            .filter_map(|running| self.grants.get(&running.grant));
+        let memory = grants.map(|held| held.grant.limits.memory_bytes);
+        memory.fold(0, u64::saturating_add)
     }
 
     pub(super) fn grant(&self, id: &GrantId) -> Option<&Verified<Grant>> {
@@ -132,14 +223,16 @@ impl Work {
     pub(super) fn wants(&self) -> u32 {
         let stored = self.stored();
         let room = STORE_UNITS_MAX.saturating_sub(stored);
-        let slots = u32::try_from(self.slots).unwrap_or(u32::MAX);
+        let last = self.queue.back().map(|id| &self.grants[id]);
+        let last = last.or_else(|| self.running_grant());
+        let slots = last.map_or(self.room.slots, |held| self.slots_for(held));
         // A free slot always takes a unit, however long that may run; so does one that is free in a moment.
         let runs = |running: &&Running| !running.left.is_empty();
         let busy = self.jobs.values().filter(runs).count();
-        let idle = self.slots.saturating_sub(busy + stored) as u128;
-        let last = self.queue.back().map(|id| self.grants[id].grant.task);
-        let pace = last.or_else(|| self.running_task());
-        let pace = pace.and_then(|task| self.paces.get(&task)).copied();
+        let idle = slots.saturating_sub(busy + stored) as u128;
+        let slots = u32::try_from(slots).unwrap_or(u32::MAX);
+        let pace = last.and_then(|held| self.paces.get(&held.grant.task));
+        let pace = pace.copied();
         let want = match pace {
             Some(pace) if !self.holds_unknown() => {
                 let waiting: Duration = self
@@ -168,12 +261,17 @@ impl Work {
         tasks.any(|task| !self.paces.contains_key(&task))
     }
 
-    fn running_task(&self) -> Option<TaskId> {
-        self.jobs
-            .values()
-            .next_back()
-            .and_then(|job| self.grants.get(&job.grant))
-            .map(|held| held.grant.task)
+    fn running_grant(&self) -> Option<&Held> {
+        let last = self.jobs.values().next_back()?;
+        self.grants.get(&last.grant)
+    }
+
+    /// Returns how many units like those of this grant may run at a time.
+    fn slots_for(&self, held: &Held) -> usize {
+        let each = held.grant.limits.memory_bytes;
+        let fitting = self.room.memory_bytes.checked_div(each);
+        let fitting = fitting.and_then(|count| usize::try_from(count).ok());
+        self.room.slots.min(fitting.unwrap_or(usize::MAX))
     }
 
     /// Returns how long the waiting units of a grant will take.
@@ -207,14 +305,20 @@ impl Work {
         out.push(Effect::Prepare(id));
     }
 
-    /// Gives free slots units of the oldest grants whose coordinator `takes` results.
+    /// Gives free slots units of the oldest grants whose coordinator `takes` results. One for whose memory there is no room
+    /// now waits for it, and nothing overtakes it.
     pub(super) fn start_jobs(&mut self, takes: impl Fn(NodeId) -> bool, out: &mut Vec<Effect>) {
-        while self.jobs.len() < self.slots {
+        while self.jobs.len() < self.room.slots {
             let free = |id: &&GrantId| takes(self.grants[*id].grant.signer());
             let Some(grant) = self.queue.iter().find(free).copied() else {
                 return;
             };
+            let used = self.memory_bytes();
             let held = self.grants.get_mut(&grant).expect("queued grants are held");
+            let needed = used.saturating_add(held.grant.limits.memory_bytes);
+            if needed > self.room.memory_bytes {
+                return;
+            }
             let left = held.grant.units.len() - held.next;
             let fitting = match self.paces.get(&held.grant.task) {
                 Some(pace) => {
@@ -222,7 +326,9 @@ impl Work {
                 }
                 None => 1,
             };
-            let count = fitting.clamp(1, left.div_ceil(self.slots).max(1)).min(left);
+            let count = fitting
+                .clamp(1, left.div_ceil(self.room.slots).max(1))
+                .min(left);
             let places = held.next..held.next + count;
             held.next += count;
             if held.next == held.grant.units.len() {
@@ -232,7 +338,8 @@ impl Work {
             let job = Job(self.jobs_made);
             let units = held.grant.units[places.clone()].iter();
             let left = units.map(|leased| leased.unit).collect();
-            self.jobs.insert(job, Running { grant, left });
+            let pace = Pace::Steady;
+            self.jobs.insert(job, Running { grant, left, pace });
             out.push(Effect::Execute { job, grant, places });
         }
     }
@@ -248,8 +355,13 @@ impl Work {
         let ours = Ours {
             coordinator: held.grant.signer(),
             grant: running.grant,
+            task: held.grant.task,
+            pace: running.pace,
             within: held.renew_every(),
         };
+        if ours.pace == Pace::Broken {
+            return Some(ours);
+        }
         if self.paces.len() >= PACES_MAX && !self.paces.contains_key(&task) {
             self.paces.pop_first();
         }
@@ -265,6 +377,8 @@ impl Work {
         let ours = Ours {
             coordinator: held.grant.signer(),
             grant: running.grant,
+            task: held.grant.task,
+            pace: running.pace,
             within: held.renew_every(),
         };
         let left = if held.over {

@@ -3,7 +3,7 @@
 pub(crate) mod members;
 pub(crate) mod partners;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ed25519_dalek::SigningKey;
 use serde::Serialize;
@@ -15,7 +15,7 @@ use tally_protocol::checkpoint::log_proof::LogProof;
 use tally_protocol::codec;
 use tally_protocol::coordinator::{Compared, Division, Fact, Vote};
 use tally_protocol::entry::{Ending, Entry, Event, Fund, Payee, ValidatedUnit};
-use tally_protocol::id::{GrantId, Hash, NetworkId, NodeId, OrderId, RedemptionId, TaskId};
+use tally_protocol::id::{BlobId, GrantId, Hash, NetworkId, NodeId, OrderId, RedemptionId, TaskId};
 use tally_protocol::issuer::{Issuer, IssuerCertificate};
 use tally_protocol::license::{
     Basis, DeviceProof, License, LicenseOrder, LicenseTerms, Renewal, Status, StatusList,
@@ -29,6 +29,7 @@ use tally_protocol::message::customer::{
     CustomerReply, CustomerRequest, DeviceTally, Phase, TaskCost, TaskStatus, TaskSummary, Terms,
 };
 use tally_protocol::message::log::{LogReply, LogRequest, LoggedEntry};
+use tally_protocol::message::wishes::{Choice, Misfit, OwnTasks, UNFIT_MAX, Unfit, Wishes};
 use tally_protocol::message::work::{
     Abandoned, Batch, Grant, Leased, LeasedUnit, Owed, Pull, PullReply, Report, ResultVerdict,
     UnitResult, Unpaid, UnpaidReason, WorkReply, WorkRequest,
@@ -280,6 +281,7 @@ pub(crate) fn grant() -> Grant {
     Grant {
         id: GrantId::from_bytes([2; 16]),
         device: node(),
+        customer: task().customer,
         task: task_id(),
         unit_count: 9,
         program: task().program,
@@ -568,7 +570,17 @@ pub(crate) fn work_requests() -> Vec<(&'static str, WorkRequest)> {
     let pull = Pull {
         want: 16,
         profile: "wasmtime48-1".parse().unwrap(),
-        memory_bytes: 1 << 30,
+        wishes: Wishes {
+            limits: Limits {
+                fuel: 1 << 50,
+                memory_bytes: 1 << 30,
+                output_bytes: 1 << 30,
+            },
+            programs: Choice::Only(BTreeSet::from([BlobId::of(b"program")])),
+            customers: Choice::AllBut(BTreeSet::from([NodeId::from_bytes([7; 32])])),
+            declined: BTreeSet::from([task_id()]),
+            own_tasks: OwnTasks::Normal,
+        },
         renew: vec![GrantId::from_bytes([2; 16])],
         abandoned: vec![Abandoned {
             grant: GrantId::from_bytes([2; 16]),
@@ -586,6 +598,7 @@ pub(crate) fn work_requests() -> Vec<(&'static str, WorkRequest)> {
         }],
     };
     let idle = Pull {
+        wishes: Wishes::within_memory(1 << 30),
         report: None,
         renew: vec![],
         abandoned: vec![],
@@ -601,6 +614,25 @@ pub(crate) fn work_requests() -> Vec<(&'static str, WorkRequest)> {
         ("pull", WorkRequest::Pull(Box::new(pull))),
         ("pull_idle", WorkRequest::Pull(Box::new(idle))),
         ("nudge", WorkRequest::Nudge(task_id())),
+    ]
+}
+
+/// Every reason, once.
+pub(crate) const fn misfits() -> [Misfit; UNFIT_MAX] {
+    [
+        Misfit::Program,
+        Misfit::Customer,
+        Misfit::Memory,
+        Misfit::Fuel,
+        Misfit::Output,
+        Misfit::Declined,
+        Misfit::OwnOnly,
+        Misfit::OwnNever,
+        Misfit::Computed,
+        Misfit::Rests,
+        Misfit::Unconfirmed,
+        Misfit::Funds,
+        Misfit::Taken,
     ]
 }
 
@@ -630,9 +662,11 @@ pub(crate) fn work_replies() -> Vec<(&'static str, WorkReply)> {
             unpaid(9, UnpaidReason::TaskEnded),
             unpaid(10, UnpaidReason::Settled),
         ],
+        unfit: vec![],
     };
     let empty = PullReply {
         retry_millis: 5_000,
+        unfit: misfits().map(|why| Unfit { why, tasks: 300 }).into(),
         ..PullReply::default()
     };
     vec![
@@ -760,6 +794,7 @@ pub(crate) fn words() -> Vec<(String, Vec<u8>)> {
         Fault::CompileLimit,
         Fault::Killed,
         Fault::Unavailable,
+        Fault::Withdrawn,
     ];
     let refusals = [
         Refusal::Malformed,

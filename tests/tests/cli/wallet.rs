@@ -228,6 +228,7 @@ fn grant(number: u8, card: &Verified<RateCard>) -> Grant {
     Grant {
         id: GrantId::from_bytes([number; 16]),
         device: node(9),
+        customer: NodeId::from_bytes([8; 32]),
         task: TaskId::from_bytes([number; 32]),
         unit_count: 2,
         program: BlobRef::of(b"program"),

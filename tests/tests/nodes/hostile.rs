@@ -515,6 +515,7 @@ fn leased(device: NodeId, key: &SigningKey) -> Leased {
     let grant = Grant {
         id: GrantId::from_bytes(rand::random()),
         device,
+        customer: NodeId::from_bytes([8; 32]),
         task: TaskId::from_bytes([4; 32]),
         unit_count: 1,
         program: module,

@@ -117,7 +117,7 @@ fn many_terminals_and_many_units_cost_little_each() {
             let pull = Pull {
                 want: 4,
                 profile: profile(),
-                memory_bytes: 1 << 30,
+                wishes: Wishes::within_memory(1 << 30),
                 renew: vec![],
                 abandoned: vec![],
                 report: None,

@@ -346,36 +346,6 @@ fn a_large_task_does_not_starve_a_small_one() {
 }
 
 #[test]
-fn the_customers_own_computer_and_a_small_one_get_nothing() {
-    let mut desk = Desk::new();
-    desk.run(task("mine", 1), 5);
-    assert!(desk.pull(CUSTOMER, 5).leased.is_none());
-    let pull = Pull {
-        want: 1,
-        profile: profile(),
-        memory_bytes: 1 << 10,
-        renew: vec![],
-        abandoned: vec![],
-        report: None,
-        share: vec![],
-        certificate: None,
-        registration: None,
-        kept: vec![],
-        owed: vec![],
-    };
-    let missing = BTreeSet::new();
-    let answer = desk.answer(|question| Input::Pulled {
-        question,
-        from: node(1),
-        papers: Papers::default(),
-        pull,
-        report: None,
-        missing,
-    });
-    assert!(matches!(answer, Answer::Pulled(pulled) if pulled.leased.is_none()));
-}
-
-#[test]
 fn a_quorum_that_cannot_be_had_says_what_is_missing() {
     let mut desk = Desk::new();
     let id = desk.run(task("lonely", 2), 1);
