@@ -16,6 +16,7 @@ use tally_ledger::wallet::WalletQuery;
 use tally_protocol::account::Money;
 use tally_protocol::coordinator::{Decision, Movement};
 use tally_protocol::id::{LicenseId, NodeId, ReceiptId, TaskId};
+use tally_protocol::manners::Said;
 use tally_protocol::message::blob::{BlobGrant, BlobRange};
 use tally_protocol::registration::Registration;
 use tally_protocol::signed::Signed;
@@ -145,8 +146,21 @@ pub enum Request {
         /// What.
         question: AppAsk,
     },
+    /// The owner says something to the terminal.
+    Say {
+        /// What.
+        said: Said,
+    },
+    /// Read the preferences again at once.
+    Look,
+    /// Why the terminal does not compute, has no work, is not paid.
+    Why,
     /// Finish the units at hand and stop.
-    Stop,
+    Stop {
+        /// However long that takes; else what takes too long is left to others.
+        #[serde(default)]
+        when_done: bool,
+    },
 }
 
 /// A challenge, in text 64 hex digits.

@@ -23,6 +23,7 @@ mod license;
 mod licensed_app;
 mod net;
 mod output;
+mod owner;
 mod program;
 mod receipt;
 mod redeem;
@@ -111,6 +112,19 @@ enum Command {
     Run(run::Run),
     /// How the node of this folder is.
     Status,
+    /// Why the terminal computes nothing, has no work, or is not paid.
+    Why,
+    /// Compute nothing until `tally resume`.
+    Pause,
+    /// Go on, as the preferences say.
+    Resume,
+    /// Compute nothing for a while.
+    Snooze(owner::Snooze),
+    /// Finish what is there and take nothing more.
+    Finish(owner::Finish),
+    /// When, how much and what this computer computes.
+    #[command(subcommand)]
+    Preferences(owner::Preferences),
     /// Have a task done: submit, follow, get the result.
     #[command(subcommand)]
     Task(task::TaskCommand),
@@ -222,6 +236,12 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Key(key) => key.run(&common),
         Command::Run(run) => run.run(&common).await,
         Command::Status => net::status(&common).await,
+        Command::Why => owner::why(&common).await,
+        Command::Pause => owner::pause(&common).await,
+        Command::Resume => owner::resume(&common).await,
+        Command::Snooze(snooze) => snooze.run(&common).await,
+        Command::Finish(finish) => finish.run(&common).await,
+        Command::Preferences(preferences) => preferences.run(&common).await,
         Command::Task(task) => task.run(&common).await,
         Command::Program(program) => program.run(&common),
         Command::Account(account) => account.run(&common).await,

@@ -31,6 +31,7 @@ pub mod keys;
 pub mod member;
 pub mod network;
 pub mod node;
+pub mod owner;
 pub mod peers;
 pub mod programs;
 pub mod records;

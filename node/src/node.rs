@@ -1,5 +1,6 @@
 //! A running node: the roles that were chosen, the overlay they share, and the admin socket.
 
+mod lending;
 pub mod operator;
 mod router;
 
@@ -10,39 +11,35 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use ed25519_dalek::SigningKey;
 use tally_ledger::store::{Identity, Store};
-use tally_ledger::wallet::Wallet;
 use tally_protocol::app_server::AppServerConfig;
-use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::coordinator::CoordinatorConfig;
 use tally_protocol::id::NodeId;
 use tally_protocol::message::announce::Role;
-use tally_protocol::registration::Registration;
-use tally_protocol::signed::Verified;
-use tally_sandbox::SandboxConfig;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::app_server::operator::Counter;
 use crate::app_server::{self, Desk};
 use crate::blobs::{self, Access, BlobStore, ServeLimits, StoreLimits};
-use crate::certificates::{self, Certified};
 use crate::config::Config;
 use crate::coordinator;
 use crate::delivery::{Delivery, OWN_PROGRAM};
-use crate::error::{chain, joined};
+use crate::error::joined;
 use crate::folder::Folder;
 use crate::http::{self, tokens::Tokens, webhook::WebhookKey};
 use crate::issuing;
 use crate::keys;
-use crate::member::steward::{self, Stewardship};
-use crate::member::{Line, Member};
+use crate::member::Member;
 use crate::network::{Network, NetworkConfig, NetworkLimits};
+use crate::owner::preferences;
 use crate::peers::Peers;
 use crate::records::RecordsError;
 use crate::terminal;
 use crate::witness;
-use crate::worker::Workers;
+
+pub use lending::Computing;
+use lending::{open_wallet, start_steward, start_terminal};
 
 /// How long a terminal may finish its units after it was told to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -56,6 +53,8 @@ pub struct Start {
     pub config: Config,
     /// The roles it plays.
     pub roles: Vec<Role>,
+    /// How it looks at its computer, if it is a terminal.
+    pub computing: Computing,
 }
 
 /// The roles of a running node.
@@ -86,6 +85,7 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
         folder,
         config,
         roles,
+        computing,
     } = start;
     let _lock = folder.lock()?;
     let key = keys::read(&folder.key())?;
@@ -108,19 +108,22 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
         running.coordinator = Some(part);
     }
     let (mut wallet_read, mut stewardship, mut app_server) = (None, None, None);
+    let mut owner = None;
     let member = Member::new(&folder, config.network.clone(), key.clone());
     if roles.contains(&Role::Terminal) {
-        let store = open_store(folder.blobs(), config.terminal.disk_max.bytes())?;
+        let disk = preferences::read(&folder.preferences(), None)?.disk;
+        let store = open_store(folder.blobs(), disk.max)?;
         stores.push(store.clone());
         let wallet = open_wallet(&folder, &config, me)?;
         wallet_read = Some(Arc::clone(&wallet));
         let terminal = start_terminal(
-            (&folder, &config),
+            (&folder, &config, &computing),
             (&key, &member),
             (store, access.clone(), peers.clone()),
             wallet,
         )?;
         stewardship = Some(start_steward(&member, &config, (&terminal, &network)));
+        owner = Some(terminal.owner.clone());
         running.terminal = Some(terminal.part);
     }
     if roles.contains(&Role::AppServer) {
@@ -138,6 +141,7 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
     let routed = router::Router::new(&running, network.clone(), &config).run(events);
     let (asked, mut asked_to_stop) = mpsc::channel(1);
     let operator = operator::Operator::new(&running, network.clone(), (member, roles), asked)
+        .with_owner(owner)
         .with_steward(stewardship)
         .with_wallet(wallet_read)
         .with_app_server(app_server);
@@ -397,115 +401,4 @@ async fn start_witness(
     });
     tokio::spawn(shell.await?.run(messages));
     Ok(Some(mailbox))
-}
-
-fn open_wallet(folder: &Folder, config: &Config, me: NodeId) -> Result<Arc<Wallet>> {
-    let identity = identity(config, me);
-    let opened = Wallet::create_or_open(&folder.wallet(), &identity);
-    let wallet = opened.map_err(|error| {
-        let hint = error.hint();
-        anyhow::Error::from(error).context(hint)
-    })?;
-    Ok(Arc::new(wallet))
-}
-
-/// Reads whose this computer is, and says for whom it earns.
-fn certificate(
-    folder: &Folder,
-    config: &Config,
-    me: NodeId,
-) -> Result<Option<Verified<DeviceCertificate>>> {
-    let Some(certificate) = certificates::read(&folder.certificate(), &config.network)? else {
-        tracing::info!("earns for itself; `tally key certify` lets it earn for its owner");
-        return Ok(None);
-    };
-    let (owner, until) = (certificate.signer(), certificate.not_after);
-    match certificates::standing(&certificate, me, crate::clock::now()) {
-        Certified::Holds => tracing::info!(%owner, %until, "earns for its owner"),
-        Certified::EndsSoon => tracing::warn!(
-            %owner, %until, "earns for its owner; the certificate ends soon: `tally key certify` makes a new one"
-        ),
-        Certified::Not(fault) => tracing::warn!(
-            %owner, %until, "earns for itself, because {fault}: `tally key certify` makes a new one"
-        ),
-    }
-    Ok(Some(certificate))
-}
-
-/// A terminal that runs, and what wakes when it gets a receipt.
-#[derive(Debug)]
-struct RunningTerminal {
-    part: Part<terminal::Message>,
-    earned: Arc<Notify>,
-}
-
-/// Starts what looks after the registrations and licenses of a terminal.
-fn start_steward(
-    member: &Member,
-    config: &Config,
-    (terminal, network): (&RunningTerminal, &Network),
-) -> Stewardship {
-    steward::start(steward::Setup {
-        member: member.clone(),
-        line: Line::Own(network.clone(), None),
-        terminal: terminal.part.mailbox.clone(),
-        earned: Arc::clone(&terminal.earned),
-        goal: config.terminal.goal.clone(),
-    })
-}
-
-/// Reads where this computer is registered.
-fn registrations(member: &Member) -> Result<Vec<Verified<Registration>>> {
-    let mut registrations = Vec::new();
-    for membership in member.memberships().all()? {
-        match membership.registration(member.network(), member.me()) {
-            Ok(registration) => registrations.push(registration),
-            Err(error) => {
-                let app_server = membership.app_server;
-                tracing::warn!(%app_server, "a registration is left out: {}", chain(&error));
-            }
-        }
-    }
-    Ok(registrations)
-}
-
-fn start_terminal(
-    (folder, config): (&Folder, &Config),
-    (key, member): (&SigningKey, &Member),
-    (store, access, peers): (BlobStore, Access, Peers),
-    wallet: Arc<Wallet>,
-) -> Result<RunningTerminal> {
-    let earned = Arc::new(Notify::new());
-    let table = &config.terminal;
-    let (mailbox, messages) = mpsc::channel(terminal::MAILBOX_MAX);
-    let sandbox = SandboxConfig {
-        memory_bytes_max: table.memory_max.bytes(),
-        unit_time_max: Duration::from_secs(table.unit_seconds_max),
-        nice: table.nice,
-        ..SandboxConfig::default()
-    };
-    let reports = mailbox.clone();
-    let report = move |report| drop(reports.blocking_send(terminal::Message::Worker(report)));
-    let workers = Workers::start(table.slots.get(), &sandbox, &store, report)
-        .context("start the sandbox; Tally's terminals need Linux 5.13 or later with seccomp")?;
-    let shell = terminal::Shell::new(terminal::Setup {
-        key: key.clone(),
-        network: config.network.clone(),
-        profile: tally_sandbox::profile().clone(),
-        memory_bytes: table.memory_max.bytes(),
-        slots: table.slots.get(),
-        store,
-        access,
-        peers,
-        workers,
-        certificate: certificate(folder, config, keys::node_id(key))?,
-        registrations: registrations(member)?,
-        earned: Arc::clone(&earned),
-        wallet,
-        wallet_bytes_max: table.wallet_max.bytes(),
-        mailbox: mailbox.clone(),
-    })?;
-    let task = tokio::spawn(async move { Ok(shell.run(messages).await?) });
-    let part = Part { mailbox, task };
-    Ok(RunningTerminal { part, earned })
 }

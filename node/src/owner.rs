@@ -244,7 +244,9 @@ impl Watch {
                 let _ = terminal.send(terminal::Message::input(input)).await;
             }
             if self.decision.give_back {
-                let _ = terminal.send(terminal::Message::input(Input::Withdraw)).await;
+                let _ = terminal
+                    .send(terminal::Message::input(Input::Withdraw))
+                    .await;
             }
             told.send_replace(self.status());
         }

@@ -37,7 +37,7 @@ use crate::blobs::{Access, BlobStore};
 use crate::clock;
 use crate::error::{chain, joined};
 use crate::peers::Peers;
-use crate::worker::{Order, Report, Workers};
+use crate::worker::{AtWork, Order, Report, Workers};
 use catch_up::{Logged, Look};
 use keeper::Keeper;
 use prepare::{Prepared, Programs};
@@ -66,6 +66,8 @@ pub enum Message {
     Logged(Box<Logged>),
     /// A look at the log of a coordinator is over.
     Looked(NodeId),
+    /// Somebody asks whether nothing is at hand: nothing to compute, nothing to report.
+    IsDone(oneshot::Sender<bool>),
     /// Somebody asks how it is.
     Status(oneshot::Sender<TerminalStatus>),
     /// Finish what is there, then stop.
@@ -110,6 +112,22 @@ pub struct TerminalStatus {
     pub owner: NodeId,
     /// How things stand with coordinators that it has worked for.
     pub credits: Vec<(NodeId, Credit)>,
+    /// How things stand with coordinators that it asks for work.
+    pub standings: Vec<(NodeId, LinkStanding)>,
+    /// Units that do not go on at the moment.
+    pub suspended: Option<Suspended>,
+    /// Since when it takes no more work because the node stops.
+    pub draining: Option<Timestamp>,
+    /// Units given back because the owner wanted the computer.
+    pub withdrawn: u64,
+    /// Verdicts on results since the start.
+    pub verdicts: BTreeMap<ResultVerdict, u64>,
+    /// Units that could not be run since the start, by why.
+    pub faults_by: BTreeMap<Fault, u64>,
+    /// Tasks that earn too little here.
+    pub declined: Vec<(TaskId, Declined)>,
+    /// What the slots are at.
+    pub at_work: Vec<AtWork>,
 }
 
 /// What a terminal needs.
@@ -121,8 +139,8 @@ pub struct Setup {
     pub network: NetworkId,
     /// Its profile.
     pub profile: ProfileId,
-    /// The most memory of a unit.
-    pub memory_bytes: u64,
+    /// What the owner allows at the start.
+    pub allowance: Allowance,
     /// Units run at a time.
     pub slots: usize,
     /// Contents.
@@ -132,7 +150,7 @@ pub struct Setup {
     /// The way to others.
     pub peers: Peers,
     /// The sandboxes.
-    pub workers: Workers,
+    pub workers: Arc<Workers>,
     /// Whose it is; its own if there is none.
     pub certificate: Option<Verified<DeviceCertificate>>,
     /// Where it is registered.
@@ -163,7 +181,7 @@ pub struct Shell {
     looks: BTreeMap<NodeId, (Option<Timestamp>, Option<u64>)>,
     writing: std::thread::JoinHandle<()>,
     meshed: BTreeSet<String>,
-    draining: bool,
+    draining: Option<Timestamp>,
 }
 
 /// A grant with what is needed to run it.
@@ -200,7 +218,7 @@ impl Shell {
             me,
             profile: setup.profile.clone(),
             slots: setup.slots,
-            allowance: Allowance::all(setup.slots, setup.memory_bytes),
+            allowance: setup.allowance.clone(),
             certificate: setup.certificate.clone(),
             registrations: setup.registrations.clone(),
         };
@@ -224,7 +242,7 @@ impl Shell {
             looks,
             writing,
             meshed: BTreeSet::new(),
-            draining: false,
+            draining: None,
         })
     }
 
@@ -247,7 +265,7 @@ impl Shell {
             }
             self.prove();
             self.look_where_due();
-            if self.draining && self.machine.is_drained() {
+            if self.draining.is_some() && self.machine.is_drained() {
                 break;
             }
             if self.keeper.is_stuck() {
@@ -313,12 +331,16 @@ impl Shell {
                 self.prepared(grant, result);
                 return Ok(());
             }
+            Message::IsDone(reply) => {
+                let _ = reply.send(self.machine.is_drained());
+                return Ok(());
+            }
             Message::Status(reply) => {
                 let _ = reply.send(self.status());
                 return Ok(());
             }
             Message::Drain => {
-                self.draining = true;
+                self.draining.get_or_insert(clock::now());
                 Input::Drain
             }
         };
@@ -381,7 +403,7 @@ impl Shell {
         for coordinator in self.machine.coordinators().collect::<Vec<_>>() {
             let first = (Some(now + catch_up::EVERY_MIN), None);
             let (next, after) = self.looks.entry(coordinator).or_insert(first);
-            if self.draining || next.is_none_or(|next| next > now) {
+            if self.draining.is_some() || next.is_none_or(|next| next > now) {
                 continue;
             }
             *next = None;
@@ -418,6 +440,14 @@ impl Shell {
             fuel: tally.fuel,
             owner: self.machine.owner(clock::now()),
             credits: self.machine.credits().collect(),
+            standings: self.machine.standings().collect(),
+            suspended: self.machine.suspended(),
+            draining: self.draining,
+            withdrawn: tally.withdrawn,
+            verdicts: tally.verdicts.clone(),
+            faults_by: tally.faults_by.clone(),
+            declined: self.machine.declined().collect(),
+            at_work: self.setup.workers.at_work(),
         }
     }
 

@@ -37,6 +37,13 @@ pub use fake::Fake;
 pub use observed::{Disk, Idle, LocalTime, Memory, Observed, Power, Source, Unknown};
 pub use programs::PROGRAMS_MAX;
 
+/// Returns all memory of this computer, in bytes, where it can tell.
+#[must_use]
+pub fn memory_total() -> Option<u64> {
+    let memory = memory::memory(std::path::Path::new("/proc"));
+    memory.ok().map(|memory| memory.total)
+}
+
 /// Looks at the owner and at the computer.
 pub trait Host: Send {
     /// Looks once; cheap enough for once a second.

@@ -53,10 +53,12 @@ pub(super) async fn pause(common: &Common) -> Result<(), Failure> {
 /// `tally resume`.
 pub(super) async fn resume(common: &Common) -> Result<(), Failure> {
     let status: OwnerStatus = ask_to(common, Said::Resume).await?;
-    common.output().result(&status, || match status.because.first() {
-        None => "it goes on".to_owned(),
-        Some(because) => format!("you let it go on, but {}", sentence(because)),
-    })
+    common
+        .output()
+        .result(&status, || match status.because.first() {
+            None => "it goes on".to_owned(),
+            Some(because) => format!("you let it go on, but {}", sentence(because)),
+        })
 }
 
 impl Snooze {
@@ -70,7 +72,8 @@ impl Snooze {
 impl Finish {
     pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
         if !self.stop {
-            let text = "what is there is finished, then it is paused; `tally resume` takes work again";
+            let text =
+                "what is there is finished, then it is paused; `tally resume` takes work again";
             return say(common, Said::Finish, text).await;
         }
         let socket = common.folder()?.socket();
@@ -104,7 +107,10 @@ fn why_text(why: &Why) -> String {
         (Question::NotPaid, "why work is not paid, or not yet"),
         (Question::NoResult, "why units gave no result"),
     ] {
-        let mut of = why.because.iter().filter(|found| found.reason.question() == question);
+        let mut of = why
+            .because
+            .iter()
+            .filter(|found| found.reason.question() == question);
         let Some(first) = of.next() else {
             continue;
         };
@@ -119,7 +125,11 @@ fn why_text(why: &Why) -> String {
 /// Returns what people see of a reason.
 fn because_lines(because: &Because) -> Vec<String> {
     let mut lines = vec![format!("  {}", sentence(because))];
-    lines.push(format!("    since {}, {}", time(because.since), until(because.until)));
+    lines.push(format!(
+        "    since {}, {}",
+        time(because.since),
+        until(because.until)
+    ));
     let remedy = because.reason.remedy();
     lines.push(format!("    {}: {remedy}", because.reason.code()));
     lines
@@ -197,15 +207,18 @@ impl Preferences {
                 let path = file.unwrap_or_else(|| folder.preferences());
                 if !path.exists() {
                     let message = format!("check {}: there is no such file", path.display());
-                    let hint = "without one the preset medium holds; `tally preferences set` makes it";
+                    let hint =
+                        "without one the preset medium holds; `tally preferences set` makes it";
                     return Err(Failure::new(Exit::NotFound, message).hint(hint));
                 }
                 let memory = tally_host::memory_total();
                 let read = preferences::read(&path, memory).map_err(refused)?;
                 let preset = read.preset;
-                common.output().result(&serde_json::json!({"ok": true}), || {
-                    format!("{} is in order (preset {preset})", path.display())
-                })
+                common
+                    .output()
+                    .result(&serde_json::json!({"ok": true}), || {
+                        format!("{} is in order (preset {preset})", path.display())
+                    })
             }
         }
     }
@@ -223,8 +236,16 @@ fn show(common: &Common, folder: &Folder) -> Result<(), Failure> {
     common.output().result(&rows, || {
         let preset = format!("preset {}", read.preset);
         let cells = rows.iter().map(|row| {
-            let value = if row.value.is_empty() { "-" } else { &row.value };
-            let from = if row.written { "preferences.toml" } else { &preset };
+            let value = if row.value.is_empty() {
+                "-"
+            } else {
+                &row.value
+            };
+            let from = if row.written {
+                "preferences.toml"
+            } else {
+                &preset
+            };
             vec![row.key.to_owned(), value.to_owned(), from.to_owned()]
         });
         table(&["preference", "value", "from"], &cells.collect::<Vec<_>>())
@@ -249,7 +270,9 @@ async fn set(
         Err(error) => return Err(error.into()),
     };
     let set = serde_json::json!({"key": key, "value": value});
-    common.output().result(&set, || format!("{key} is {value}; {followed}"))
+    common
+        .output()
+        .result(&set, || format!("{key} is {value}; {followed}"))
 }
 
 fn refused(error: PreferencesError) -> Failure {

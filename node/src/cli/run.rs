@@ -1,6 +1,7 @@
 //! `tally run`: a node in the foreground.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use libp2p::Multiaddr;
@@ -9,7 +10,8 @@ use tally_protocol::message::announce::Role;
 use super::{Common, Exit, Failure, Joining};
 use crate::config::CustomerList;
 use crate::fault::{self, Fault};
-use crate::{keys, node};
+use crate::keys;
+use crate::node::{self, Computing};
 
 /// `tally run`.
 #[derive(Debug, Args)]
@@ -37,6 +39,9 @@ pub(super) struct Run {
     until_stdin_ends: bool,
     #[arg(long, hide = true)]
     fault: Option<Fault>,
+    /// Terminal: a folder with the proc, sys and dev of another computer to look at.
+    #[arg(long, hide = true, value_name = "DIR")]
+    computer: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -108,6 +113,9 @@ impl Run {
                 folder,
                 config,
                 roles,
+                computing: Computing {
+                    computer: self.computer,
+                },
             },
             stop,
         )

@@ -7,16 +7,18 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tally_ledger::cli::{AnswerError, LedgerQuery};
-use tally_ledger::wallet::{Wallet, WalletAnswer, WalletQuery};
+use tally_ledger::wallet::{Unpaid, Wallet, WalletAnswer, WalletQuery};
 use tally_protocol::codec;
 use tally_protocol::coordinator::{DecisionFault, OrderFault};
 use tally_protocol::id::{NodeId, PostingId};
+use tally_protocol::manners::Said;
 use tally_protocol::message::announce::Role;
 use tally_protocol::message::blob::{BlobGrant, BlobRange};
 use tally_protocol::message::enroll::ENROLL_BYTES_MAX;
 use tally_protocol::registration::Registration;
 use tally_protocol::signed::Signed;
 use tally_protocol::task::BlobRef;
+use tally_protocol::time::Timestamp;
 use tally_protocol::unit::ProfileId;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
@@ -24,6 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Roles;
 use crate::admin::{self, AdminError, Content, FETCH_BYTES_MAX, Request};
 use crate::app_server::operator::Counter;
+use crate::clock;
 use crate::coordinator::{self, ClawBackError, Operator as Ask};
 use crate::error::{chain, joined};
 use crate::folder::Folder;
@@ -32,6 +35,8 @@ use crate::member::line::{Downloads, ask_over};
 use crate::member::steward::{MemberStatus, Stewardship};
 use crate::member::{Contact, Member, MemberError};
 use crate::network::Network;
+use crate::owner::why::{Seen, Why};
+use crate::owner::{Owner, OwnerStatus};
 use crate::terminal::{self, TerminalStatus};
 use crate::witness::{self, WitnessedLog};
 
@@ -58,6 +63,8 @@ pub struct NodeStatus {
     pub http: Option<SocketAddr>,
     /// The terminal, if it is one.
     pub terminal: Option<TerminalStatus>,
+    /// What the owner of the terminal allows.
+    pub owner: Option<OwnerStatus>,
     /// How it stands at app servers, if it is a terminal.
     pub memberships: Vec<MemberStatus>,
 }
@@ -74,6 +81,8 @@ pub(super) struct Operator {
     folder: Folder,
     wallet: Option<Arc<Wallet>>,
     member: Member,
+    owner: Option<Owner>,
+    started: Timestamp,
     stewardship: Option<Stewardship>,
     downloads: Downloads,
     app_server: Option<Counter>,
@@ -88,6 +97,11 @@ impl Operator {
             stewardship,
             ..self
         }
+    }
+
+    /// Lets it talk to the owner's side of the terminal.
+    pub(super) fn with_owner(self, owner: Option<Owner>) -> Self {
+        Self { owner, ..self }
     }
 
     /// Lets it read the terminal's wallet.
@@ -121,6 +135,8 @@ impl Operator {
             folder: member.folder().clone(),
             wallet: None,
             member,
+            owner: None,
+            started: clock::now(),
             stewardship: None,
             downloads: Downloads::default(),
             app_server: None,
@@ -213,7 +229,19 @@ impl Operator {
                 let proof = self.member.prove(license, nonce.0);
                 json(&Content(proof.as_bytes().to_vec()))
             }
-            Request::Stop => {
+            Request::Say { said } => self.say(said).await,
+            Request::Look => {
+                let owner = self.owner()?;
+                owner.look().await;
+                json(&owner.status())
+            }
+            Request::Why => json(&self.why().await?),
+            Request::Stop { when_done: true } => {
+                let mailbox = self.terminal.as_ref().ok_or_else(no_terminal)?;
+                let _ = mailbox.send(terminal::Message::Drain).await;
+                Ok(Value::Null)
+            }
+            Request::Stop { when_done: false } => {
                 let _ = self.stop.try_send(());
                 Ok(Value::Null)
             }
@@ -221,14 +249,7 @@ impl Operator {
     }
 
     async fn status(&self) -> NodeStatus {
-        let terminal = match &self.terminal {
-            Some(mailbox) => {
-                let (reply, answered) = oneshot::channel();
-                let _ = mailbox.send(terminal::Message::Status(reply)).await;
-                answered.await.ok()
-            }
-            None => None,
-        };
+        let terminal = self.terminal_status().await;
         NodeStatus {
             node: self.node,
             network: self.network.network().to_string(),
@@ -246,11 +267,65 @@ impl Operator {
             process: std::process::id(),
             http: self.http,
             terminal,
+            owner: self.owner.as_ref().map(Owner::status),
             memberships: match &self.stewardship {
                 Some(stewardship) => stewardship.status.borrow().clone(),
                 None => Vec::new(),
             },
         }
+    }
+
+    async fn terminal_status(&self) -> Option<TerminalStatus> {
+        let (reply, answered) = oneshot::channel();
+        let mailbox = self.terminal.as_ref()?;
+        let _ = mailbox.send(terminal::Message::Status(reply)).await;
+        answered.await.ok()
+    }
+
+    fn owner(&self) -> Result<&Owner, AdminError> {
+        self.owner.as_ref().ok_or_else(no_terminal)
+    }
+
+    /// Tells the terminal what its owner says.
+    async fn say(&self, said: Said) -> Result<Value, AdminError> {
+        let owner = self.owner()?;
+        let heard = owner.say(said).await;
+        heard.map_err(|error| match error {
+            Some(error) => {
+                let hint = "nothing has changed; check the disk and the rights to the folder";
+                AdminError::new("not_kept", chain(&error), hint)
+            }
+            None => AdminError::new("stopping", "the node is stopping", "start it again"),
+        })?;
+        json(&owner.status())
+    }
+
+    /// Puts together why the terminal does what it does.
+    async fn why(&self) -> Result<Why, AdminError> {
+        let owner = self.owner()?.status();
+        let stopping = || AdminError::new("stopping", "the node is stopping", "start it again");
+        let terminal = self.terminal_status().await.ok_or_else(stopping)?;
+        let now = clock::now();
+        let unpaid = match self.wallet(WalletQuery::Unpaid { now }).await? {
+            WalletAnswer::Unpaid(unpaid) => *unpaid,
+            WalletAnswer::Balance(_)
+            | WalletAnswer::Receipts(_)
+            | WalletAnswer::Dossier { .. }
+            | WalletAnswer::Earnings(_) => Unpaid::default(),
+        };
+        let logs = self.witnessed().await?;
+        let forks = logs
+            .iter()
+            .filter_map(|log| Some((log.log, log.fork.as_ref()?.found)));
+        Ok(Why::of(&Seen {
+            now,
+            started: self.started,
+            owner: &owner,
+            terminal: &terminal,
+            peers: self.network.peers().await.len(),
+            forked: &forks.collect::<Vec<_>>(),
+            unpaid: &unpaid,
+        }))
     }
 
     async fn witnessed(&self) -> Result<Vec<WitnessedLog>, AdminError> {
@@ -318,11 +393,7 @@ impl Operator {
 
     /// Reads the terminal's wallet.
     async fn wallet(&self, query: WalletQuery) -> Result<WalletAnswer, AdminError> {
-        let Some(wallet) = self.wallet.clone() else {
-            let hint = "ask a node that runs with --role terminal";
-            let message = "this node is no terminal";
-            return Err(AdminError::new("wrong_role", message, hint));
-        };
+        let wallet = self.wallet.clone().ok_or_else(no_terminal)?;
         let read = tokio::task::spawn_blocking(move || wallet.answer(&query)).await;
         let read = joined(read);
         read.map_err(|error| AdminError::new("wallet", chain(&error), error.hint()))
@@ -386,6 +457,11 @@ fn clawed_back(posting: Result<PostingId, ClawBackError>) -> Result<Value, Admin
             AdminError::new("no_such_receipt", chain(&error), hint)
         }
     })?)
+}
+
+fn no_terminal() -> AdminError {
+    let hint = "ask a node that runs with --role terminal, or its folder with --dir";
+    AdminError::new("wrong_role", "this node is no terminal", hint)
 }
 
 fn no_app_server() -> AdminError {

@@ -109,10 +109,10 @@ impl PreferencesError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::Key { near: Some(near), .. } => format!("did you mean {near}?"),
-            Self::Key { near: None, .. } => {
-                "`tally preferences show` lists all of them".to_owned()
-            }
+            Self::Key {
+                near: Some(near), ..
+            } => format!("did you mean {near}?"),
+            Self::Key { near: None, .. } => "`tally preferences show` lists all of them".to_owned(),
             Self::Value { .. } | Self::Faulty { .. } => {
                 "nothing was changed; docs/preferences.md explains every value".to_owned()
             }
@@ -142,7 +142,10 @@ impl PreferencesFile {
     ///
     /// # Errors
     /// [`PreferencesError`], once for each change of the file.
-    pub fn changed(&mut self, memory: Option<u64>) -> Option<Result<Preferences, PreferencesError>> {
+    pub fn changed(
+        &mut self,
+        memory: Option<u64>,
+    ) -> Option<Result<Preferences, PreferencesError>> {
         let stamp = std::fs::metadata(&self.path).ok();
         let stamp = stamp.and_then(|found| Some((found.modified().ok()?, found.len())));
         if stamp == self.seen {
@@ -281,7 +284,10 @@ fn put(document: &mut DocumentMut, key: &str, values: &[String]) -> Result<(), P
             };
             (table, name)
         }
-        None => (document.as_table_mut() as &mut dyn toml_edit::TableLike, key),
+        None => (
+            document.as_table_mut() as &mut dyn toml_edit::TableLike,
+            key,
+        ),
     };
     if values.is_empty() {
         table.remove(name);
@@ -308,7 +314,9 @@ fn written(kind: Kind, key: &str, values: &[String]) -> Result<Value, Preference
         _ => None,
     };
     let value = match (kind, one) {
-        (Kind::List, _) => Some(Value::Array(values.iter().map(String::as_str).collect::<Array>())),
+        (Kind::List, _) => Some(Value::Array(
+            values.iter().map(String::as_str).collect::<Array>(),
+        )),
         (Kind::Text, Some(text)) => Some(text.into()),
         (Kind::Number, Some(text)) => text.parse::<i64>().ok().map(Value::from),
         (Kind::Switch, Some(text)) => text.parse::<bool>().ok().map(Value::from),
@@ -370,7 +378,10 @@ mod tests {
         let preferences = set(&folder, "in_use.cpu", &["20"]).unwrap();
         assert_eq!(preferences.run, When::Idle);
         let text = std::fs::read_to_string(folder.preferences()).unwrap();
-        assert!(text.starts_with("# mine\nrun = \"idle\" # day and night\n"), "{text}");
+        assert!(
+            text.starts_with("# mine\nrun = \"idle\" # day and night\n"),
+            "{text}"
+        );
         assert_eq!(read(&folder.preferences(), None).unwrap(), preferences);
         set(&folder, "idle.cpu", &[]).unwrap();
         let back = read(&folder.preferences(), None).unwrap();
@@ -393,7 +404,10 @@ mod tests {
             let error = set(&folder, key, values).unwrap_err();
             assert!(error.to_string().contains(says), "{key}: {error}");
             assert!(!error.hint().is_empty());
-            assert_eq!(std::fs::read_to_string(folder.preferences()).unwrap(), before);
+            assert_eq!(
+                std::fs::read_to_string(folder.preferences()).unwrap(),
+                before
+            );
         }
         let error = set(&folder, "cpu", &["10"]).unwrap_err();
         assert_eq!(error.hint(), "did you mean in_use.cpu?");
@@ -423,14 +437,20 @@ mod tests {
             set(&folder, key, &[value]).unwrap_or_else(|error| panic!("{key}: {error}"));
             set(&folder, key, &[]).unwrap();
         }
-        assert_eq!(read(&folder.preferences(), None).unwrap(), Preferences::default());
+        assert_eq!(
+            read(&folder.preferences(), None).unwrap(),
+            Preferences::default()
+        );
     }
 
     #[test]
     fn a_file_is_read_when_it_has_changed() {
         let (_dir, folder) = folder();
         let mut file = PreferencesFile::of(&folder);
-        assert!(file.changed(None).is_none(), "there is none, and none was seen");
+        assert!(
+            file.changed(None).is_none(),
+            "there is none, and none was seen"
+        );
         set(&folder, "run", &["never"]).unwrap();
         assert_eq!(file.changed(None).unwrap().unwrap().run, When::Never);
         assert!(file.changed(None).is_none());
@@ -445,7 +465,11 @@ mod tests {
     fn two_who_change_at_once_lose_nothing() {
         let (_dir, folder) = folder();
         std::thread::scope(|threads| {
-            for (key, value) in [("idle.cpu", "70"), ("idle.memory", "70"), ("idle_minutes", "9")] {
+            for (key, value) in [
+                ("idle.cpu", "70"),
+                ("idle.memory", "70"),
+                ("idle_minutes", "9"),
+            ] {
                 let folder = &folder;
                 threads.spawn(move || set(folder, key, &[value]).unwrap());
             }

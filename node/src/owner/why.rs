@@ -195,7 +195,11 @@ fn nothing_of(coordinator: NodeId, standing: &LinkStanding) -> Vec<Because> {
             1 => "1 task".to_owned(),
             tasks => format!("{tasks} tasks"),
         };
-        because.push(named(coordinator, told(reason, since, again(standing)), &detail));
+        because.push(named(
+            coordinator,
+            told(reason, since, again(standing)),
+            &detail,
+        ));
     }
     if because.is_empty() {
         let nothing = told(Reason::NothingOpen, since, again(standing));
@@ -224,14 +228,20 @@ const fn reason_of(misfit: Misfit) -> Reason {
 fn waiting_since(seen: &Seen<'_>, coordinator: NodeId) -> Timestamp {
     let mut all = seen.unpaid.coordinators.iter();
     let found = all.find(|by| by.coordinator == coordinator);
-    found.and_then(|by| by.waiting_since).unwrap_or(seen.started)
+    found
+        .and_then(|by| by.waiting_since)
+        .unwrap_or(seen.started)
 }
 
 fn not_paid(seen: &Seen<'_>) -> Vec<Because> {
     let mut because = Vec::new();
     for by in &seen.unpaid.coordinators {
         let counted = |reason, since, until, count: u64| {
-            let because = named(by.coordinator, told(reason, since, until), &format!("{count}"));
+            let because = named(
+                by.coordinator,
+                told(reason, since, until),
+                &format!("{count}"),
+            );
             (count > 0).then_some(because)
         };
         let since = by.waiting_since.unwrap_or(seen.started);
@@ -245,7 +255,12 @@ fn not_paid(seen: &Seen<'_>) -> Vec<Because> {
             };
             because.extend(counted(reason, seen.started, Until::Over, *count));
         }
-        because.extend(counted(Reason::Disputed, seen.started, Until::Over, by.disputed));
+        because.extend(counted(
+            Reason::Disputed,
+            seen.started,
+            Until::Over,
+            by.disputed,
+        ));
     }
     for part in &seen.unpaid.escrow {
         let escrow = told(Reason::InEscrow, seen.now, Until::At(part.at));

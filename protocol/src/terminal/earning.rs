@@ -11,6 +11,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::id::TaskId;
 use crate::message::wishes::DECLINED_MAX;
 use crate::points::Points;
@@ -28,7 +30,7 @@ const MEASURED_MAX: usize = 64;
 const HOUR_NANOS: u128 = 3_600_000_000_000;
 
 /// A task of which no more is taken for a while, because it earns too little here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Declined {
     /// What an hour of a slot earned, in micro-points.
     pub hourly: u64,

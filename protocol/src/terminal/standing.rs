@@ -1,6 +1,8 @@
 //! How things stand between a terminal and its coordinators at the moment: so that its owner can be told why nothing
 //! runs.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Declined, Terminal};
 use crate::id::{NodeId, TaskId};
 use crate::message::Refusal;
@@ -8,7 +10,7 @@ use crate::message::wishes::Unfit;
 use crate::time::Timestamp;
 
 /// How things stand with a coordinator.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkStanding {
     /// Whether there is a connection.
     pub connected: bool,
@@ -31,7 +33,7 @@ pub struct LinkStanding {
 }
 
 /// Units at work that do not go on at the moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suspended {
     /// Since when.
     pub since: Timestamp,

@@ -1,0 +1,224 @@
+//! Starts what makes a node a terminal: wallet, sandboxes, the owner's side, the steward.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use ed25519_dalek::SigningKey;
+use rustix::time::{ClockId, clock_gettime};
+use tally_host::{Computer, Host, Settings, cgroup};
+use tally_ledger::wallet::Wallet;
+use tally_protocol::certificate::DeviceCertificate;
+use tally_protocol::id::NodeId;
+use tally_protocol::manners::{Decision, Machine};
+use tally_protocol::registration::Registration;
+use tally_protocol::signed::Verified;
+use tally_sandbox::SandboxConfig;
+use tokio::sync::{Notify, mpsc};
+
+use super::{Part, identity};
+use crate::blobs::{Access, BlobStore};
+use crate::certificates::{self, Certified};
+use crate::config::Config;
+use crate::error::chain;
+use crate::folder::Folder;
+use crate::keys;
+use crate::member::steward::{self, Stewardship};
+use crate::member::{Line, Member};
+use crate::network::Network;
+use crate::owner::preferences::{self, PreferencesError};
+use crate::owner::{self, Owner, Watch};
+use crate::peers::Peers;
+use crate::terminal;
+use crate::worker::{self, Leave, Workers};
+
+pub(super) fn open_wallet(folder: &Folder, config: &Config, me: NodeId) -> Result<Arc<Wallet>> {
+    let identity = identity(config, me);
+    let opened = Wallet::create_or_open(&folder.wallet(), &identity);
+    let wallet = opened.map_err(|error| {
+        let hint = error.hint();
+        anyhow::Error::from(error).context(hint)
+    })?;
+    Ok(Arc::new(wallet))
+}
+
+/// Reads whose this computer is, and says for whom it earns.
+fn certificate(
+    folder: &Folder,
+    config: &Config,
+    me: NodeId,
+) -> Result<Option<Verified<DeviceCertificate>>> {
+    let Some(certificate) = certificates::read(&folder.certificate(), &config.network)? else {
+        tracing::info!("earns for itself; `tally key certify` lets it earn for its owner");
+        return Ok(None);
+    };
+    let (owner, until) = (certificate.signer(), certificate.not_after);
+    match certificates::standing(&certificate, me, crate::clock::now()) {
+        Certified::Holds => tracing::info!(%owner, %until, "earns for its owner"),
+        Certified::EndsSoon => tracing::warn!(
+            %owner, %until, "earns for its owner; the certificate ends soon: `tally key certify` makes a new one"
+        ),
+        Certified::Not(fault) => tracing::warn!(
+            %owner, %until, "earns for itself, because {fault}: `tally key certify` makes a new one"
+        ),
+    }
+    Ok(Some(certificate))
+}
+
+/// A terminal that runs.
+#[derive(Debug)]
+pub(super) struct RunningTerminal {
+    pub(super) part: Part<terminal::Message>,
+    /// Woken when it gets a receipt.
+    earned: Arc<Notify>,
+    pub(super) owner: Owner,
+}
+
+/// Starts what looks after the registrations and licenses of a terminal.
+pub(super) fn start_steward(
+    member: &Member,
+    config: &Config,
+    (terminal, network): (&RunningTerminal, &Network),
+) -> Stewardship {
+    steward::start(steward::Setup {
+        member: member.clone(),
+        line: Line::Own(network.clone(), None),
+        terminal: terminal.part.mailbox.clone(),
+        earned: Arc::clone(&terminal.earned),
+        goal: config.terminal.goal.clone(),
+    })
+}
+
+/// Reads where this computer is registered.
+fn registrations(member: &Member) -> Result<Vec<Verified<Registration>>> {
+    let mut registrations = Vec::new();
+    for membership in member.memberships().all()? {
+        match membership.registration(member.network(), member.me()) {
+            Ok(registration) => registrations.push(registration),
+            Err(error) => {
+                let app_server = membership.app_server;
+                tracing::warn!(%app_server, "a registration is left out: {}", chain(&error));
+            }
+        }
+    }
+    Ok(registrations)
+}
+
+/// How a terminal looks at its computer.
+#[derive(Debug, Clone, Default)]
+pub struct Computing {
+    /// The folder with `proc`, `sys` and `dev`, if it is another one than `/`: tests show a terminal a computer of theirs.
+    pub computer: Option<PathBuf>,
+}
+
+/// Starts the terminal, with what its owner allows.
+pub(super) fn start_terminal(
+    (folder, config, computing): (&Folder, &Config, &Computing),
+    (key, member): (&SigningKey, &Member),
+    (store, access, peers): (BlobStore, Access, Peers),
+    wallet: Arc<Wallet>,
+) -> Result<RunningTerminal> {
+    let earned = Arc::new(Notify::new());
+    let table = &config.terminal;
+    let (mailbox, messages) = mpsc::channel(terminal::MAILBOX_MAX);
+    let units = preferences::read(&folder.preferences(), None)
+        .map_err(hinted)?
+        .units;
+    let slots = worker::Setup {
+        slots: table.slots.get(),
+        sandbox: SandboxConfig {
+            memory_bytes_max: units.memory,
+            unit_time_max: Duration::from_secs(u64::from(units.minutes) * 60),
+            priority: table.priority,
+            ..SandboxConfig::default()
+        },
+        store: store.clone(),
+        rest_after: worker::REST_AFTER,
+    };
+    let reports = mailbox.clone();
+    let report = move |report| drop(reports.blocking_send(terminal::Message::Worker(report)));
+    let workers = Workers::start(slots, report)
+        .context("start the sandbox; Tally's terminals need Linux 5.13 or later with seccomp")?;
+    let workers = Arc::new(workers);
+    let watch = watch((folder, config, computing), &workers).map_err(hinted)?;
+    let shell = terminal::Shell::new(terminal::Setup {
+        key: key.clone(),
+        network: config.network.clone(),
+        profile: tally_sandbox::profile().clone(),
+        allowance: watch.decision().allowance.clone(),
+        slots: table.slots.get(),
+        store,
+        access,
+        peers,
+        workers,
+        certificate: certificate(folder, config, keys::node_id(key))?,
+        registrations: registrations(member)?,
+        earned: Arc::clone(&earned),
+        wallet,
+        wallet_bytes_max: table.wallet_max.bytes(),
+        mailbox: mailbox.clone(),
+    })?;
+    let owner = watch.run(mailbox.clone());
+    let task = tokio::spawn(async move { Ok(shell.run(messages).await?) });
+    let part = Part { mailbox, task };
+    Ok(RunningTerminal {
+        part,
+        earned,
+        owner,
+    })
+}
+
+/// Starts to watch computer and owner, and has the sandboxes obey.
+fn watch(
+    (folder, config, computing): (&Folder, &Config, &Computing),
+    workers: &Arc<Workers>,
+) -> Result<Watch, PreferencesError> {
+    let settings = Settings::new(folder.root().to_owned(), |name| std::env::var(name).ok());
+    let settings = match &computing.computer {
+        Some(root) => Settings {
+            root: root.clone(),
+            system_bus: String::new(),
+            session_bus: None,
+            x11_display: None,
+            wayland_socket: None,
+            ..settings
+        },
+        None => settings,
+    };
+    let host: Box<dyn Host> = Box::new(Computer::new(settings));
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let (obeying, measured) = (Arc::clone(workers), Arc::clone(workers));
+    Watch::start(owner::Setup {
+        folder: folder.clone(),
+        host,
+        machine: Machine {
+            processors,
+            slots: config.terminal.slots.get(),
+        },
+        obey: Box::new(move |decision| obeying.set(leave(decision))),
+        own_cpu: Box::new(move || own_time() + measured.cpu_time()),
+        traffic_today: Box::new(|| 0),
+    })
+}
+
+/// Returns what a decision allows the sandboxes.
+fn leave(decision: &Decision) -> Leave {
+    Leave {
+        run: decision.allowance.run,
+        cpu: f64::from(decision.cpu.get()) / 100.0,
+        slots: decision.allowance.slots,
+    }
+}
+
+/// Returns the processor time of this process.
+fn own_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), nanos)
+}
+
+fn hinted(error: PreferencesError) -> anyhow::Error {
+    let hint = error.hint();
+    anyhow::Error::from(error).context(hint)
+}
