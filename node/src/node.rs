@@ -42,7 +42,7 @@ use crate::peers::Peers;
 use crate::records::RecordsError;
 use crate::terminal;
 use crate::witness;
-use crate::worker::Workers;
+use crate::worker::{self, Workers};
 
 /// How long a terminal may finish its units after it was told to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -481,12 +481,18 @@ fn start_terminal(
     let sandbox = SandboxConfig {
         memory_bytes_max: table.memory_max.bytes(),
         unit_time_max: Duration::from_secs(table.unit_seconds_max),
-        nice: table.nice,
+        priority: table.priority,
         ..SandboxConfig::default()
     };
     let reports = mailbox.clone();
     let report = move |report| drop(reports.blocking_send(terminal::Message::Worker(report)));
-    let workers = Workers::start(table.slots.get(), &sandbox, &store, report)
+    let slots = worker::Setup {
+        slots: table.slots.get(),
+        sandbox,
+        store: store.clone(),
+        rest_after: worker::REST_AFTER,
+    };
+    let workers = Workers::start(slots, report)
         .context("start the sandbox; Tally's terminals need Linux 5.13 or later with seccomp")?;
     let shell = terminal::Shell::new(terminal::Setup {
         key: key.clone(),

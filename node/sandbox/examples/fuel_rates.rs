@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         return tally_sandbox::child_main();
     }
     let mut sandbox = Sandbox::spawn(SandboxConfig {
-        nice: 0,
+        priority: tally_sandbox::Priority::Normal,
         ..SandboxConfig::default()
     })
     .expect("a sandbox");

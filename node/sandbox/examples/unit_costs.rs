@@ -23,14 +23,14 @@ fn main() -> ExitCode {
     }
     let begin = Instant::now();
     let mut sandbox = Sandbox::spawn(SandboxConfig {
-        nice: 0,
+        priority: tally_sandbox::Priority::Normal,
         ..SandboxConfig::default()
     })
     .expect("a sandbox");
     println!(
         "start of a sandbox: {:?}; {}",
         begin.elapsed(),
-        sandbox.lockdown()
+        sandbox.lockdown().expect("it has a child")
     );
     for name in ["echo", "kernel-echo"] {
         let path = format!("{}/tests/guests/{name}.wat", env!("CARGO_MANIFEST_DIR"));

@@ -17,6 +17,7 @@ mod fixed;
 mod kernel;
 mod lockdown;
 mod os;
+mod priority;
 mod profile;
 mod sandbox;
 mod unit;
@@ -28,6 +29,7 @@ pub use child::{child_main, is_child};
 pub use lockdown::{LandlockLevel, Lockdown};
 #[doc(hidden)]
 pub use lockdown::{LockLayers, lock_this_process};
+pub use priority::Priority;
 pub use profile::{profile, profile_text};
 #[doc(hidden)]
 pub use sandbox::TestHooks;

@@ -19,6 +19,8 @@ use seccompiler::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::priority::Priority;
+
 /// How far the child is locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lockdown {
@@ -26,6 +28,8 @@ pub struct Lockdown {
     pub landlock: LandlockLevel,
     /// Whether every system call that is not on the list kills the child.
     pub seccomp: bool,
+    /// What priority it has.
+    pub priority: Priority,
 }
 
 /// How much of Landlock the kernel has.
@@ -48,8 +52,12 @@ impl fmt::Display for Lockdown {
         };
         write!(
             f,
-            "seccomp {}, landlock {landlock}",
-            if self.seccomp { "on" } else { "off" }
+            "seccomp {}, landlock {landlock}, priority {}",
+            if self.seccomp { "on" } else { "off" },
+            match self.priority {
+                Priority::Lowest => "lowest",
+                Priority::Normal => "normal",
+            }
         )
     }
 }
@@ -61,8 +69,8 @@ pub(crate) struct ChildLimits {
     pub(crate) memory_bytes: u64,
     /// Address space.
     pub(crate) address_bytes: u64,
-    /// How much it steps back for others, 0 to 19.
-    pub(crate) nice: i32,
+    /// How it is scheduled.
+    pub(crate) priority: Priority,
 }
 
 /// Why the child could not be locked.
@@ -87,7 +95,8 @@ const STACK_BYTES: u64 = 16 << 20;
 
 /// Locks this process for good.
 pub(crate) fn lock_down(limits: &ChildLimits) -> Result<Lockdown, LockError> {
-    step_back(limits.nice);
+    let priority = crate::priority::take(limits.priority);
+    die_first();
     let bounds = [
         (Resource::Data, "memory", limits.memory_bytes),
         (Resource::As, "address space", limits.address_bytes),
@@ -106,6 +115,7 @@ pub(crate) fn lock_down(limits: &ChildLimits) -> Result<Lockdown, LockError> {
     Ok(Lockdown {
         landlock,
         seccomp: true,
+        priority,
     })
 }
 
@@ -123,7 +133,7 @@ pub fn lock_this_process(layers: LockLayers) -> std::io::Result<()> {
     let limits = ChildLimits {
         memory_bytes: 1 << 30,
         address_bytes: 8 << 30,
-        nice: 0,
+        priority: Priority::Normal,
     };
     match layers {
         LockLayers::All => lock_down(&limits)
@@ -133,10 +143,9 @@ pub fn lock_this_process(layers: LockLayers) -> std::io::Result<()> {
     }
 }
 
-/// Makes the process the first to wait for a processor and the first to die when memory is short. Neither is
-/// needed for safety.
-fn step_back(nice: i32) {
-    let _ = rustix::process::setpriority_process(None, nice);
+/// Makes the process the first to die when memory is short, and keeps others from tracing it. Neither is needed for
+/// safety.
+fn die_first() {
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }

@@ -1,5 +1,5 @@
 //! The only file of the workspace with `unsafe`: memory shared between the two processes of a sandbox, and
-//! two system calls that have no safe wrapper.
+//! four system calls that have no safe wrapper.
 //!
 //! Invariant: whoever only reads a shared mapping as a slice maps it from a file whose other side can't write
 //! while the slice lives. The input file is sealed against new writable mappings before the child gets it, and
@@ -267,6 +267,28 @@ pub(crate) fn cpu_time(process: Pid) -> Option<Duration> {
     found.then(|| Duration::new(seconds, nanos))
 }
 
+/// Has this process scheduled only when nothing else wants the processor.
+pub(crate) fn take_idle_policy() -> io::Result<()> {
+    const SELF: libc::pid_t = 0;
+    let priority = libc::sched_param { sched_priority: 0 };
+    #[expect(
+        unsafe_code,
+        reason = "the call only reads the variable that is passed"
+    )]
+    let result = unsafe { libc::sched_setscheduler(SELF, libc::SCHED_IDLE, &priority) };
+    succeeded(i64::from(result))
+}
+
+/// Has this process read and write only when nobody else uses the disk.
+pub(crate) fn take_idle_disk_class() -> io::Result<()> {
+    const WHO_PROCESS: libc::c_int = 1;
+    const SELF: libc::c_int = 0;
+    const CLASS_IDLE: libc::c_int = 3 << 13;
+    #[expect(unsafe_code, reason = "the call takes no pointer")]
+    let result = unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, SELF, CLASS_IDLE) };
+    succeeded(result)
+}
+
 /// Closes every file descriptor from 3 on. For the start of the child, whose mappings stay.
 pub(crate) fn close_inherited_files() -> io::Result<()> {
     const FIRST: libc::c_uint = 3;
@@ -275,10 +297,13 @@ pub(crate) fn close_inherited_files() -> io::Result<()> {
         reason = "the caller owns the process: nothing in it holds a descriptor above 2"
     )]
     let result = unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, 0) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
+    succeeded(result)
+}
+
+fn succeeded(result: i64) -> io::Result<()> {
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
@@ -324,6 +349,21 @@ mod tests {
             writer.write_at(8191, b"ok")
         }));
         assert!(outside.is_err());
+    }
+
+    #[test]
+    fn a_thread_becomes_idle() {
+        // Both are settings of the thread that asks.
+        let idle = std::thread::spawn(|| {
+            take_idle_policy().unwrap();
+            take_idle_disk_class().unwrap();
+            #[expect(unsafe_code, reason = "neither call takes a pointer")]
+            unsafe {
+                let disk = libc::syscall(libc::SYS_ioprio_get, 1, 0);
+                (libc::sched_getscheduler(0), disk >> 13)
+            }
+        });
+        assert_eq!(idle.join().unwrap(), (libc::SCHED_IDLE, 3));
     }
 
     #[test]

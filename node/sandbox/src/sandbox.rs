@@ -170,7 +170,7 @@ pub struct Sandbox {
     input_len: usize,
     output: SharedMemory,
     process: Option<Process>,
-    lockdown: Lockdown,
+    lockdown: Option<Lockdown>,
     shared: Arc<Shared>,
     poisoned: Poisoned,
 }
@@ -190,13 +190,22 @@ impl Sandbox {
     /// # Errors
     /// If the child can't be started or locked: without seccomp there is no sandbox.
     pub fn spawn(config: SandboxConfig) -> Result<Self, SandboxError> {
+        let mut sandbox = Self::resting(config)?;
+        sandbox.process = Some(sandbox.start()?);
+        Ok(sandbox)
+    }
+
+    /// Makes a sandbox whose child is started with its first batch. Until then it takes no memory.
+    ///
+    /// # Errors
+    /// [`SandboxError::SharedMemory`].
+    pub fn resting(config: SandboxConfig) -> Result<Self, SandboxError> {
         let layout = Layout {
             input_bytes_max: config.input_bytes_max,
             output_bytes_max: config.output_bytes_max,
         };
         let (input, output) = memories(layout).map_err(SandboxError::SharedMemory)?;
         let shared = Arc::new(Shared::default());
-        let (process, lockdown) = Process::spawn(&config, layout, [&input, &output], &shared)?;
         let poisoned = Poisoned::default();
         Ok(Self {
             config,
@@ -204,16 +213,16 @@ impl Sandbox {
             input,
             input_len: 0,
             output,
-            process: Some(process),
-            lockdown,
+            process: None,
+            lockdown: None,
             shared,
             poisoned,
         })
     }
 
-    /// Returns how far the child is locked.
+    /// Returns how far the child is locked; nothing before there was one.
     #[must_use]
-    pub fn lockdown(&self) -> Lockdown {
+    pub fn lockdown(&self) -> Option<Lockdown> {
         self.lockdown
     }
 
@@ -244,9 +253,10 @@ impl Sandbox {
         batch: &Batch<'_>,
         on_unit: &mut dyn FnMut(UnitRun),
     ) -> Result<BatchReport, SandboxError> {
-        self.accept(batch)?;
         self.shared.begin();
-        let report = self.run_units(batch, on_unit);
+        let report = self
+            .accept(batch)
+            .and_then(|()| self.run_units(batch, on_unit));
         self.shared.finish();
         report
     }
@@ -266,6 +276,10 @@ impl Sandbox {
             return Ok(report);
         }
         loop {
+            if self.shared.kill_requested() {
+                answer(units, Err(Fault::Killed), on_unit);
+                return Ok(report);
+            }
             if let Some((first, rest)) = units.split_first()
                 && let Some(fault) = lost.remove(&rest.len())
             {
@@ -345,15 +359,16 @@ impl Sandbox {
         self.input
             .slice_mut(self.layout.request(request.len()))
             .copy_from_slice(&request);
-        let mut process = match self.process.take() {
-            Some(process) if process.is_alive() => process,
-            _ => {
-                let memories = [&self.input, &self.output];
-                let (process, lockdown) =
-                    Process::spawn(&self.config, self.layout, memories, &self.shared)?;
-                self.lockdown = lockdown;
-                process
-            }
+        let mut process = match self.process.take().filter(Process::is_alive) {
+            Some(process) => process,
+            None => match self.start() {
+                Ok(process) => process,
+                Err(_) if self.shared.kill_requested() => {
+                    let death = "killed on request, at its start".to_owned();
+                    return Ok(End::Stopped { death });
+                }
+                Err(error) => return Err(error),
+            },
         };
         let conversation = Conversation {
             config: &self.config,
@@ -370,6 +385,14 @@ impl Sandbox {
             self.process = Some(process);
         }
         Ok(end)
+    }
+
+    fn start(&mut self) -> Result<Process, SandboxError> {
+        let memories = [&self.input, &self.output];
+        let (process, lockdown) =
+            Process::spawn(&self.config, self.layout, memories, &self.shared)?;
+        self.lockdown = Some(lockdown);
+        Ok(process)
     }
 
     fn request(&self, batch: &Batch<'_>, units: &[UnitSpec]) -> Result<Vec<u8>, SandboxError> {

@@ -9,6 +9,7 @@ use tally_protocol::id::{NetworkId, NodeId};
 use tally_protocol::invite::{Invite, InviteFault};
 use tally_protocol::registration::Registration;
 use tally_protocol::signed::{Signed, Statement, Verified};
+use tally_sandbox::Priority;
 
 use super::output::{BarUnit, Output};
 use super::{Common, Exit, Failure};
@@ -222,7 +223,11 @@ fn offered(preview: &Preview, network: &NetworkId, table: &TerminalTable) -> Str
     } = preview;
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
     let days = product.enrolment_seconds.div_ceil(DAY_SECONDS);
-    let (slots, seconds, nice) = (table.slots, table.unit_seconds_max, table.nice);
+    let (slots, seconds) = (table.slots, table.unit_seconds_max);
+    let priority = match table.priority {
+        Priority::Lowest => "lowest",
+        Priority::Normal => "normal",
+    };
     let (memory, disk) = (mib(table.memory_max.bytes()), mib(table.disk_max.bytes()));
     let program = product.launch.join(" ");
     let (name, id, price) = (&product.name, &product.id, product.price);
@@ -237,7 +242,7 @@ fn offered(preview: &Preview, network: &NetworkId, table: &TerminalTable) -> Str
          \x20 registered   for {days} days, renewed by itself until you stop the node\n\
          This computer will run\n\
          \x20 work         programs of others in a sandbox without network or files: {slots} at a time, each at \
-         most {memory} MiB of memory and {seconds} s; {disk} MiB of disk, nice {nice}\n\
+         most {memory} MiB of memory and {seconds} s; {disk} MiB of disk, {priority} priority\n\
          \x20 application  {program}, {download} MiB from {vendor}: a usual program with your rights, only when \
          you start it"
     )

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::priority::Priority;
 use crate::wire::CheckMode;
 
 /// How a sandbox is made. Every field has a default that suits a terminal.
@@ -17,7 +18,8 @@ pub struct SandboxConfig {
     pub input_bytes_max: usize,
     /// Output that a unit may ask for.
     pub output_bytes_max: usize,
-    /// Wall-clock time of one unit.
+    /// Processor time of one unit. By the clock it may take twenty times that: a child of the lowest priority may wait
+    /// for long on a busy computer.
     pub unit_time_max: Duration,
     /// Processor time of compiling one module.
     pub compile_time_max: Duration,
@@ -25,8 +27,8 @@ pub struct SandboxConfig {
     pub compile_memory_bytes_max: u64,
     /// Compiled programs that are kept.
     pub modules_max: usize,
-    /// How much the child steps back for other processes: 0 (not at all) to 19.
-    pub nice: i32,
+    /// How the child is scheduled.
+    pub priority: Priority,
     /// For tests of this crate.
     #[doc(hidden)]
     pub hooks: TestHooks,
@@ -71,7 +73,7 @@ impl Default for SandboxConfig {
             compile_time_max: Duration::from_secs(120),
             compile_memory_bytes_max: 4 << 30,
             modules_max: 16,
-            nice: 19,
+            priority: Priority::default(),
             hooks: TestHooks::default(),
         }
     }

@@ -1,22 +1,19 @@
 //! One request to one child, from the first frame to the last, with the clock running.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tally_protocol::unit::Fault;
 
 use super::handle::Shared;
-use super::process::{Process, Received};
+use super::process::{Process, Received, Watch};
 use super::{Batch, BatchReport, SandboxConfig, UnitRun, UnitSpec};
 use crate::fixed::STDERR_BYTES_KEPT;
 use crate::os::SharedMemory;
 use crate::wire::{FromChild, Layout, POSITION, ToChild, UnitReport};
 
-/// Compiling may take this many times its limit of processor time by the clock, on a computer that is busy.
-const COMPILE_WALL_FACTOR: u32 = 20;
-
-/// The shortest wait for the child, so that a deadline that is put off does not make a busy loop.
-const WAIT_MIN: Duration = Duration::from_millis(5);
+/// Compiling and a unit may take this many times their limit of processor time by the clock, on a computer that is busy.
+const WALL_FACTOR: u32 = 20;
 
 /// What a conversation needs of its sandbox.
 pub(super) struct Conversation<'a, 'b> {
@@ -61,16 +58,17 @@ impl End {
     }
 }
 
-/// What the child is doing.
-enum Phase {
-    Compiling { watch: Watch, cpu_before: Duration },
-    Running { watch: Watch },
+/// What the child is doing, and since when.
+struct Phase {
+    work: Work,
+    watch: Watch,
+    cpu_before: Duration,
 }
 
-/// A clock that stands while the sandbox is paused.
-struct Watch {
-    since: Instant,
-    paused_before: Duration,
+#[derive(Clone, Copy)]
+enum Work {
+    Compiling,
+    Running,
 }
 
 /// Why the child is not heard any more.
@@ -90,10 +88,7 @@ impl Conversation<'_, '_> {
         report: &mut BatchReport,
         on_unit: &mut dyn FnMut(UnitRun),
     ) -> End {
-        let mut phase = Phase::Compiling {
-            watch: self.watch(),
-            cpu_before: self.shared.child_cpu_time(),
-        };
+        let mut phase = self.begin(Work::Compiling);
         if self.process.send(&ToChild::Run { request_len }).is_err() {
             return self.mourn(&phase, Silence::Closed);
         }
@@ -104,11 +99,9 @@ impl Conversation<'_, '_> {
             };
             let answered = match frame {
                 FromChild::NeedModule => self.send_module(),
-                FromChild::Compiled { nanos } if matches!(phase, Phase::Compiling { .. }) => {
+                FromChild::Compiled { nanos } if matches!(phase.work, Work::Compiling) => {
                     report.compile_time = report.compile_time.or(nanos.map(Duration::from_nanos));
-                    phase = Phase::Running {
-                        watch: self.watch(),
-                    };
+                    phase = self.begin(Work::Running);
                     Ok(())
                 }
                 FromChild::Refused(reason) => return End::Refused(reason),
@@ -121,9 +114,7 @@ impl Conversation<'_, '_> {
                 }
                 FromChild::Units(reports) => match self.take_all(units, &reports, on_unit) {
                     Some(()) => {
-                        phase = Phase::Running {
-                            watch: self.watch(),
-                        };
+                        phase = self.begin(Work::Running);
                         Ok(())
                     }
                     None => return self.mourn(&phase, Silence::Closed),
@@ -200,7 +191,7 @@ impl Conversation<'_, '_> {
     fn next(&mut self, phase: &Phase) -> Result<FromChild, Silence> {
         loop {
             let left = self.time_left(phase).ok_or(Silence::TimeUp)?;
-            match self.process.receive(left.max(WAIT_MIN)) {
+            match self.process.receive(left.max(self.shared.wait_min())) {
                 Ok(Received::Frame(frame)) => return Ok(frame),
                 Ok(Received::Nothing) => {}
                 Ok(Received::Closed) | Err(_) => return Err(Silence::Closed),
@@ -209,27 +200,25 @@ impl Conversation<'_, '_> {
     }
 
     fn time_left(&self, phase: &Phase) -> Option<Duration> {
-        match phase {
-            Phase::Running { watch } => self.config.unit_time_max.checked_sub(self.elapsed(watch)),
-            Phase::Compiling { watch, cpu_before } => {
-                let cpu_max = self.config.compile_time_max;
-                let cpu = self.shared.child_cpu_time().saturating_sub(*cpu_before);
-                let wall_left = (cpu_max * COMPILE_WALL_FACTOR).checked_sub(self.elapsed(watch))?;
-                Some(cpu_max.checked_sub(cpu)?.min(wall_left))
-            }
-        }
+        let cpu_max = match phase.work {
+            Work::Compiling => self.config.compile_time_max,
+            Work::Running => self.config.unit_time_max,
+        };
+        let cpu = self
+            .shared
+            .child_cpu_time()
+            .saturating_sub(phase.cpu_before);
+        let wall_max = cpu_max.saturating_mul(WALL_FACTOR);
+        let wall_left = wall_max.checked_sub(phase.watch.elapsed(self.shared))?;
+        Some(cpu_max.checked_sub(cpu)?.min(wall_left))
     }
 
-    fn watch(&self) -> Watch {
-        Watch {
-            since: Instant::now(),
-            paused_before: self.shared.paused(),
+    fn begin(&self, work: Work) -> Phase {
+        Phase {
+            work,
+            watch: Watch::start(self.shared),
+            cpu_before: self.shared.child_cpu_time(),
         }
-    }
-
-    fn elapsed(&self, watch: &Watch) -> Duration {
-        let paused = self.shared.paused().saturating_sub(watch.paused_before);
-        watch.since.elapsed().saturating_sub(paused)
     }
 
     /// Ends the child, and says what that means for the units.
@@ -241,8 +230,8 @@ impl Conversation<'_, '_> {
                 death: death.describe("killed on request"),
             };
         }
-        match phase {
-            Phase::Compiling { .. } => {
+        match phase.work {
+            Work::Compiling => {
                 let why = if timed_out {
                     "over the time limit while compiling"
                 } else {
@@ -255,7 +244,7 @@ impl Conversation<'_, '_> {
                     poisonous,
                 }
             }
-            Phase::Running { .. } => {
+            Work::Running => {
                 let (why, fault) = match () {
                     () if timed_out => ("over the time limit", Fault::TimedOut),
                     () if death.aborted() => ("out of memory in a unit", Fault::HostMemory),

@@ -8,6 +8,12 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::os::cpu_time;
 
+/// The shortest wait for the child, so that a deadline that is put off does not make a busy loop.
+const WAIT_MIN: Duration = Duration::from_millis(5);
+
+/// The same while the child is paused, when no deadline comes nearer.
+const PAUSED_WAIT_MIN: Duration = Duration::from_secs(1);
+
 /// A handle on the child of a sandbox, whichever that is at the time.
 #[derive(Debug, Clone)]
 pub struct KillHandle(Arc<Shared>);
@@ -17,7 +23,8 @@ impl KillHandle {
         Self(shared)
     }
 
-    /// Ends the batch that is running: its open units get `Fault::Killed`. Does nothing between batches.
+    /// Ends the batch that is running, paused or not: its open units get `Fault::Killed`. Does nothing between batches.
+    /// Never waits.
     pub fn kill(&self) {
         let mut state = self.0.lock();
         if state.running {
@@ -26,7 +33,13 @@ impl KillHandle {
         }
     }
 
-    /// Stops the child at once. It keeps its memory and takes no processor time, and its units' clocks stand.
+    /// Counts the next batch as running from now on, so that a request to end it that comes before it begins is not lost.
+    pub fn announce(&self) {
+        self.0.lock().announce();
+    }
+
+    /// Stops the child at once, and one that is started later before it does anything. It keeps its memory and takes
+    /// no processor time, and its units' clocks stand. Never waits.
     pub fn pause(&self) {
         let mut state = self.0.lock();
         if state.paused_since.is_none() {
@@ -42,6 +55,14 @@ impl KillHandle {
             state.paused_before += since.elapsed();
             state.signal(Signal::CONT);
         }
+    }
+
+    /// Returns the process id of the child, if there is one.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        let state = self.0.lock();
+        let child = state.child.as_ref()?;
+        Some(child.pid.as_raw_nonzero().get().unsigned_abs())
     }
 
     /// Returns the processor time that the sandbox has used, its earlier children included.
@@ -81,13 +102,24 @@ impl Shared {
     /// A batch begins: earlier requests to end one do not concern it.
     pub(super) fn begin(&self) {
         let mut state = self.lock();
-        state.running = true;
+        if !state.running {
+            state.announce();
+        }
+    }
+
+    /// A batch has ended, and a request to end it with it.
+    pub(super) fn finish(&self) {
+        let mut state = self.lock();
+        state.running = false;
         state.kill_requested = false;
     }
 
-    /// A batch has ended.
-    pub(super) fn finish(&self) {
-        self.lock().running = false;
+    /// Returns the shortest time for which waiting for the child makes sense.
+    pub(super) fn wait_min(&self) -> Duration {
+        match self.lock().paused_since {
+            Some(_) => PAUSED_WAIT_MIN,
+            None => WAIT_MIN,
+        }
     }
 
     /// Returns whether a handle has asked to end the batch.
@@ -104,7 +136,7 @@ impl Shared {
                 .map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// A child is ready.
+    /// A child was started.
     pub(super) fn attach(&self, pid: Pid) -> std::io::Result<()> {
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
         let mut state = self.lock();
@@ -117,7 +149,7 @@ impl Shared {
         Ok(())
     }
 
-    /// The child is about to be reaped.
+    /// The child is dead, and about to be reaped.
     pub(super) fn detach(&self) {
         let mut state = self.lock();
         let used = state.child_cpu_time();
@@ -132,6 +164,11 @@ impl Shared {
 }
 
 impl State {
+    fn announce(&mut self) {
+        self.running = true;
+        self.kill_requested = false;
+    }
+
     fn signal(&self, signal: Signal) {
         if let Some(child) = &self.child {
             // It fails only if the child is dead, and then nothing is left to do.

@@ -5,12 +5,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rustix::process::Pid;
+use rustix::process::{Pid, WaitId, WaitIdOptions};
 
 use super::handle::Shared;
 use super::{SandboxConfig, SandboxError, spawner};
@@ -20,14 +20,35 @@ use crate::lockdown::{ChildLimits, Lockdown};
 use crate::os::SharedMemory;
 use crate::wire::{Channel, FromChild, Layout, Setup, ToChild, send_files};
 
-/// How long a child may take to lock itself: it builds the engine, which takes 10 ms.
-const START_TIME_MAX: Duration = Duration::from_secs(60);
+/// How long a child may take to lock itself, without the time for which it is paused: it builds the engine, which takes
+/// 10 ms, but at the lowest priority it may have to wait for its turn.
+const START_TIME_MAX: Duration = Duration::from_secs(600);
 
 /// What is kept of the child's standard error.
 const STDERR_BYTES: usize = 4096;
 
 /// Memory that the child needs beside what programs and the compiler take.
 const BASE_BYTES: u64 = 256 << 20;
+
+/// A clock that stands while the sandbox is paused.
+pub(super) struct Watch {
+    since: Instant,
+    paused_before: Duration,
+}
+
+impl Watch {
+    pub(super) fn start(shared: &Shared) -> Self {
+        Self {
+            since: Instant::now(),
+            paused_before: shared.paused(),
+        }
+    }
+
+    pub(super) fn elapsed(&self, shared: &Shared) -> Duration {
+        let paused = shared.paused().saturating_sub(self.paused_before);
+        self.since.elapsed().saturating_sub(paused)
+    }
+}
 
 /// A running child.
 pub(super) struct Process {
@@ -89,12 +110,15 @@ impl Process {
             .stdout(Stdio::null())
             .stderr(stderr.try_clone()?);
         let child = spawner::spawn(command)?;
-        Ok(Self {
+        let process = Self {
             child,
             channel: Channel::new(ours),
             stderr,
             shared: Arc::clone(shared),
-        })
+        };
+        // From its first moment, so that a sandbox that is paused has no child that works.
+        process.shared.attach(process.pid())?;
+        Ok(process)
     }
 
     fn set_up(
@@ -115,15 +139,18 @@ impl Process {
             &ToChild::Setup(setup),
             memories.map(SharedMemory::file),
         )?;
-        let lockdown = match self.receive(START_TIME_MAX)? {
-            Received::Frame(FromChild::Ready(lockdown)) => lockdown,
-            Received::Frame(_) | Received::Closed => {
-                return Err(io::Error::other("it ended before it was locked"));
+        let watch = Watch::start(&self.shared);
+        loop {
+            let left = START_TIME_MAX.checked_sub(watch.elapsed(&self.shared));
+            let left = left.ok_or(io::ErrorKind::TimedOut)?;
+            match self.receive(left.max(self.shared.wait_min()))? {
+                Received::Frame(FromChild::Ready(lockdown)) => return Ok(lockdown),
+                Received::Frame(_) | Received::Closed => {
+                    return Err(io::Error::other("it ended before it was locked"));
+                }
+                Received::Nothing => {}
             }
-            Received::Nothing => return Err(io::ErrorKind::TimedOut.into()),
-        };
-        self.shared.attach(self.pid())?;
-        Ok(lockdown)
+        }
     }
 
     pub(super) fn send(&mut self, frame: &ToChild) -> io::Result<()> {
@@ -161,11 +188,16 @@ impl Process {
         matches!(rustix::event::poll(&mut sockets, Some(&now)), Ok(0))
     }
 
-    /// Kills the child if it lives, and returns how it ended.
+    /// Kills the child if it lives, paused or not, and returns how it ended.
     pub(super) fn end(&mut self) -> Death {
-        self.shared.detach();
         // A child that died by itself keeps its own status.
         let _ = self.child.kill();
+        // Once it is dead it has used all that it will use; its number stays its own until it is reaped.
+        let dead = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        while let Err(rustix::io::Errno::INTR) =
+            rustix::process::waitid(WaitId::Pid(self.pid()), dead)
+        {}
+        self.shared.detach();
         let status = self
             .child
             .wait()
@@ -251,6 +283,6 @@ fn child_limits(config: &SandboxConfig, layout: Layout) -> ChildLimits {
     ChildLimits {
         memory_bytes,
         address_bytes,
-        nice: config.nice,
+        priority: config.priority,
     }
 }

@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 
 use tally_protocol::unit::Limits;
-use tally_sandbox::{Batch, BatchReport, Program, Sandbox, SandboxConfig, UnitRun, UnitSpec};
+use tally_sandbox::{
+    Batch, BatchReport, Priority, Program, Sandbox, SandboxConfig, UnitRun, UnitSpec,
+};
 
 /// A config whose child is the binary of this crate.
 pub(crate) fn config() -> SandboxConfig {
     SandboxConfig {
         executable: PathBuf::from(env!("CARGO_BIN_EXE_tally-sandbox-child")),
-        nice: 0,
+        priority: Priority::Normal,
         ..SandboxConfig::default()
     }
 }

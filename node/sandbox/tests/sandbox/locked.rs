@@ -55,7 +55,7 @@ fn an_unlocked_probe_succeeds() {
 
 #[test]
 fn the_level_is_reported() {
-    let lockdown = sandbox().lockdown();
+    let lockdown = sandbox().lockdown().unwrap();
     assert!(lockdown.seccomp);
     assert_ne!(
         lockdown.landlock,

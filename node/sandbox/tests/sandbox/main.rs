@@ -8,6 +8,7 @@ mod common;
 mod golden;
 mod hostile;
 mod locked;
+mod manners;
 mod mutants;
 mod programs;
 mod script;
