@@ -146,21 +146,30 @@ pub enum Request {
         /// What.
         question: AppAsk,
     },
-    /// The owner says something to the terminal.
+    /// Of the owner of the terminal.
+    Owner {
+        /// What.
+        question: OwnerAsk,
+    },
+    /// Finish the units at hand and stop; what takes too long is left to others.
+    Stop,
+}
+
+/// What the owner of a terminal asks or says.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(tag = "owner", rename_all = "snake_case")]
+pub enum OwnerAsk {
+    /// Pause, go on, finish.
     Say {
         /// What.
         said: Said,
     },
     /// Read the preferences again at once.
     Look,
-    /// Why the terminal does not compute, has no work, is not paid.
+    /// Why does it not compute, has no work, is not paid?
     Why,
-    /// Finish the units at hand and stop.
-    Stop {
-        /// However long that takes; else what takes too long is left to others.
-        #[serde(default)]
-        when_done: bool,
-    },
+    /// Finish what is there, however long that takes, then stop the node.
+    Finish,
 }
 
 /// A challenge, in text 64 hex digits.

@@ -16,6 +16,7 @@ use tally_protocol::message::announce::Role;
 use tally_protocol::product::ProductId;
 use tally_protocol::rate_card::{PixelWeight, Price, Rates};
 use tally_protocol::task::job::ByteSize;
+use tally_sandbox::Priority;
 
 /// What `tally.toml` may say. Everything has a default.
 #[derive(Debug, Clone, Deserialize)]
@@ -166,16 +167,10 @@ impl Default for RatesTable {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TerminalTable {
-    /// Units run at a time.
+    /// Units run at a time, at most: `preferences.toml` says how many of them at the moment.
     pub slots: NonZeroUsize,
-    /// The most memory of one unit.
-    pub memory_max: Size,
-    /// The most disk space for programs, inputs and outputs.
-    pub disk_max: Size,
-    /// The longest time of one unit, in seconds.
-    pub unit_seconds_max: u64,
-    /// How far the sandbox steps back for other processes, 0 to 19.
-    pub nice: i32,
+    /// How the sandboxes are scheduled beside everything else.
+    pub priority: Priority,
     /// Whether other terminals on the same task may be told this one's address.
     pub share_address: bool,
     /// The most disk space for receipts and what proves them.
@@ -351,10 +346,7 @@ impl Default for TerminalTable {
     fn default() -> Self {
         Self {
             slots: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
-            memory_max: gib(1),
-            disk_max: gib(4),
-            unit_seconds_max: 600,
-            nice: 19,
+            priority: Priority::default(),
             share_address: true,
             wallet_max: gib(1),
             goal: None,

@@ -32,14 +32,13 @@ use crate::issuing;
 use crate::keys;
 use crate::member::Member;
 use crate::network::{Network, NetworkConfig, NetworkLimits};
-use crate::owner::preferences;
 use crate::peers::Peers;
 use crate::records::RecordsError;
 use crate::terminal;
 use crate::witness;
 
 pub use lending::Computing;
-use lending::{open_wallet, start_steward, start_terminal};
+use lending::start_terminal;
 
 /// How long a terminal may finish its units after it was told to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -107,24 +106,13 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
         peers.add_own(part.mailbox.clone(), store);
         running.coordinator = Some(part);
     }
-    let (mut wallet_read, mut stewardship, mut app_server) = (None, None, None);
-    let mut owner = None;
+    let (mut lender, mut app_server) = (None, None);
     let member = Member::new(&folder, config.network.clone(), key.clone());
     if roles.contains(&Role::Terminal) {
-        let disk = preferences::read(&folder.preferences(), None)?.disk;
-        let store = open_store(folder.blobs(), disk.max)?;
-        stores.push(store.clone());
-        let wallet = open_wallet(&folder, &config, me)?;
-        wallet_read = Some(Arc::clone(&wallet));
-        let terminal = start_terminal(
-            (&folder, &config, &computing),
-            (&key, &member),
-            (store, access.clone(), peers.clone()),
-            wallet,
-        )?;
-        stewardship = Some(start_steward(&member, &config, (&terminal, &network)));
-        owner = Some(terminal.owner.clone());
-        running.terminal = Some(terminal.part);
+        let from = (&folder, &config, &computing);
+        let ways = (access.clone(), peers.clone(), network.clone());
+        let (part, lends) = start_terminal(from, (&key, &member), (&mut stores, ways))?;
+        (running.terminal, lender) = (Some(part), Some(lends));
     }
     if roles.contains(&Role::AppServer) {
         let parts = (&mut stores, access.clone(), network.clone());
@@ -141,9 +129,7 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
     let routed = router::Router::new(&running, network.clone(), &config).run(events);
     let (asked, mut asked_to_stop) = mpsc::channel(1);
     let operator = operator::Operator::new(&running, network.clone(), (member, roles), asked)
-        .with_owner(owner)
-        .with_steward(stewardship)
-        .with_wallet(wallet_read)
+        .with_lender(lender)
         .with_app_server(app_server);
     let stop = either(stop, asked_to_stop.recv());
     let result = until_stopped(&mut running, routed, operator.run(socket), stop).await;

@@ -47,7 +47,7 @@ pub struct Setup {
     /// What there is.
     pub machine: Machine,
     /// Has sandboxes and network obey: returns at once, and is called before the terminal hears of a decision.
-    pub obey: Box<dyn Fn(&Decision) + Send>,
+    pub obey: Box<dyn FnMut(&Decision) + Send>,
     /// Tells the processor time that this node has used.
     pub own_cpu: Box<dyn Fn() -> Duration + Send>,
     /// Tells the bytes that this node has sent and received today.
@@ -234,7 +234,7 @@ impl Watch {
             if done.is_none() {
                 self.look_again();
             }
-            let at_hand = self.at_hand(&terminal).await;
+            let at_hand = at_hand(self.manners.said().0, &terminal).await;
             let allowed = self.decide(at_hand);
             if let Some(done) = done {
                 let _ = done.send(Ok(()));
@@ -294,19 +294,6 @@ impl Watch {
         }
     }
 
-    /// Asks the terminal whether it has anything at hand, where that matters.
-    async fn at_hand(&self, terminal: &mpsc::Sender<terminal::Message>) -> AtHand {
-        if self.manners.said().0 != Said::Finish {
-            return AtHand::Work;
-        }
-        let (reply, answered) = oneshot::channel();
-        let _ = terminal.send(terminal::Message::IsDone(reply)).await;
-        match answered.await {
-            Ok(true) => AtHand::Nothing,
-            Ok(false) | Err(_) => AtHand::Work,
-        }
-    }
-
     /// Decides, has the sandboxes obey, and returns whether the terminal is to be told.
     fn decide(&mut self, at_hand: AtHand) -> bool {
         let facts = facts_of(&self.seen, (self.setup.traffic_today)());
@@ -342,6 +329,19 @@ impl Watch {
             computer: self.seen.to_string().lines().map(str::to_owned).collect(),
             memory_total: memory_total(&self.seen),
         }
+    }
+}
+
+/// Asks the terminal whether it has anything at hand, where that matters.
+async fn at_hand(said: Said, terminal: &mpsc::Sender<terminal::Message>) -> AtHand {
+    if said != Said::Finish {
+        return AtHand::Work;
+    }
+    let (reply, answered) = oneshot::channel();
+    let _ = terminal.send(terminal::Message::IsDone(reply)).await;
+    match answered.await {
+        Ok(true) => AtHand::Nothing,
+        Ok(false) | Err(_) => AtHand::Work,
     }
 }
 

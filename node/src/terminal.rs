@@ -20,14 +20,14 @@ use tally_protocol::id::{BlobId, GrantId, Hash, NetworkId, NodeId, ReceiptId, Ta
 use tally_protocol::message::Refusal;
 use tally_protocol::message::announce::Offer;
 use tally_protocol::message::work::{
-    Grant, Leased, Pull, PullReply, UnitResult, WorkReply, WorkRequest,
+    Grant, Leased, Pull, PullReply, ResultVerdict, UnitResult, WorkReply, WorkRequest,
 };
 use tally_protocol::receipt::Receipt;
 use tally_protocol::registration::Registration;
 use tally_protocol::signed::Verified;
 use tally_protocol::terminal::{
-    Allowance, Answer, Beside, Credit, Dispute, Effect, Input, Job, PullOut, Run, Terminal,
-    TerminalConfig,
+    Allowance, Answer, Beside, Credit, Declined, Dispute, Effect, Input, Job, LinkStanding,
+    PullOut, Run, Suspended, Terminal, TerminalConfig,
 };
 use tally_protocol::time::Timestamp;
 use tally_protocol::unit::{Fault, ProfileId};

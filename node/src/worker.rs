@@ -1,28 +1,35 @@
-//! Drives the sandboxes: a thread for each slot, each with a locked child process of its own.
+//! Drives the sandboxes: a thread for each slot, each with a locked child process of its own while there is work.
 //!
-//! Orders wait in one bounded queue; a slot takes the next when it is free. What a unit gave goes back as it
-//! happens, gathered for some milliseconds so that units of microseconds do not flood the role's loop.
+//! Orders wait in one bounded queue; a slot takes the next when it is free and the owner lets it. What a unit gave goes
+//! back as it happens, gathered for some milliseconds so that units of microseconds do not flood the role's loop.
 //! Nothing of a unit runs in this process.
+//!
+//! What the owner allows is a [`Leave`], which holds at once: children that may not go on are stopped where they are and
+//! go on from there later. The loop that sets it never waits for a slot (`worker/board.rs`). A share of the processors
+//! is held by `worker/governor.rs`.
 
-use std::collections::BTreeMap;
+mod board;
+mod governor;
+mod slot;
+
 use std::ops::Range;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tally_protocol::id::TaskId;
-use tally_protocol::message::work::{Grant, INLINE_UNIT_BYTES_MAX};
-use tally_protocol::task::BlobRef;
-use tally_protocol::terminal::{Job, Ran, Run};
-use tally_protocol::unit::{Fault, Limits};
-use tally_sandbox::{
-    Batch, KillHandle, Program, Sandbox, SandboxConfig, SandboxError, UnitRun, UnitSpec,
-};
+use tally_protocol::message::work::Grant;
+use tally_protocol::terminal::{Job, Run};
+use tally_protocol::time::Timestamp;
+use tally_protocol::unit::Limits;
+use tally_sandbox::{Batch, Priority, Program, Sandbox, SandboxConfig, SandboxError, UnitSpec};
 
 use crate::blobs::BlobStore;
+use board::Board;
 
-/// Results are handed over after this time at the latest.
-const GATHER: Duration = Duration::from_millis(20);
+/// How long a slot keeps its child without work: starting one takes 10 ms and compiling its program again, keeping it
+/// takes memory.
+pub const REST_AFTER: Duration = Duration::from_secs(10);
 
 /// Units of a grant to be run.
 #[derive(Debug)]
@@ -79,178 +86,182 @@ pub enum Report {
     Broken(String),
 }
 
+/// What the owner allows now.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Leave {
+    /// Whether anything may go on.
+    pub run: bool,
+    /// The share of all processors, 0 to 1. It holds over any ten seconds.
+    pub cpu: f64,
+    /// Slots at work at the same time.
+    pub slots: usize,
+}
+
+impl Default for Leave {
+    /// Everything.
+    fn default() -> Self {
+        Self {
+            run: true,
+            cpu: 1.0,
+            slots: usize::MAX,
+        }
+    }
+}
+
+/// What a slot is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AtWork {
+    /// The slot.
+    pub slot: usize,
+    /// The job.
+    pub job: Job,
+    /// The task of its units.
+    pub task: TaskId,
+    /// When it was begun.
+    pub since: Timestamp,
+    /// Units of the job.
+    pub units: usize,
+    /// Those that were run.
+    pub done: usize,
+    /// Whether it is stopped, for longer than the share of the processors asks for.
+    pub paused: bool,
+}
+
+/// How slots are made.
+#[derive(Debug)]
+pub struct Setup {
+    /// How many there are.
+    pub slots: usize,
+    /// Their sandboxes.
+    pub sandbox: SandboxConfig,
+    /// Where large outputs go.
+    pub store: BlobStore,
+    /// How long a slot keeps its child without work, see [`REST_AFTER`].
+    pub rest_after: Duration,
+}
+
 /// The slots of a terminal.
 #[derive(Debug)]
 pub struct Workers {
-    orders: Option<SyncSender<Order>>,
-    running: Arc<Mutex<BTreeMap<Job, Option<KillHandle>>>>,
+    board: Arc<Board>,
     threads: Vec<std::thread::JoinHandle<()>>,
 }
 
 impl Workers {
-    /// Starts `slots` sandboxes. `report` is called on their threads and may wait.
+    /// Checks that a sandbox can be started and locked, and starts the slots, which have no child before they have work.
+    /// `report` is called on their threads and may wait.
     ///
     /// # Errors
     /// [`SandboxError`] if a sandbox cannot be started or locked.
     pub fn start(
-        slots: usize,
-        config: &SandboxConfig,
-        store: &BlobStore,
+        setup: Setup,
         report: impl Fn(Report) + Clone + Send + 'static,
     ) -> Result<Self, SandboxError> {
-        let (orders, queue) = sync_channel(slots);
-        let queue = Arc::new(Mutex::new(queue));
-        let running = Arc::new(Mutex::new(BTreeMap::new()));
-        let mut threads = Vec::new();
-        for slot in 0..slots {
-            let mut sandbox = Sandbox::spawn(config.clone())?;
-            let (queue, running, store, report) = (
-                Arc::clone(&queue),
-                Arc::clone(&running),
-                store.clone(),
-                report.clone(),
-            );
-            let work = move || serve(&mut sandbox, &queue, &running, &store, &report);
-            let thread = std::thread::Builder::new()
-                .name(format!("slot-{slot}"))
-                .spawn(work);
-            threads.push(thread.expect("the operating system has room for a thread"));
+        let Setup {
+            slots,
+            sandbox: config,
+            store,
+            rest_after,
+        } = setup;
+        if let Some(lockdown) = Sandbox::spawn(config.clone())?.lockdown() {
+            tracing::info!("sandboxes can be locked: {lockdown}");
+            if lockdown.priority != config.priority {
+                let asked = Priority::Lowest;
+                tracing::warn!(?asked, "the system does not give sandboxes their priority");
+            }
         }
-        Ok(Self {
-            orders: Some(orders),
-            running,
-            threads,
-        })
+        let sandboxes = (0..slots).map(|_| Sandbox::resting(config.clone()));
+        let sandboxes = sandboxes.collect::<Result<Vec<_>, _>>()?;
+        let board = Arc::new(Board::new(sandboxes.iter().map(Sandbox::handle).collect()));
+        let mut threads = vec![thread("governor".to_owned(), {
+            let board = Arc::clone(&board);
+            move || governor::govern(&board)
+        })];
+        for (number, sandbox) in sandboxes.into_iter().enumerate() {
+            let mut slot = slot::Slot {
+                number,
+                sandbox,
+                rest_after,
+                board: Arc::clone(&board),
+                store: store.clone(),
+                report: report.clone(),
+            };
+            threads.push(thread(format!("slot-{number}"), move || slot.serve()));
+        }
+        Ok(Self { board, threads })
     }
 
-    /// Puts an order in the queue. The terminal gives no more orders than there are slots, so it never waits.
+    /// Puts an order in the queue. The terminal gives no more orders than there are slots; one more is over at once.
     pub fn give(&self, order: Order) {
-        lock(&self.running).insert(order.job, None);
-        if let Some(orders) = &self.orders {
-            let _ = orders.try_send(order);
-        }
+        self.board.give(order);
     }
 
-    /// Stops a job: its sandbox is killed if it is at it, and it is skipped if it is not.
+    /// Stops a job, paused or not: its sandbox is killed if it is at it, and it is skipped if it is not.
     pub fn stop(&self, job: Job) {
-        if let Some(Some(handle)) = lock(&self.running).remove(&job) {
-            handle.kill();
-        }
+        self.board.stop(job);
+    }
+
+    /// Sets what is allowed from now on. Children that may not go on are stopped before this returns, some microseconds
+    /// later; they keep what they have done, and go on with it once they may.
+    pub fn set(&self, leave: Leave) {
+        self.board.set(leave);
+    }
+
+    /// Gives the memory of children back that are not allowed to go on: they are ended, and their open units reported as
+    /// faults. Children without work are ended, too.
+    pub fn rest_paused(&self) {
+        self.board.rest_paused();
+    }
+
+    /// Returns what each slot at work is at.
+    #[must_use]
+    pub fn at_work(&self) -> Vec<AtWork> {
+        self.board.at_work()
+    }
+
+    /// Returns the processor time that all children have used, those included that have ended.
+    #[must_use]
+    pub fn cpu_time(&self) -> Duration {
+        self.board.cpu_time()
+    }
+
+    /// Returns the process ids of the children.
+    #[must_use]
+    pub fn pids(&self) -> Vec<u32> {
+        self.board.pids()
+    }
+
+    /// Returns the bytes of memory that the children have: their own, and their inputs and outputs, which this process
+    /// may have in its memory, too. It reads a file for each.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.pids().into_iter().filter_map(memory_bytes_of).sum()
     }
 }
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        self.orders = None;
-        for handle in std::mem::take(&mut *lock(&self.running))
-            .into_values()
-            .flatten()
-        {
-            handle.kill();
-        }
+        self.board.close();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }
 }
 
-type RunningJobs = Mutex<BTreeMap<Job, Option<KillHandle>>>;
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn thread(name: String, work: impl FnOnce() + Send + 'static) -> std::thread::JoinHandle<()> {
+    let thread = std::thread::Builder::new().name(name).spawn(work);
+    thread.expect("the operating system has room for a thread")
 }
 
-fn serve(
-    sandbox: &mut Sandbox,
-    queue: &Mutex<Receiver<Order>>,
-    running: &RunningJobs,
-    store: &BlobStore,
-    report: &impl Fn(Report),
-) {
-    loop {
-        let next = lock(queue).recv();
-        let Ok(order) = next else {
-            return;
-        };
-        let wanted = match lock(running).get_mut(&order.job) {
-            Some(handle) => {
-                *handle = Some(sandbox.handle());
-                true
-            }
-            None => false,
-        };
-        if wanted && let Err(error) = run(sandbox, &order, store, report) {
-            report(Report::Broken(crate::error::chain(&error)));
-        }
-        lock(running).remove(&order.job);
-        report(Report::Finished(order.job));
-    }
-}
-
-/// Runs an order and reports its units.
-fn run(
-    sandbox: &mut Sandbox,
-    order: &Order,
-    store: &BlobStore,
-    report: &impl Fn(Report),
-) -> Result<(), SandboxError> {
-    let Order {
-        job,
-        grant,
-        places,
-        program,
-        inputs,
-    } = order;
-    let Some((bytes, ranges)) = inputs.of(grant, places) else {
-        let lost = grant.units[places.clone()].iter();
-        let lost = lost.map(|leased| Run {
-            unit: leased.unit,
-            result: Err(Fault::Unavailable),
-            took: Duration::ZERO,
-        });
-        report(Report::Ran(*job, lost.collect()));
-        return Ok(());
+/// Returns what would be free if a process ended: all but the pages of the program, which others have, too.
+fn memory_bytes_of(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let kibibytes = |name: &str| -> Option<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
     };
-    sandbox.input(bytes.len())?.copy_from_slice(bytes);
-    let units: Vec<UnitSpec> = grant.units[places.clone()]
-        .iter()
-        .zip(ranges)
-        .map(|(leased, input)| UnitSpec {
-            index: leased.unit,
-            params: leased.params.clone(),
-            input,
-        })
-        .collect();
-    let batch = batch_of(
-        program,
-        &grant.args,
-        (grant.task, grant.unit_count),
-        grant.limits,
-        &units,
-    );
-    let mut gathered = Vec::new();
-    let mut since = Instant::now();
-    let done = sandbox.run(&batch, &mut |unit| {
-        gathered.push(taken(unit, store));
-        if since.elapsed() >= GATHER {
-            report(Report::Ran(*job, std::mem::take(&mut gathered)));
-            since = Instant::now();
-        }
-    });
-    if !gathered.is_empty() {
-        report(Report::Ran(*job, gathered));
-    }
-    let done = done?;
-    if let Some(time) = done.compile_time {
-        tracing::info!(program = %program.id().short(), ?time, "compiled a program");
-    }
-    for death in done.deaths {
-        tracing::warn!(task = %grant.task.short(), "the sandbox ended: {death}");
-    }
-    if let Some(reason) = done.refusal {
-        tracing::warn!(task = %grant.task.short(), "the program was refused: {reason}");
-    }
-    Ok(())
+    let total = kibibytes("RssAnon:")?.checked_add(kibibytes("RssShmem:")?)?;
+    total.checked_mul(1 << 10)
 }
 
 /// Returns the batch of `units` of a task. The seed of the units' random numbers is the task's id.
@@ -269,42 +280,5 @@ pub fn batch_of<'a>(
         seed: *task.as_bytes(),
         limits,
         units,
-    }
-}
-
-/// Turns what the sandbox says into a result, with a large output put into the store.
-fn taken(unit: UnitRun, store: &BlobStore) -> Run {
-    let UnitRun {
-        index,
-        result,
-        fuel,
-        output,
-        run_time,
-        ..
-    } = unit;
-    let result = result.and_then(|outcome| {
-        if output.len() as u64 <= INLINE_UNIT_BYTES_MAX {
-            return Ok(Ran {
-                outcome,
-                fuel,
-                output: BlobRef::of(&output),
-                inline: Some(output),
-            });
-        }
-        let output = store.put(&output).map_err(|error| {
-            tracing::warn!("cannot keep an output: {}", crate::error::chain(&error));
-            Fault::Unavailable
-        })?;
-        Ok(Ran {
-            outcome,
-            fuel,
-            output,
-            inline: None,
-        })
-    });
-    Run {
-        unit: index,
-        result,
-        took: run_time,
     }
 }

@@ -36,6 +36,8 @@ mod work;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::certificate::{self, DeviceCertificate};
 use crate::coordinator::Question;
 use crate::id::{BlobId, GrantId, Hash, NodeId, ReceiptId, TaskId};
@@ -118,7 +120,7 @@ impl TerminalConfig {
 }
 
 /// Names a piece of work that the shell was told to run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Job(pub u64);
 
 /// What happened.

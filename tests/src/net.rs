@@ -225,6 +225,11 @@ impl Start<'_> {
     /// Starts the node by a command that takes the arguments of `tally`.
     pub fn start_with(self, mut command: Command) -> Node {
         let folder = self.net.path(self.name);
+        // At the lowest priority a unit waits for as long as other tests compute.
+        if !folder.join("tally.toml").exists() && self.args.iter().any(|arg| arg == "terminal") {
+            let name = format!("{}/tally.toml", self.name);
+            self.net.write(&name, "[terminal]\npriority = \"normal\"\n");
+        }
         command.args(["run", "--until-stdin-ends"]);
         command.arg("--dir").arg(&folder).args(&self.args);
         command.args(joining(&self.bootstrap));

@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::json;
 use tally_protocol::id::{NetworkId, NodeId};
 use tally_protocol::invite::{Invite, InviteFault};
+use tally_protocol::manners::Preferences;
 use tally_protocol::registration::Registration;
 use tally_protocol::signed::{Signed, Statement, Verified};
 
@@ -14,7 +15,7 @@ use super::output::{BarUnit, Output};
 use super::{Common, Exit, Failure};
 use crate::admin::{Request, ask};
 use crate::clock;
-use crate::config::{Config, Optional, TerminalTable};
+use crate::config::{Config, Optional};
 use crate::folder::Folder;
 use crate::keys::{self, KeyError};
 use crate::member::enrolling::{self, Preview};
@@ -22,6 +23,7 @@ use crate::member::line::Desk;
 use crate::member::settings::{self, SettingsError};
 use crate::member::shelf::Shelf;
 use crate::member::{Contact, Line, Member, MemberError};
+use crate::owner::preferences;
 
 /// Seconds of a day.
 const DAY_SECONDS: u64 = 86_400;
@@ -50,7 +52,6 @@ pub(super) struct Enroll {
 pub(super) struct Session {
     pub(super) member: Member,
     pub(super) line: Line,
-    pub(super) config: Config,
 }
 
 impl Session {
@@ -58,18 +59,14 @@ impl Session {
     pub(super) async fn open(common: &Common) -> Result<Self, Failure> {
         let folder = common.folder()?;
         let config = Config::read(&folder.config(), Optional::Yes)?;
-        Self::with(&folder, config).await
+        Self::with(&folder, &config).await
     }
 
-    async fn with(folder: &Folder, config: Config) -> Result<Self, Failure> {
+    async fn with(folder: &Folder, config: &Config) -> Result<Self, Failure> {
         let key = keys::read(&folder.key())?;
         let member = Member::new(folder, config.network.clone(), key);
-        let line = Line::open(folder, &config).await?;
-        Ok(Self {
-            member,
-            line,
-            config,
-        })
+        let line = Line::open(folder, config).await?;
+        Ok(Self { member, line })
     }
 }
 
@@ -91,7 +88,7 @@ impl Enroll {
         }
         let mut config = Config::read(&folder.config(), Optional::Yes)?;
         config.network = network;
-        let session = Session::with(&folder, config).await?;
+        let session = Session::with(&folder, &config).await?;
         let result = self.enrol(&session, &invite, output).await;
         session.line.close().await;
         result
@@ -141,11 +138,9 @@ impl Enroll {
             contact: &contact,
         };
         let preview = enrolling::look(member, desk, &invite.product, self.root).await?;
-        output.note(offered(
-            &preview,
-            member.network(),
-            &session.config.terminal,
-        ));
+        let path = member.folder().preferences();
+        let preferences = preferences::read(&path, None).map_err(super::owner::refused)?;
+        output.note(offered(&preview, member.network(), &preferences));
         self.consent(output)?;
         let folder = member.folder();
         let first = reachable(&contact);
@@ -211,7 +206,7 @@ fn reachable(contact: &Contact) -> Vec<String> {
 }
 
 /// Returns what the owner agrees to.
-fn offered(preview: &Preview, network: &NetworkId, table: &TerminalTable) -> String {
+fn offered(preview: &Preview, network: &NetworkId, preferences: &Preferences) -> String {
     let Preview {
         product,
         vendor,
@@ -222,8 +217,15 @@ fn offered(preview: &Preview, network: &NetworkId, table: &TerminalTable) -> Str
     } = preview;
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
     let days = product.enrolment_seconds.div_ceil(DAY_SECONDS);
-    let (slots, seconds, nice) = (table.slots, table.unit_seconds_max, table.nice);
-    let (memory, disk) = (mib(table.memory_max.bytes()), mib(table.disk_max.bytes()));
+    let Preferences {
+        preset,
+        run,
+        disk,
+        units,
+        ..
+    } = preferences;
+    let (memory, minutes) = (mib(units.memory), units.minutes);
+    let disk = mib(disk.max);
     let program = product.launch.join(" ");
     let (name, id, price) = (&product.name, &product.id, product.price);
     let (server, owner) = (contact.app_server, holder.owner);
@@ -236,8 +238,9 @@ fn offered(preview: &Preview, network: &NetworkId, table: &TerminalTable) -> Str
          \x20 earns for    {owner}\n\
          \x20 registered   for {days} days, renewed by itself until you stop the node\n\
          This computer will run\n\
-         \x20 work         programs of others in a sandbox without network or files: {slots} at a time, each at \
-         most {memory} MiB of memory and {seconds} s; {disk} MiB of disk, nice {nice}\n\
+         \x20 work         programs of others in a sandbox without network or files: each at most {memory} MiB \
+         of memory and {minutes} min; {disk} MiB of disk\n\
+         \x20 when         run = \"{run}\", preset {preset}: `tally preferences show` has every limit\n\
          \x20 application  {program}, {download} MiB from {vendor}: a usual program with your rights, only when \
          you start it"
     )

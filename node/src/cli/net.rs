@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use tally_protocol::id::NodeId;
+use tally_protocol::manners::Question;
 use tally_protocol::points::Points;
+use tally_protocol::task::job::ByteSize;
 use tally_protocol::witness::ForkKind;
 
 use super::failure::Exit;
@@ -15,6 +17,7 @@ use crate::admin::{Request, ask};
 use crate::member::steward::MemberStatus;
 use crate::network::{FoundCoordinator, PeerInfo};
 use crate::node::operator::NodeStatus;
+use crate::owner::OwnerStatus;
 use crate::witness::{ForkEvidence, LogState, WitnessedLog};
 
 /// `tally net`.
@@ -195,6 +198,9 @@ pub(super) async fn status(common: &Common) -> Result<(), Failure> {
                 .map(|address| format!("address   {address}")),
         );
         lines.extend(status.http.map(|http| format!("http      http://{http}")));
+        if let Some(owner) = &status.owner {
+            lines.extend(owner_lines(owner));
+        }
         if let Some(terminal) = &status.terminal {
             let found = terminal.coordinators.len();
             lines.push(format!(
@@ -228,6 +234,40 @@ pub(super) async fn status(common: &Common) -> Result<(), Failure> {
         }
         lines.join("\n")
     })
+}
+
+/// Returns what people see of what the owner allows.
+fn owner_lines(owner: &OwnerStatus) -> Vec<String> {
+    let OwnerStatus {
+        cpu, slots, preset, ..
+    } = owner;
+    let used = if owner.in_use { "in use" } else { "idle" };
+    let memory = ByteSize(owner.memory_bytes >> 20 << 20);
+    let mut lines = vec![format!(
+        "lends     {cpu} % of the processors, {slots} units at a time, {memory} of memory"
+    )];
+    lines.push(format!("          preset {preset}, the computer is {used}"));
+    for because in &owner.because {
+        let what = match because.reason.question() {
+            Question::Paused => "paused",
+            Question::NoWork | Question::NotPaid | Question::NoResult => "full",
+        };
+        let sentence = super::owner::sentence(because);
+        let until = super::owner::until(because.until);
+        lines.push(format!("{what:<9} {sentence}"));
+        lines.push(format!("          {until}; {}", because.reason.remedy()));
+    }
+    if let Some(fault) = &owner.preferences_fault {
+        let fault = fault.replace('\n', "\n          ");
+        lines.push(format!("NOT READ  {fault}"));
+        lines.push("          the preferences of before hold until that is mended".to_owned());
+    }
+    let computer = owner.computer.iter().enumerate();
+    lines.extend(computer.map(|(place, line)| match place {
+        0 => format!("computer  {line}"),
+        _ => format!("          {line}"),
+    }));
+    lines
 }
 
 /// Returns what people see of a registration and of the goal.

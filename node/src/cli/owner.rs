@@ -10,7 +10,7 @@ use tally_protocol::time::Timestamp;
 use super::failure::Exit;
 use super::output::table;
 use super::{Common, Failure};
-use crate::admin::{AskError, Request, ask};
+use crate::admin::{AskError, OwnerAsk, Request, ask};
 use crate::clock;
 use crate::folder::Folder;
 use crate::owner::OwnerStatus;
@@ -77,7 +77,7 @@ impl Finish {
             return say(common, Said::Finish, text).await;
         }
         let socket = common.folder()?.socket();
-        let done: serde_json::Value = ask(&socket, &Request::Stop { when_done: true }).await?;
+        let done: serde_json::Value = ask(&socket, &owner(OwnerAsk::Finish)).await?;
         common.output().result(&done, || {
             "what is there is finished and reported, then the node stops".to_owned()
         })
@@ -89,13 +89,17 @@ async fn say(common: &Common, said: Said, text: &str) -> Result<(), Failure> {
     common.output().result(&status, || text.to_owned())
 }
 
+const fn owner(question: OwnerAsk) -> Request {
+    Request::Owner { question }
+}
+
 async fn ask_to(common: &Common, said: Said) -> Result<OwnerStatus, Failure> {
-    Ok(ask(&common.folder()?.socket(), &Request::Say { said }).await?)
+    Ok(ask(&common.folder()?.socket(), &owner(OwnerAsk::Say { said })).await?)
 }
 
 /// `tally why`.
 pub(super) async fn why(common: &Common) -> Result<(), Failure> {
-    let why: Why = ask(&common.folder()?.socket(), &Request::Why).await?;
+    let why: Why = ask(&common.folder()?.socket(), &owner(OwnerAsk::Why)).await?;
     common.output().result(&why, || why_text(&why))
 }
 
@@ -264,7 +268,7 @@ async fn set(
     let value = read.rows().into_iter().find(is_set);
     let value = value.map_or(String::new(), |(_, value)| value);
     // A node that does not run follows when it starts.
-    let followed = match ask::<OwnerStatus>(&folder.socket(), &Request::Look).await {
+    let followed = match ask::<OwnerStatus>(&folder.socket(), &owner(OwnerAsk::Look)).await {
         Ok(_) => "the running node follows it",
         Err(AskError::NotRunning) => "the node follows it when it starts",
         Err(error) => return Err(error.into()),
@@ -275,7 +279,7 @@ async fn set(
         .result(&set, || format!("{key} is {value}; {followed}"))
 }
 
-fn refused(error: PreferencesError) -> Failure {
+pub(super) fn refused(error: PreferencesError) -> Failure {
     let exit = match &error {
         PreferencesError::Io { .. } => Exit::Failed,
         PreferencesError::Key { .. }

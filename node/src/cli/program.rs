@@ -12,7 +12,7 @@ use tally_protocol::points::Points;
 use tally_protocol::rate_card::{Measured, Rates};
 use tally_protocol::task::job::ByteSize;
 use tally_protocol::unit::{Fault, Limits, Outcome};
-use tally_sandbox::{Program, Sandbox, SandboxConfig, UnitRun, UnitSpec};
+use tally_sandbox::{Priority, Program, Sandbox, SandboxConfig, UnitRun, UnitSpec};
 
 use super::output::{BarUnit, grouped, table};
 use super::{Common, Exit, Failure};
@@ -275,7 +275,7 @@ pub(super) fn run_here(
     input: &[u8],
 ) -> Result<Here, Failure> {
     let config = SandboxConfig {
-        nice: 0,
+        priority: Priority::Normal,
         memory_bytes_max: limits.memory_bytes,
         output_bytes_max: usize::try_from(limits.output_bytes)?,
         input_bytes_max: input.len().max(1 << 20),

@@ -1,5 +1,6 @@
 //! Starts what makes a node a terminal: wallet, sandboxes, the owner's side, the steward.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,19 +12,20 @@ use tally_host::{Computer, Host, Settings, cgroup};
 use tally_ledger::wallet::Wallet;
 use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::id::NodeId;
-use tally_protocol::manners::{Decision, Machine};
+use tally_protocol::manners::{Decision, Machine, UnitCaps};
+use tally_protocol::product::ProductId;
 use tally_protocol::registration::Registration;
 use tally_protocol::signed::Verified;
+use tally_protocol::time::Timestamp;
 use tally_sandbox::SandboxConfig;
 use tokio::sync::{Notify, mpsc};
 
-use super::{Part, identity};
+use super::{Part, identity, open_store};
 use crate::blobs::{Access, BlobStore};
 use crate::certificates::{self, Certified};
-use crate::config::Config;
+use crate::config::{Config, TerminalTable};
 use crate::error::chain;
 use crate::folder::Folder;
-use crate::keys;
 use crate::member::steward::{self, Stewardship};
 use crate::member::{Line, Member};
 use crate::network::Network;
@@ -33,7 +35,7 @@ use crate::peers::Peers;
 use crate::terminal;
 use crate::worker::{self, Leave, Workers};
 
-pub(super) fn open_wallet(folder: &Folder, config: &Config, me: NodeId) -> Result<Arc<Wallet>> {
+fn open_wallet(folder: &Folder, config: &Config, me: NodeId) -> Result<Arc<Wallet>> {
     let identity = identity(config, me);
     let opened = Wallet::create_or_open(&folder.wallet(), &identity);
     let wallet = opened.map_err(|error| {
@@ -66,27 +68,28 @@ fn certificate(
     Ok(Some(certificate))
 }
 
-/// A terminal that runs.
+/// What answers for a terminal beside its own loop.
 #[derive(Debug)]
-pub(super) struct RunningTerminal {
-    pub(super) part: Part<terminal::Message>,
-    /// Woken when it gets a receipt.
-    earned: Arc<Notify>,
+pub(super) struct Lender {
+    pub(super) wallet: Arc<Wallet>,
     pub(super) owner: Owner,
+    pub(super) stewardship: Stewardship,
+    /// When the terminal was started.
+    pub(super) started: Timestamp,
 }
 
 /// Starts what looks after the registrations and licenses of a terminal.
-pub(super) fn start_steward(
+fn start_steward(
     member: &Member,
-    config: &Config,
-    (terminal, network): (&RunningTerminal, &Network),
+    goal: Option<ProductId>,
+    (terminal, network, earned): (&mpsc::Sender<terminal::Message>, Network, Arc<Notify>),
 ) -> Stewardship {
     steward::start(steward::Setup {
         member: member.clone(),
-        line: Line::Own(network.clone(), None),
-        terminal: terminal.part.mailbox.clone(),
-        earned: Arc::clone(&terminal.earned),
-        goal: config.terminal.goal.clone(),
+        line: Line::Own(network, None),
+        terminal: terminal.clone(),
+        earned,
+        goal,
     })
 }
 
@@ -116,15 +119,50 @@ pub struct Computing {
 pub(super) fn start_terminal(
     (folder, config, computing): (&Folder, &Config, &Computing),
     (key, member): (&SigningKey, &Member),
-    (store, access, peers): (BlobStore, Access, Peers),
-    wallet: Arc<Wallet>,
-) -> Result<RunningTerminal> {
+    (stores, (access, peers, network)): (&mut Vec<BlobStore>, (Access, Peers, Network)),
+) -> Result<(Part<terminal::Message>, Lender)> {
+    let preferences = preferences::read(&folder.preferences(), None).map_err(hinted)?;
+    let store = open_store(folder.blobs(), preferences.disk.max)?;
+    stores.push(store.clone());
+    let wallet = open_wallet(folder, config, member.me())?;
     let earned = Arc::new(Notify::new());
     let table = &config.terminal;
     let (mailbox, messages) = mpsc::channel(terminal::MAILBOX_MAX);
-    let units = preferences::read(&folder.preferences(), None)
-        .map_err(hinted)?
-        .units;
+    let workers = start_workers(table, &preferences.units, (&store, &mailbox))?;
+    let watch = watch((folder, config, computing), &workers).map_err(hinted)?;
+    let shell = terminal::Shell::new(terminal::Setup {
+        key: key.clone(),
+        network: config.network.clone(),
+        profile: tally_sandbox::profile().clone(),
+        allowance: watch.decision().allowance.clone(),
+        slots: table.slots.get(),
+        store,
+        access,
+        peers,
+        workers,
+        certificate: certificate(folder, config, member.me())?,
+        registrations: registrations(member)?,
+        earned: Arc::clone(&earned),
+        wallet: Arc::clone(&wallet),
+        wallet_bytes_max: table.wallet_max.bytes(),
+        mailbox: mailbox.clone(),
+    })?;
+    let lender = Lender {
+        wallet,
+        owner: watch.run(mailbox.clone()),
+        stewardship: start_steward(member, table.goal.clone(), (&mailbox, network, earned)),
+        started: crate::clock::now(),
+    };
+    let task = tokio::spawn(async move { Ok(shell.run(messages).await?) });
+    Ok((Part { mailbox, task }, lender))
+}
+
+/// Starts the slots, without sandboxes yet.
+fn start_workers(
+    table: &TerminalTable,
+    units: &UnitCaps,
+    (store, mailbox): (&BlobStore, &mpsc::Sender<terminal::Message>),
+) -> Result<Arc<Workers>> {
     let slots = worker::Setup {
         slots: table.slots.get(),
         sandbox: SandboxConfig {
@@ -140,33 +178,7 @@ pub(super) fn start_terminal(
     let report = move |report| drop(reports.blocking_send(terminal::Message::Worker(report)));
     let workers = Workers::start(slots, report)
         .context("start the sandbox; Tally's terminals need Linux 5.13 or later with seccomp")?;
-    let workers = Arc::new(workers);
-    let watch = watch((folder, config, computing), &workers).map_err(hinted)?;
-    let shell = terminal::Shell::new(terminal::Setup {
-        key: key.clone(),
-        network: config.network.clone(),
-        profile: tally_sandbox::profile().clone(),
-        allowance: watch.decision().allowance.clone(),
-        slots: table.slots.get(),
-        store,
-        access,
-        peers,
-        workers,
-        certificate: certificate(folder, config, keys::node_id(key))?,
-        registrations: registrations(member)?,
-        earned: Arc::clone(&earned),
-        wallet,
-        wallet_bytes_max: table.wallet_max.bytes(),
-        mailbox: mailbox.clone(),
-    })?;
-    let owner = watch.run(mailbox.clone());
-    let task = tokio::spawn(async move { Ok(shell.run(messages).await?) });
-    let part = Part { mailbox, task };
-    Ok(RunningTerminal {
-        part,
-        earned,
-        owner,
-    })
+    Ok(Arc::new(workers))
 }
 
 /// Starts to watch computer and owner, and has the sandboxes obey.
@@ -186,6 +198,7 @@ fn watch(
         },
         None => settings,
     };
+    let mut cgroup = Cgroup::open();
     let host: Box<dyn Host> = Box::new(Computer::new(settings));
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let (obeying, measured) = (Arc::clone(workers), Arc::clone(workers));
@@ -196,10 +209,67 @@ fn watch(
             processors,
             slots: config.terminal.slots.get(),
         },
-        obey: Box::new(move |decision| obeying.set(leave(decision))),
+        obey: Box::new(move |decision| {
+            obeying.set(leave(decision));
+            if let Some(cgroup) = &mut cgroup {
+                cgroup.hold(&obeying.pids(), (decision, processors));
+            }
+        }),
         own_cpu: Box::new(move || own_time() + measured.cpu_time()),
         traffic_today: Box::new(|| 0),
     })
+}
+
+/// The cgroup of the sandboxes, where this process may make one: the kernel holds the limits, too.
+#[derive(Debug)]
+struct Cgroup {
+    delegated: cgroup::Delegated,
+    processes: BTreeSet<u32>,
+    /// Thousandths of a processor, and bytes.
+    limits: Option<(u64, u64)>,
+}
+
+impl Cgroup {
+    fn open() -> Option<Self> {
+        match cgroup::Delegated::open() {
+            Ok(delegated) => {
+                tracing::info!("the sandboxes have a cgroup of their own");
+                Some(Self {
+                    delegated,
+                    processes: BTreeSet::new(),
+                    limits: None,
+                })
+            }
+            Err(reason) => {
+                tracing::debug!(
+                    "the sandboxes have no cgroup of their own: {}",
+                    chain(&reason)
+                );
+                None
+            }
+        }
+    }
+
+    /// Moves new sandboxes into it, and sets the limits that have changed.
+    fn hold(&mut self, processes: &[u32], (decision, processors): (&Decision, usize)) {
+        let processes: BTreeSet<u32> = processes.iter().copied().collect();
+        for new in processes.difference(&self.processes) {
+            // One that has ended meanwhile needs no limits.
+            let _ = self.delegated.add(*new);
+        }
+        self.processes = processes;
+        let processors = u64::try_from(processors).unwrap_or(u64::MAX);
+        let thousandths = decision.cpu.of(processors.saturating_mul(1_000));
+        let limits = (thousandths, decision.allowance.memory_bytes);
+        if self.limits != Some(limits) {
+            self.limits = Some(limits);
+            let set = self.delegated.set_processors(Some(thousandths));
+            let set = set.and_then(|()| self.delegated.set_memory(Some(limits.1)));
+            if let Err(error) = set {
+                tracing::warn!("cannot limit the cgroup of the sandboxes: {error}");
+            }
+        }
+    }
 }
 
 /// Returns what a decision allows the sandboxes.

@@ -1,5 +1,7 @@
 //! Answers the operator's questions that come through the admin socket.
 
+mod lender;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,36 +9,33 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tally_ledger::cli::{AnswerError, LedgerQuery};
-use tally_ledger::wallet::{Unpaid, Wallet, WalletAnswer, WalletQuery};
+use tally_ledger::wallet::{WalletAnswer, WalletQuery};
 use tally_protocol::codec;
 use tally_protocol::coordinator::{DecisionFault, OrderFault};
 use tally_protocol::id::{NodeId, PostingId};
-use tally_protocol::manners::Said;
 use tally_protocol::message::announce::Role;
 use tally_protocol::message::blob::{BlobGrant, BlobRange};
 use tally_protocol::message::enroll::ENROLL_BYTES_MAX;
 use tally_protocol::registration::Registration;
 use tally_protocol::signed::Signed;
 use tally_protocol::task::BlobRef;
-use tally_protocol::time::Timestamp;
 use tally_protocol::unit::ProfileId;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Roles;
+use super::lending::Lender;
 use crate::admin::{self, AdminError, Content, FETCH_BYTES_MAX, Request};
 use crate::app_server::operator::Counter;
-use crate::clock;
 use crate::coordinator::{self, ClawBackError, Operator as Ask};
 use crate::error::{chain, joined};
 use crate::folder::Folder;
 use crate::http;
 use crate::member::line::{Downloads, ask_over};
-use crate::member::steward::{MemberStatus, Stewardship};
+use crate::member::steward::MemberStatus;
 use crate::member::{Contact, Member, MemberError};
 use crate::network::Network;
-use crate::owner::why::{Seen, Why};
-use crate::owner::{Owner, OwnerStatus};
+use crate::owner::OwnerStatus;
 use crate::terminal::{self, TerminalStatus};
 use crate::witness::{self, WitnessedLog};
 
@@ -79,11 +78,8 @@ pub(super) struct Operator {
     node: NodeId,
     roles: Vec<Role>,
     folder: Folder,
-    wallet: Option<Arc<Wallet>>,
     member: Member,
-    owner: Option<Owner>,
-    started: Timestamp,
-    stewardship: Option<Stewardship>,
+    lender: Option<Lender>,
     downloads: Downloads,
     app_server: Option<Counter>,
     http: Option<SocketAddr>,
@@ -91,22 +87,9 @@ pub(super) struct Operator {
 }
 
 impl Operator {
-    /// Lets it tell the terminal's steward.
-    pub(super) fn with_steward(self, stewardship: Option<Stewardship>) -> Self {
-        Self {
-            stewardship,
-            ..self
-        }
-    }
-
-    /// Lets it talk to the owner's side of the terminal.
-    pub(super) fn with_owner(self, owner: Option<Owner>) -> Self {
-        Self { owner, ..self }
-    }
-
-    /// Lets it read the terminal's wallet.
-    pub(super) fn with_wallet(self, wallet: Option<Arc<Wallet>>) -> Self {
-        Self { wallet, ..self }
+    /// Lets it answer for the terminal.
+    pub(super) fn with_lender(self, lender: Option<Lender>) -> Self {
+        Self { lender, ..self }
     }
 
     /// Lets it ask the app server.
@@ -133,11 +116,8 @@ impl Operator {
             node: member.me(),
             roles,
             folder: member.folder().clone(),
-            wallet: None,
             member,
-            owner: None,
-            started: clock::now(),
-            stewardship: None,
+            lender: None,
             downloads: Downloads::default(),
             app_server: None,
             http: running.http.as_ref().map(http::Server::address),
@@ -229,19 +209,8 @@ impl Operator {
                 let proof = self.member.prove(license, nonce.0);
                 json(&Content(proof.as_bytes().to_vec()))
             }
-            Request::Say { said } => self.say(said).await,
-            Request::Look => {
-                let owner = self.owner()?;
-                owner.look().await;
-                json(&owner.status())
-            }
-            Request::Why => json(&self.why().await?),
-            Request::Stop { when_done: true } => {
-                let mailbox = self.terminal.as_ref().ok_or_else(no_terminal)?;
-                let _ = mailbox.send(terminal::Message::Drain).await;
-                Ok(Value::Null)
-            }
-            Request::Stop { when_done: false } => {
+            Request::Owner { question } => self.of_owner(question).await,
+            Request::Stop => {
                 let _ = self.stop.try_send(());
                 Ok(Value::Null)
             }
@@ -267,9 +236,9 @@ impl Operator {
             process: std::process::id(),
             http: self.http,
             terminal,
-            owner: self.owner.as_ref().map(Owner::status),
-            memberships: match &self.stewardship {
-                Some(stewardship) => stewardship.status.borrow().clone(),
+            owner: self.lender.as_ref().map(|lender| lender.owner.status()),
+            memberships: match &self.lender {
+                Some(lender) => lender.stewardship.status.borrow().clone(),
                 None => Vec::new(),
             },
         }
@@ -280,52 +249,6 @@ impl Operator {
         let mailbox = self.terminal.as_ref()?;
         let _ = mailbox.send(terminal::Message::Status(reply)).await;
         answered.await.ok()
-    }
-
-    fn owner(&self) -> Result<&Owner, AdminError> {
-        self.owner.as_ref().ok_or_else(no_terminal)
-    }
-
-    /// Tells the terminal what its owner says.
-    async fn say(&self, said: Said) -> Result<Value, AdminError> {
-        let owner = self.owner()?;
-        let heard = owner.say(said).await;
-        heard.map_err(|error| match error {
-            Some(error) => {
-                let hint = "nothing has changed; check the disk and the rights to the folder";
-                AdminError::new("not_kept", chain(&error), hint)
-            }
-            None => AdminError::new("stopping", "the node is stopping", "start it again"),
-        })?;
-        json(&owner.status())
-    }
-
-    /// Puts together why the terminal does what it does.
-    async fn why(&self) -> Result<Why, AdminError> {
-        let owner = self.owner()?.status();
-        let stopping = || AdminError::new("stopping", "the node is stopping", "start it again");
-        let terminal = self.terminal_status().await.ok_or_else(stopping)?;
-        let now = clock::now();
-        let unpaid = match self.wallet(WalletQuery::Unpaid { now }).await? {
-            WalletAnswer::Unpaid(unpaid) => *unpaid,
-            WalletAnswer::Balance(_)
-            | WalletAnswer::Receipts(_)
-            | WalletAnswer::Dossier { .. }
-            | WalletAnswer::Earnings(_) => Unpaid::default(),
-        };
-        let logs = self.witnessed().await?;
-        let forks = logs
-            .iter()
-            .filter_map(|log| Some((log.log, log.fork.as_ref()?.found)));
-        Ok(Why::of(&Seen {
-            now,
-            started: self.started,
-            owner: &owner,
-            terminal: &terminal,
-            peers: self.network.peers().await.len(),
-            forked: &forks.collect::<Vec<_>>(),
-            unpaid: &unpaid,
-        }))
     }
 
     async fn witnessed(&self) -> Result<Vec<WitnessedLog>, AdminError> {
@@ -366,8 +289,8 @@ impl Operator {
 
     /// Takes in a registration.
     async fn registered(&self, registration: Signed<Registration>) -> Result<Value, AdminError> {
-        if let Some(stewardship) = &self.stewardship {
-            let _ = stewardship.registered.send(registration).await;
+        if let Some(lender) = &self.lender {
+            let _ = lender.stewardship.registered.send(registration).await;
         }
         Ok(Value::Null)
     }
@@ -393,7 +316,7 @@ impl Operator {
 
     /// Reads the terminal's wallet.
     async fn wallet(&self, query: WalletQuery) -> Result<WalletAnswer, AdminError> {
-        let wallet = self.wallet.clone().ok_or_else(no_terminal)?;
+        let wallet = Arc::clone(&self.lender()?.wallet);
         let read = tokio::task::spawn_blocking(move || wallet.answer(&query)).await;
         let read = joined(read);
         read.map_err(|error| AdminError::new("wallet", chain(&error), error.hint()))
@@ -457,11 +380,6 @@ fn clawed_back(posting: Result<PostingId, ClawBackError>) -> Result<Value, Admin
             AdminError::new("no_such_receipt", chain(&error), hint)
         }
     })?)
-}
-
-fn no_terminal() -> AdminError {
-    let hint = "ask a node that runs with --role terminal, or its folder with --dir";
-    AdminError::new("wrong_role", "this node is no terminal", hint)
 }
 
 fn no_app_server() -> AdminError {

@@ -12,7 +12,7 @@ use tally_protocol::message::blob::{BlobGrant, BlobRange};
 use tally_protocol::message::work::{LeasedUnit, UnitResult};
 use tally_protocol::signed::Signed;
 use tally_protocol::task::BlobRef;
-use tally_sandbox::{Program, Sandbox, SandboxConfig, UnitRun, UnitSpec};
+use tally_sandbox::{Priority, Program, Sandbox, SandboxConfig, UnitRun, UnitSpec};
 
 use crate::admin::{Content, FETCH_BYTES_MAX, Request, ask};
 use crate::cli::output::{BarUnit, grouped};
@@ -220,7 +220,7 @@ fn config(work: &Work) -> Result<SandboxConfig, Failure> {
         .max()
         .unwrap_or(0);
     Ok(SandboxConfig {
-        nice: 0,
+        priority: Priority::Normal,
         memory_bytes_max: limits.memory_bytes,
         output_bytes_max: usize::try_from(limits.output_bytes)?,
         input_bytes_max: usize::try_from(largest.max(BATCH_BYTES_MAX))?,
