@@ -125,7 +125,7 @@ async fn answer<T>(asked: impl Future<Output = zbus::Result<T>>) -> Result<T, Un
 fn unknown(error: &zbus::Error) -> Unknown {
     use zbus::fdo::Error;
     match error {
-        zbus::Error::InputOutput(error) => why(error.kind()),
+        zbus::Error::InputOutput(error) | zbus::Error::Connection(error, _) => why(error.kind()),
         zbus::Error::Address(_) => Unknown::NoBus,
         zbus::Error::Handshake(_) => Unknown::Refused,
         zbus::Error::FDO(error) => match error.as_ref() {

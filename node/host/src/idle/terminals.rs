@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Most terminals that are looked at. Most computers allow 4096; who has so many open is not alone there.
 const TERMINALS_MAX: usize = 1024;
-/// The kernel has so many consoles.
-const CONSOLES: std::ops::RangeInclusive<u8> = 1..=63;
+/// The consoles that a keyboard switches to.
+const CONSOLES: std::ops::RangeInclusive<u8> = 1..=12;
 
 /// Returns when a terminal was last used.
 pub(crate) fn last_input(dev: &Path) -> Option<Instant> {
