@@ -9,6 +9,7 @@
 //! - **Finding** (`discovery`): a coordinator tells the Kademlia servers that it is there, the others look for
 //!   it; gossip, mDNS and the peers of the last run are further sources. Wherever a candidate comes from, it counts
 //!   as a coordinator only once it has shown a valid signed role statement over its own connection.
+//! - **Being reached** (`reach`): peers are asked to dial this node, so that its owner knows whether others reach it.
 //! - **Gossip** (`gossip`): offers and checkpoints of logs are checked before anybody acts on them or passes them on.
 //! - **Content**: streams of `/tally/blob/1` are handed to [`crate::blobs`].
 //!
@@ -24,6 +25,7 @@ mod enroll;
 mod gossip;
 mod log;
 mod peer;
+mod reach;
 mod redeem;
 mod registry;
 mod saved;
@@ -57,6 +59,7 @@ pub use counters::Counters;
 pub use discovery::FoundCoordinator;
 pub use gossip::PublishError;
 pub use peer::{Direction, PeerInfo};
+pub use reach::{Reachability, Tested, TestedAddress};
 use service::{Asking, Command, Held, Service};
 
 /// The protocol over which content is read.
@@ -480,6 +483,13 @@ impl Network {
     pub async fn addresses(&self) -> Vec<Multiaddr> {
         let (reply, answered) = oneshot::channel();
         self.send(Command::Addresses { reply }).await;
+        answered.await.unwrap_or_default()
+    }
+
+    /// Returns whether others reach this node, as far as peers have tried.
+    pub async fn reachability(&self) -> Reachability {
+        let (reply, answered) = oneshot::channel();
+        self.send(Command::Reachability { reply }).await;
         answered.await.unwrap_or_default()
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::kad::store::{MemoryStore, MemoryStoreConfig};
 use libp2p::kad::{self, StoreInserts};
+use libp2p::request_response::ProtocolSupport;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
@@ -15,11 +16,12 @@ use tally_protocol::id::NetworkId;
 use tally_protocol::message::PROTOCOL_VERSION;
 use tally_protocol::message::announce::Role;
 
-use super::conversation::{Talk, talk};
+use super::conversation::{Talk, talk, talk_as};
 use super::counters::Counters;
 use super::customer::Customer;
 use super::enroll::Enroll;
 use super::log::Log;
+use super::reach::Reach;
 use super::redeem::Redeem;
 use super::registry::Registry;
 use super::work::Work;
@@ -54,6 +56,7 @@ pub(super) struct Node {
     pub(super) registry: Talk<Registry>,
     pub(super) redeem: Talk<Redeem>,
     pub(super) enroll: Talk<Enroll>,
+    pub(super) reach: Talk<Reach>,
     pub(super) blobs: libp2p_stream::Behaviour,
 }
 
@@ -73,6 +76,15 @@ pub(super) fn serves_kad(roles: &[Role]) -> bool {
     roles
         .iter()
         .any(|role| matches!(role, Role::Coordinator | Role::AppServer | Role::Bootstrap))
+}
+
+/// Those who answer for the network try whether others are reached; everybody asks.
+fn reach_support(roles: &[Role]) -> ProtocolSupport {
+    if serves_kad(roles) {
+        ProtocolSupport::Full
+    } else {
+        ProtocolSupport::Outbound
+    }
 }
 
 /// Makes the swarm of a node.
@@ -96,6 +108,7 @@ pub(super) fn swarm(
         registry: talk(counters.clone()),
         redeem: talk(counters.clone()),
         enroll: talk(counters.clone()),
+        reach: talk_as(reach_support(&config.roles), counters.clone()),
         blobs: libp2p_stream::Behaviour::new(),
     };
     let fault = |what| {

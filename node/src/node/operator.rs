@@ -31,7 +31,7 @@ use crate::http;
 use crate::member::line::{Downloads, ask_over};
 use crate::member::steward::{MemberStatus, Stewardship};
 use crate::member::{Contact, Member, MemberError};
-use crate::network::Network;
+use crate::network::{Network, Reachability};
 use crate::terminal::{self, TerminalStatus};
 use crate::witness::{self, WitnessedLog};
 
@@ -50,6 +50,8 @@ pub struct NodeStatus {
     pub profile: ProfileId,
     /// Where it can be reached.
     pub addresses: Vec<String>,
+    /// Whether others reach it.
+    pub reach: Reachability,
     /// Connected peers.
     pub peers: usize,
     /// Its process.
@@ -155,6 +157,7 @@ impl Operator {
         match request {
             Request::Status => json(&self.status().await),
             Request::Peers => json(&self.network.peers().await),
+            Request::Reach => json(&self.network.reachability().await),
             Request::Find => json(&self.network.find_coordinators().await),
             Request::Witness => json(&self.witnessed().await?),
             Request::Counters => json(&self.counters()),
@@ -242,6 +245,7 @@ impl Operator {
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
+            reach: self.network.reachability().await,
             peers: self.network.peers().await.len(),
             process: std::process::id(),
             http: self.http,
