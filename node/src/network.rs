@@ -11,6 +11,7 @@
 //!   as a coordinator only once it has shown a valid signed role statement over its own connection.
 //! - **Being reached** (`reach`): peers are asked to dial this node, so that its owner knows whether others reach it.
 //! - **Gossip** (`gossip`): offers and checkpoints of logs are checked before anybody acts on them or passes them on.
+//! - **Manners** (`traffic`): bytes are counted, and content goes no faster than the owner allows.
 //! - **Content**: streams of `/tally/blob/1` are handed to [`crate::blobs`].
 //!
 //! Invariants: nothing here grows without a bound; no signature is checked on the task that drives the swarm; a peer
@@ -32,6 +33,7 @@ mod saved;
 mod service;
 #[cfg(test)]
 pub(crate) mod tests;
+mod traffic;
 mod work;
 
 use std::path::PathBuf;
@@ -61,6 +63,8 @@ pub use gossip::PublishError;
 pub use peer::{Direction, PeerInfo};
 pub use reach::{Reachability, Tested, TestedAddress};
 use service::{Asking, Command, Held, Service};
+pub(crate) use traffic::Gate;
+pub use traffic::{Moved, RATE_MIN, Throttle, Traffic, TrafficSeen};
 
 /// The protocol over which content is read.
 const BLOB_PROTOCOL: StreamProtocol = StreamProtocol::new("/tally/blob/1");
@@ -305,6 +309,8 @@ pub struct Network {
     commands: mpsc::Sender<Command>,
     streams: StreamControl,
     counters: Counters,
+    traffic: Traffic,
+    throttle: Throttle,
     me: NodeId,
     network: NetworkId,
 }
@@ -332,11 +338,15 @@ impl Network {
         let counters = Counters::default();
         let network = config.network.clone();
         let me = NodeId::from_bytes(config.key.verifying_key().to_bytes());
-        let service = Service::new(config, commands_in, events_out, counters.clone())?;
+        let traffic = Traffic::default();
+        let queues = (commands_in, events_out);
+        let service = Service::new(config, queues, counters.clone(), &traffic)?;
         let handle = Self {
             commands,
             streams: StreamControl(service.stream_control()),
             counters,
+            traffic,
+            throttle: Throttle::default(),
             me,
             network,
         };
@@ -506,6 +516,18 @@ impl Network {
     #[must_use]
     pub const fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Returns the bytes that have come and gone.
+    #[must_use]
+    pub const fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// Returns what limits the transfer of content.
+    #[must_use]
+    pub const fn throttle(&self) -> &Throttle {
+        &self.throttle
     }
 
     /// Remembers the coordinators, closes all connections and ends the overlay.

@@ -13,7 +13,9 @@ use super::output::{grouped, table};
 use super::{Common, Failure};
 use crate::admin::{Request, ask};
 use crate::member::steward::MemberStatus;
-use crate::network::{FoundCoordinator, PeerInfo, Reachability, Tested, TestedAddress};
+use crate::network::{
+    FoundCoordinator, PeerInfo, Reachability, Tested, TestedAddress, TrafficSeen,
+};
 use crate::node::operator::NodeStatus;
 use crate::witness::{ForkEvidence, LogState, WitnessedLog};
 
@@ -161,6 +163,12 @@ fn reach_line(reach: &Reachability) -> String {
     .to_owned()
 }
 
+fn traffic_line(traffic: &TrafficSeen) -> String {
+    let (up, down) = (traffic.today.up, traffic.today.down);
+    let (up, down) = (grouped(up / 1_000), grouped(down / 1_000));
+    format!("traffic   {up} kB up, {down} kB down today (UTC)")
+}
+
 fn witness_table(logs: &[WitnessedLog]) -> String {
     let row = |log: &WitnessedLog| {
         let state = match log.state {
@@ -230,6 +238,7 @@ pub(super) async fn status(common: &Common) -> Result<(), Failure> {
             format!("profile   {}", status.profile),
             format!("peers     {}", status.peers),
             format!("reach     {}", reach_line(&status.reach)),
+            traffic_line(&status.traffic),
         ];
         lines.extend(
             status

@@ -49,6 +49,7 @@ use super::reach::testing::Testing;
 use super::reach::{Reach, Reachability};
 use super::redeem::Redeem;
 use super::registry::Registry;
+use super::traffic::Traffic;
 use super::work::Work;
 use super::{DialError, NetworkConfig, NetworkEvent, PublishError, StartError, now, saved};
 
@@ -150,11 +151,11 @@ pub(super) struct Service {
 impl Service {
     pub(super) fn new(
         config: NetworkConfig,
-        commands: mpsc::Receiver<Command>,
-        events: mpsc::Sender<NetworkEvent>,
+        (commands, events): (mpsc::Receiver<Command>, mpsc::Sender<NetworkEvent>),
         counters: Counters,
+        traffic: &Traffic,
     ) -> Result<Self, StartError> {
-        let mut swarm = behaviour::swarm(&config, &counters)?;
+        let mut swarm = behaviour::swarm(&config, &counters, traffic)?;
         for address in &config.listen {
             swarm
                 .listen_on(address.clone())

@@ -31,7 +31,7 @@ use crate::http;
 use crate::member::line::{Downloads, ask_over};
 use crate::member::steward::{MemberStatus, Stewardship};
 use crate::member::{Contact, Member, MemberError};
-use crate::network::{Network, Reachability};
+use crate::network::{Network, Reachability, TrafficSeen};
 use crate::terminal::{self, TerminalStatus};
 use crate::witness::{self, WitnessedLog};
 
@@ -52,6 +52,8 @@ pub struct NodeStatus {
     pub addresses: Vec<String>,
     /// Whether others reach it.
     pub reach: Reachability,
+    /// The bytes that came and went.
+    pub traffic: TrafficSeen,
     /// Connected peers.
     pub peers: usize,
     /// Its process.
@@ -246,6 +248,7 @@ impl Operator {
                 .map(ToString::to_string)
                 .collect(),
             reach: self.network.reachability().await,
+            traffic: self.network.traffic().seen(),
             peers: self.network.peers().await.len(),
             process: std::process::id(),
             http: self.http,

@@ -121,7 +121,8 @@ fn fit(text: &str, ips: &[IpAddr]) -> Option<Multiaddr> {
 /// Returns what a failed dial says about the address, or that it says nothing.
 fn why(error: &DialError) -> ReachReply {
     match error {
-        DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. } => {
+        // A node leaves its own addresses out.
+        DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. } | DialError::NoAddresses => {
             ReachReply::NotReached(NotReached::OtherNode)
         }
         DialError::Transport(errors) => {
@@ -132,10 +133,9 @@ fn why(error: &DialError) -> ReachReply {
                 NotReached::NoNode
             })
         }
-        DialError::NoAddresses
-        | DialError::DialPeerConditionFalse(_)
-        | DialError::Aborted
-        | DialError::Denied { .. } => ReachReply::Refused(Refusal::Busy),
+        DialError::DialPeerConditionFalse(_) | DialError::Aborted | DialError::Denied { .. } => {
+            ReachReply::Refused(Refusal::Busy)
+        }
     }
 }
 
