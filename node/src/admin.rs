@@ -42,6 +42,8 @@ pub enum Request {
     Status,
     /// The connected peers.
     Peers,
+    /// Whether others reach it.
+    Reach,
     /// Coordinators, by Kademlia.
     Find,
     /// What is known of the logs of coordinators.

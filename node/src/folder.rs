@@ -11,6 +11,7 @@
 //! lock              held by the process that uses the folder
 //! admin.sock        where the command line reaches the running node
 //! peers.json        coordinators seen before
+//! traffic.json      bytes of the day that came and went
 //! witness           what the logs of others have signed
 //! coordinator.redb  journal, log and rows of the coordinator
 //! customer.redb     the tasks that this key has submitted
@@ -177,6 +178,12 @@ impl Folder {
     #[must_use]
     pub fn peers(&self) -> PathBuf {
         self.root.join("peers.json")
+    }
+
+    /// Returns the place of the bytes of the day.
+    #[must_use]
+    pub fn traffic(&self) -> PathBuf {
+        self.root.join("traffic.json")
     }
 
     /// Returns the place of what the witness remembers.

@@ -9,7 +9,9 @@
 //! - **Finding** (`discovery`): a coordinator tells the Kademlia servers that it is there, the others look for
 //!   it; gossip, mDNS and the peers of the last run are further sources. Wherever a candidate comes from, it counts
 //!   as a coordinator only once it has shown a valid signed role statement over its own connection.
+//! - **Being reached** (`reach`): peers are asked to dial this node, so that its owner knows whether others reach it.
 //! - **Gossip** (`gossip`): offers and checkpoints of logs are checked before anybody acts on them or passes them on.
+//! - **Manners** (`traffic`): bytes are counted, and content goes no faster than the owner allows.
 //! - **Content**: streams of `/tally/blob/1` are handed to [`crate::blobs`].
 //!
 //! Invariants: nothing here grows without a bound; no signature is checked on the task that drives the swarm; a peer
@@ -24,12 +26,14 @@ mod enroll;
 mod gossip;
 mod log;
 mod peer;
+mod reach;
 mod redeem;
 mod registry;
 mod saved;
 mod service;
 #[cfg(test)]
 pub(crate) mod tests;
+mod traffic;
 mod work;
 
 use std::path::PathBuf;
@@ -57,7 +61,10 @@ pub use counters::Counters;
 pub use discovery::FoundCoordinator;
 pub use gossip::PublishError;
 pub use peer::{Direction, PeerInfo};
+pub use reach::{Reachability, Tested, TestedAddress};
 use service::{Asking, Command, Held, Service};
+pub(crate) use traffic::Gate;
+pub use traffic::{Moved, RATE_MIN, Throttle, Traffic, TrafficSeen};
 
 /// The protocol over which content is read.
 const BLOB_PROTOCOL: StreamProtocol = StreamProtocol::new("/tally/blob/1");
@@ -302,6 +309,8 @@ pub struct Network {
     commands: mpsc::Sender<Command>,
     streams: StreamControl,
     counters: Counters,
+    traffic: Traffic,
+    throttle: Throttle,
     me: NodeId,
     network: NetworkId,
 }
@@ -329,11 +338,15 @@ impl Network {
         let counters = Counters::default();
         let network = config.network.clone();
         let me = NodeId::from_bytes(config.key.verifying_key().to_bytes());
-        let service = Service::new(config, commands_in, events_out, counters.clone())?;
+        let traffic = Traffic::default();
+        let queues = (commands_in, events_out);
+        let service = Service::new(config, queues, counters.clone(), &traffic)?;
         let handle = Self {
             commands,
             streams: StreamControl(service.stream_control()),
             counters,
+            traffic,
+            throttle: Throttle::default(),
             me,
             network,
         };
@@ -483,6 +496,13 @@ impl Network {
         answered.await.unwrap_or_default()
     }
 
+    /// Returns whether others reach this node, as far as peers have tried.
+    pub async fn reachability(&self) -> Reachability {
+        let (reply, answered) = oneshot::channel();
+        self.send(Command::Reachability { reply }).await;
+        answered.await.unwrap_or_default()
+    }
+
     /// Looks for coordinators in Kademlia and returns all that claim to be one, after the look-up has ended.
     /// Those found are also dialled and asked for their role statement, which comes as
     /// [`NetworkEvent::CoordinatorFound`].
@@ -496,6 +516,18 @@ impl Network {
     #[must_use]
     pub const fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Returns the bytes that have come and gone.
+    #[must_use]
+    pub const fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// Returns what limits the transfer of content.
+    #[must_use]
+    pub const fn throttle(&self) -> &Throttle {
+        &self.throttle
     }
 
     /// Remembers the coordinators, closes all connections and ends the overlay.

@@ -91,6 +91,7 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
     let me = keys::node_id(&key);
     let access = Access::new(me, config.network.clone());
     let (network, events) = Network::start(network_config(&folder, &config, &roles, &key))?;
+    network.traffic().keep(folder.traffic()).await;
     let mut peers = Peers::new(network.clone());
     let mut stores = Vec::new();
     let mut running = Roles::default();

@@ -3,7 +3,7 @@
 //! [`announce`] is gossip and role statements, [`work`] the talk between terminal and coordinator, [`customer`] the
 //! talk between customer and coordinator, [`blob`] the transfer of content, [`log`] what a coordinator's log shows,
 //! [`registry`] and [`redeem`] the talk between coordinator and app server, [`enroll`] that between app server and
-//! terminal. A question and its answer go over one
+//! terminal, [`reach`] how a node learns whether others reach it. A question and its answer go over one
 //! libp2p stream; everything that outlives the connection is a [`crate::signed::Signed`] statement.
 
 pub mod announce;
@@ -11,6 +11,7 @@ pub mod blob;
 pub mod customer;
 pub mod enroll;
 pub mod log;
+pub mod reach;
 pub mod redeem;
 pub mod registry;
 pub mod wishes;

@@ -32,6 +32,7 @@ use tally_protocol::message::blob::{BlobGrant, BlobReply, BlobRequest, HEADER_BY
 use tally_protocol::message::customer::{CUSTOMER_BYTES_MAX, CustomerReply, CustomerRequest};
 use tally_protocol::message::enroll::{ENROLL_BYTES_MAX, EnrollReply, EnrollRequest};
 use tally_protocol::message::log::{LOG_BYTES_MAX, LogReply, LogRequest};
+use tally_protocol::message::reach::{REACH_BYTES_MAX, ReachReply, ReachRequest};
 use tally_protocol::message::redeem::{REDEEM_BYTES_MAX, RedeemReply, RedeemRequest};
 use tally_protocol::message::registry::{REGISTRY_BYTES_MAX, RegistryReply, RegistryRequest};
 use tally_protocol::message::work::{Batch, Grant, WORK_BYTES_MAX, WorkReply, WorkRequest};
@@ -349,6 +350,16 @@ fn messages() -> Vec<Sample> {
         "log_reply",
         samples::log_replies(),
         read::<LogReply, LOG_BYTES_MAX>,
+    ));
+    all.extend(of(
+        "reach_request",
+        samples::reach_requests(),
+        read::<ReachRequest, REACH_BYTES_MAX>,
+    ));
+    all.extend(of(
+        "reach_reply",
+        samples::reach_replies(),
+        read::<ReachReply, REACH_BYTES_MAX>,
     ));
     all
 }

@@ -230,6 +230,11 @@ impl Start<'_> {
             let name = format!("{}/tally.toml", self.name);
             self.net.write(&name, "[terminal]\npriority = \"normal\"\n");
         }
+        // Tests run on computers that are busy, and that somebody may use.
+        if !folder.join("preferences.toml").exists() {
+            let name = format!("{}/preferences.toml", self.name);
+            self.net.write(&name, "preset = \"full\"\n");
+        }
         command.args(["run", "--until-stdin-ends"]);
         command.arg("--dir").arg(&folder).args(&self.args);
         command.args(joining(&self.bootstrap));

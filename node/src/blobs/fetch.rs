@@ -171,6 +171,7 @@ pub async fn read_range(
         blob: range.blob,
         grant,
     };
+    let _turn = network.throttle().down().stream().await;
     let (mut stream, blob_bytes) = transfer.open(range).await?;
     let wanted = range.start..range.start.saturating_add(range.bytes);
     if wanted.end > blob_bytes || blob_bytes > BLOB_BYTES_MAX {
@@ -283,6 +284,7 @@ impl Transfer<'_> {
             start: first.bytes.start,
             bytes: last.bytes.end - first.bytes.start,
         };
+        let _turn = self.network.throttle().down().stream().await;
         let (mut stream, blob_bytes) = self.open(range).await?;
         if blob_bytes != blob.bytes {
             return Err(FetchError::Length {
@@ -342,11 +344,16 @@ impl Transfer<'_> {
         encoded: &mut Vec<u8>,
     ) -> Result<(), FetchError> {
         encoded.resize(segment.encoded_bytes, 0);
-        for piece in encoded.chunks_mut(PIECE_BYTES) {
+        let mut rest = encoded.as_mut_slice();
+        while !rest.is_empty() {
+            let gate = self.network.throttle().down();
+            let passed = gate.pass(rest.len().min(PIECE_BYTES)).await;
+            let (piece, after) = rest.split_at_mut(passed);
             timeout(IDLE_TIMEOUT, stream.read_exact(piece))
                 .await
                 .map_err(|_| FetchError::Idle)?
                 .map_err(FetchError::Broken)?;
+            rest = after;
         }
         self.network
             .counters()

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use super::access::Access;
 use super::segment::{Segment, segments, tree_of};
 use super::store::{BlobStore, OpenBlob};
-use crate::network::{Counters, Network, node_of};
+use crate::network::{Counters, Gate, Network, node_of};
 
 /// How long a peer may take to send its question.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -68,11 +68,13 @@ pub fn serve(
         .accept_blob_streams()
         .expect("content of a network is served once");
     let counters = network.counters().clone();
+    let gate = Arc::clone(network.throttle().up());
     tokio::spawn(async move {
         let holder = Arc::new(Holder {
             stores,
             access,
             counters,
+            gate,
         });
         let mut streams = JoinSet::new();
         let mut open: BTreeMap<NodeId, usize> = BTreeMap::new();
@@ -113,6 +115,8 @@ struct Holder {
     stores: Vec<BlobStore>,
     access: Access,
     counters: Counters,
+    /// What slows sending down.
+    gate: Arc<Gate>,
 }
 
 /// Why a stream ended early.
@@ -129,10 +133,11 @@ enum ServeError {
 impl Holder {
     async fn answer(&self, reader: NodeId, mut stream: Stream, busy: bool) {
         self.counters.count(TOPIC, "asked");
-        let accepted = if busy {
-            Err(Refusal::Busy)
-        } else {
+        let turn = if busy { None } else { self.gate.try_stream() };
+        let accepted = if turn.is_some() {
             self.accept(reader, &mut stream).await
+        } else {
+            Err(Refusal::Busy)
         };
         let served = match accepted {
             Ok((open, request)) => self.send(&mut stream, open, &request).await,
@@ -208,7 +213,7 @@ impl Holder {
                 .map_err(|error| ServeError::Content(error.to_string()))??;
             // Runs on its own while this segment is written.
             encoding = ahead.next().map(|segment| encode(&open, segment, spare));
-            write_steadily(stream, &encoded).await?;
+            write_steadily(stream, &self.gate, &encoded).await?;
             self.counters.add(TOPIC, "bytes_out", encoded.len() as u64);
             spare = encoded;
         }
@@ -266,15 +271,19 @@ impl OpenBlob {
     }
 }
 
-/// Writes as long as the peer takes something now and then.
+/// Writes as fast as the node may, and as long as the peer takes something now and then.
 async fn write_steadily(
     stream: &mut (impl AsyncWrite + Unpin),
-    bytes: &[u8],
+    gate: &Gate,
+    mut bytes: &[u8],
 ) -> Result<(), ServeError> {
-    for piece in bytes.chunks(PIECE_BYTES) {
+    while !bytes.is_empty() {
+        let passed = gate.pass(bytes.len().min(PIECE_BYTES)).await;
+        let (piece, rest) = bytes.split_at(passed);
         timeout(IDLE_TIMEOUT, stream.write_all(piece))
             .await
             .map_err(|_| ServeError::Idle)??;
+        bytes = rest;
     }
     Ok(())
 }

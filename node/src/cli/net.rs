@@ -15,7 +15,9 @@ use super::output::{grouped, table};
 use super::{Common, Failure};
 use crate::admin::{Request, ask};
 use crate::member::steward::MemberStatus;
-use crate::network::{FoundCoordinator, PeerInfo};
+use crate::network::{
+    FoundCoordinator, PeerInfo, Reachability, Tested, TestedAddress, TrafficSeen,
+};
 use crate::node::operator::NodeStatus;
 use crate::owner::OwnerStatus;
 use crate::witness::{ForkEvidence, LogState, WitnessedLog};
@@ -25,6 +27,8 @@ use crate::witness::{ForkEvidence, LogState, WitnessedLog};
 pub(super) enum Net {
     /// The connected peers.
     Peers,
+    /// Whether others reach this node: peers try, nothing is assumed.
+    Reach,
     /// Look for coordinators in Kademlia.
     Find,
     /// What the logs of coordinators have signed, and whether one has told two stories.
@@ -47,6 +51,10 @@ impl Net {
             Self::Peers => {
                 let peers: Vec<PeerInfo> = ask(&socket, &Request::Peers).await?;
                 output.result(&peers, || peers_table(&peers))
+            }
+            Self::Reach => {
+                let reach: Reachability = ask(&socket, &Request::Reach).await?;
+                output.result(&reach, || reach_table(&reach))
             }
             Self::Find => {
                 let found: Vec<FoundCoordinator> = ask(&socket, &Request::Find).await?;
@@ -122,6 +130,48 @@ fn peers_table(peers: &[PeerInfo]) -> String {
     table(&["peer", "roles", "round trip", "address"], &rows)
 }
 
+fn reach_table(reach: &Reachability) -> String {
+    let row = |of: &TestedAddress| {
+        let (reached, by, at) = match &of.tested {
+            Tested::Reached { by, at } => ("yes".to_owned(), Some(by), Some(at)),
+            Tested::NotReached { by, at, why } => (format!("no: {why}"), Some(by), Some(at)),
+            Tested::Untested => ("not tested".to_owned(), None, None),
+        };
+        let by = by.map_or(String::new(), |by| format!("..{}", by.short()));
+        let at = at.map_or(String::new(), ToString::to_string);
+        vec![of.address.to_string(), reached, by, at]
+    };
+    let rows: Vec<Vec<String>> = reach.addresses.iter().map(row).collect();
+    if rows.is_empty() {
+        return reach_line(reach);
+    }
+    let rows = table(&["address", "reached", "tried by", "at"], &rows);
+    format!("{}\n\n{rows}", reach_line(reach))
+}
+
+/// Says in one line whether others reach a node.
+fn reach_line(reach: &Reachability) -> String {
+    if let Some((address, by, at)) = reach.reached() {
+        return format!("reachable at {address}, tried by ..{} at {at}", by.short());
+    }
+    if reach.is_tested() {
+        "not reachable from outside: dials out only (that is fine for a terminal)"
+    } else if reach.addresses.is_empty() && !reach.listens {
+        "listens on nothing: dials out only (that is fine for a terminal)"
+    } else if reach.testers == 0 {
+        "not tested yet: no peer that tests is connected"
+    } else {
+        "not tested yet: no peer that tests sees this computer at an address of it"
+    }
+    .to_owned()
+}
+
+fn traffic_line(traffic: &TrafficSeen) -> String {
+    let (up, down) = (traffic.today.up, traffic.today.down);
+    let (up, down) = (grouped(up / 1_000), grouped(down / 1_000));
+    format!("traffic   {up} kB up, {down} kB down today (UTC)")
+}
+
 fn witness_table(logs: &[WitnessedLog]) -> String {
     let row = |log: &WitnessedLog| {
         let state = match log.state {
@@ -190,6 +240,8 @@ pub(super) async fn status(common: &Common) -> Result<(), Failure> {
             format!("folder    {}", status.folder),
             format!("profile   {}", status.profile),
             format!("peers     {}", status.peers),
+            format!("reach     {}", reach_line(&status.reach)),
+            traffic_line(&status.traffic),
         ];
         lines.extend(
             status

@@ -3,30 +3,39 @@
 use std::time::Duration;
 
 use libp2p::connection_limits::{self, ConnectionLimits};
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::Boxed;
+use libp2p::core::transport::timeout::TransportTimeout;
+use libp2p::core::upgrade;
 use libp2p::kad::store::{MemoryStore, MemoryStoreConfig};
 use libp2p::kad::{self, StoreInserts};
+use libp2p::request_response::ProtocolSupport;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
-    PeerId, StreamProtocol, Swarm, SwarmBuilder, gossipsub, identify, identity, mdns, noise, ping,
-    tcp, yamux,
+    PeerId, StreamProtocol, Swarm, Transport, dns, gossipsub, identify, identity, mdns, noise,
+    ping, tcp, yamux,
 };
 use tally_protocol::id::NetworkId;
 use tally_protocol::message::PROTOCOL_VERSION;
 use tally_protocol::message::announce::Role;
 
-use super::conversation::{Talk, talk};
+use super::conversation::{Talk, talk, talk_as};
 use super::counters::Counters;
 use super::customer::Customer;
 use super::enroll::Enroll;
 use super::log::Log;
+use super::reach::Reach;
 use super::redeem::Redeem;
 use super::registry::Registry;
+use super::traffic::{Counted, Traffic};
 use super::work::Work;
 use super::{NetworkConfig, NetworkLimits, StartError, gossip};
 
 /// How long a connection without streams stays open. Gossip keeps those that matter open.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a provider record lives, and how often its provider renews it.
 const PROVIDER_TTL: Duration = Duration::from_secs(30 * 60);
 /// See [`PROVIDER_TTL`].
@@ -54,6 +63,7 @@ pub(super) struct Node {
     pub(super) registry: Talk<Registry>,
     pub(super) redeem: Talk<Redeem>,
     pub(super) enroll: Talk<Enroll>,
+    pub(super) reach: Talk<Reach>,
     pub(super) blobs: libp2p_stream::Behaviour,
 }
 
@@ -75,10 +85,20 @@ pub(super) fn serves_kad(roles: &[Role]) -> bool {
         .any(|role| matches!(role, Role::Coordinator | Role::AppServer | Role::Bootstrap))
 }
 
+/// Those who answer for the network try whether others are reached; everybody asks.
+fn reach_support(roles: &[Role]) -> ProtocolSupport {
+    if serves_kad(roles) {
+        ProtocolSupport::Full
+    } else {
+        ProtocolSupport::Outbound
+    }
+}
+
 /// Makes the swarm of a node.
 pub(super) fn swarm(
     config: &NetworkConfig,
     counters: &Counters,
+    traffic: &Traffic,
 ) -> Result<Swarm<Node>, StartError> {
     let pair = identity::Keypair::ed25519_from_bytes(config.key.to_bytes())
         .expect("32 bytes are an ed25519 secret key");
@@ -96,41 +116,46 @@ pub(super) fn swarm(
         registry: talk(counters.clone()),
         redeem: talk(counters.clone()),
         enroll: talk(counters.clone()),
+        reach: talk_as(reach_support(&config.roles), counters.clone()),
         blobs: libp2p_stream::Behaviour::new(),
     };
-    let fault = |what| {
-        move |error: String| StartError::SetUp {
-            what,
-            reason: error,
-        }
-    };
-    let tcp = |pair| {
-        SwarmBuilder::with_existing_identity(pair)
-            .with_tokio()
-            .with_tcp(
-                tcp::Config::default().nodelay(true),
-                noise::Config::new,
-                yamux::Config::default,
-            )
-            .map_err(|error| fault("the TCP transport")(error.to_string()))
+    let executor = libp2p::swarm::Config::with_tokio_executor();
+    let executor = executor.with_idle_connection_timeout(IDLE_TIMEOUT);
+    Ok(Swarm::new(
+        transport(&pair, traffic)?,
+        behaviour,
+        me,
+        executor,
+    ))
+}
+
+/// Makes the transport: counted TCP under noise and yamux, to addresses and, where it can, to names.
+fn transport(
+    pair: &identity::Keypair,
+    traffic: &Traffic,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartError> {
+    let noise = noise::Config::new(pair).map_err(|error| StartError::SetUp {
+        what: "encryption",
+        reason: error.to_string(),
+    })?;
+    let tcp = || {
+        let traffic = traffic.clone();
+        let counted = move |stream, _| Counted::new(stream, traffic);
+        tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+            .map(counted)
+            .upgrade(upgrade::Version::V1Lazy)
+            .authenticate(noise.clone())
+            .multiplex(yamux::Config::default())
+            .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
     };
     // A computer without a DNS configuration can still dial addresses.
-    let swarm = match tcp(pair.clone())?.with_dns() {
-        Ok(builder) => builder
-            .with_behaviour(|_| behaviour)
-            .map_err(|error| fault("the behaviours")(error.to_string()))?
-            .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(IDLE_TIMEOUT))
-            .build(),
+    Ok(match dns::tokio::Transport::system(tcp()) {
+        Ok(named) => TransportTimeout::new(named, CONNECT_TIMEOUT).boxed(),
         Err(error) => {
             tracing::warn!(%error, "no DNS: names in addresses cannot be resolved");
-            tcp(pair)?
-                .with_behaviour(|_| behaviour)
-                .map_err(|error| fault("the behaviours")(error.to_string()))?
-                .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(IDLE_TIMEOUT))
-                .build()
+            TransportTimeout::new(tcp(), CONNECT_TIMEOUT).boxed()
         }
-    };
-    Ok(swarm)
+    })
 }
 
 fn connection_limits_of(limits: &NetworkLimits) -> ConnectionLimits {

@@ -64,8 +64,13 @@ pub(super) type Answered<C> = (
     <C as Conversation>::Reply,
 );
 
-/// Returns the behaviour of the conversation `C`.
+/// Returns the behaviour of the conversation `C`, which this node asks and answers in.
 pub(super) fn talk<C: Conversation>(counters: Counters) -> Talk<C> {
+    talk_as(ProtocolSupport::Full, counters)
+}
+
+/// Returns the behaviour of the conversation `C`, for one side of it or both.
+pub(super) fn talk_as<C: Conversation>(support: ProtocolSupport, counters: Counters) -> Talk<C> {
     let config = request_response::Config::default()
         .with_request_timeout(C::TIMEOUT)
         .with_max_concurrent_streams(STREAMS_PER_CONNECTION_MAX);
@@ -73,7 +78,7 @@ pub(super) fn talk<C: Conversation>(counters: Counters) -> Talk<C> {
         counters,
         conversation: PhantomData,
     };
-    Talk::with_codec(codec, [(C::PROTOCOL, ProtocolSupport::Full)], config)
+    Talk::with_codec(codec, [(C::PROTOCOL, support)], config)
 }
 
 /// Reads and writes the messages of a conversation.

@@ -215,8 +215,13 @@ impl Peers {
 
     /// Returns where a peer is connected, by its oldest connection.
     pub(super) fn remote_address(&self, node: NodeId) -> Option<&Multiaddr> {
-        let peer = self.0.get(&node)?;
-        peer.connections.values().next().map(|made| &made.address)
+        self.remote_addresses(node).next()
+    }
+
+    /// Returns where a peer is connected, the oldest connection first.
+    pub(super) fn remote_addresses(&self, node: NodeId) -> impl Iterator<Item = &Multiaddr> {
+        let connections = self.0.get(&node).map(|peer| peer.connections.values());
+        connections.into_iter().flatten().map(|made| &made.address)
     }
 
     /// Returns where a peer can be dialled: where it was, and where it says that it listens.

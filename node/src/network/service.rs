@@ -4,6 +4,7 @@
 //! (signatures, files) runs on blocking threads and comes back as a [`Checked`].
 
 mod checks;
+mod reaching;
 mod swarm_events;
 mod talks;
 
@@ -42,9 +43,13 @@ use super::discovery::{Action, Discovery, FoundCoordinator, ShownRoles};
 use super::enroll::Enroll;
 use super::gossip::{self, Fault, Subject};
 use super::log::Log;
-use super::peer::{PeerInfo, Peers, node_of, peer_of};
+use super::peer::{PeerInfo, Peers, node_of, peer_of, split_peer};
+use super::reach::asking::Asking as ReachAsking;
+use super::reach::testing::Testing;
+use super::reach::{Reach, Reachability};
 use super::redeem::Redeem;
 use super::registry::Registry;
+use super::traffic::Traffic;
 use super::work::Work;
 use super::{DialError, NetworkConfig, NetworkEvent, PublishError, StartError, now, saved};
 
@@ -85,6 +90,9 @@ pub(super) enum Command {
     },
     Addresses {
         reply: oneshot::Sender<Vec<Multiaddr>>,
+    },
+    Reachability {
+        reply: oneshot::Sender<Reachability>,
     },
     Find {
         reply: oneshot::Sender<Vec<FoundCoordinator>>,
@@ -127,6 +135,9 @@ pub(super) struct Service {
     registry: Questions<Registry>,
     redeem: Questions<Redeem>,
     enroll: Questions<Enroll>,
+    reach: Questions<Reach>,
+    reach_asking: ReachAsking,
+    reach_testing: Testing,
     discovery: Discovery,
     offers: OfferGate,
     heads: HeadGate,
@@ -140,11 +151,11 @@ pub(super) struct Service {
 impl Service {
     pub(super) fn new(
         config: NetworkConfig,
-        commands: mpsc::Receiver<Command>,
-        events: mpsc::Sender<NetworkEvent>,
+        (commands, events): (mpsc::Receiver<Command>, mpsc::Sender<NetworkEvent>),
         counters: Counters,
+        traffic: &Traffic,
     ) -> Result<Self, StartError> {
-        let mut swarm = behaviour::swarm(&config, &counters)?;
+        let mut swarm = behaviour::swarm(&config, &counters, traffic)?;
         for address in &config.listen {
             swarm
                 .listen_on(address.clone())
@@ -153,8 +164,11 @@ impl Service {
                     source,
                 })?;
         }
+        let mut reach_asking = ReachAsking::default();
         for address in &config.external {
-            swarm.add_external_address(address.clone());
+            let (address, _) = split_peer(address);
+            reach_asking.on_address(&address, Instant::now());
+            swarm.add_external_address(address);
         }
         let saved = config.saved_peers.as_deref().map(saved::load);
         let limits = config.limits;
@@ -176,6 +190,9 @@ impl Service {
             registry: Questions::new(&limits, &counters),
             redeem: Questions::new(&limits, &counters),
             enroll: Questions::new(&limits, &counters),
+            reach: Questions::new(&limits, &counters),
+            reach_asking,
+            reach_testing: Testing::default(),
             key: config.key,
             network: config.network,
             roles: config.roles,
@@ -224,6 +241,7 @@ impl Service {
                 Some(answered) = self.registry.next_answer() => self.answer::<Registry>(answered),
                 Some(answered) = self.redeem.next_answer() => self.answer::<Redeem>(answered),
                 Some(answered) = self.enroll.next_answer() => self.answer::<Enroll>(answered),
+                Some((channel, reply)) = self.reach.next_answer() => self.answer_reach(channel, reply),
                 Some(checked) = self.checks.next() => self.on_checked(checked),
                 _ = ticks.tick() => self.on_tick(),
             }
@@ -260,6 +278,7 @@ impl Service {
                 let all: BTreeSet<_> = listening.chain(external).collect();
                 let _ = reply.send(all.into_iter().collect());
             }
+            Command::Reachability { reply } => drop(reply.send(self.reachability())),
             Command::Find { reply } => self.find(reply),
             Command::ShutDown { reply } => drop(reply),
         }
@@ -361,6 +380,7 @@ impl Service {
         }
         let actions = self.discovery.on_tick(Instant::now(), clock);
         self.act(actions);
+        self.ask_reach();
     }
 
     /// Tells the owner; an event that has no place is lost and counted.

@@ -7,6 +7,7 @@
 mod discovery;
 mod gossip;
 mod hostile;
+mod reach;
 mod talk;
 
 use std::time::Duration;

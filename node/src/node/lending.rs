@@ -129,7 +129,7 @@ pub(super) fn start_terminal(
     let table = &config.terminal;
     let (mailbox, messages) = mpsc::channel(terminal::MAILBOX_MAX);
     let workers = start_workers(table, &preferences.units, (&store, &mailbox))?;
-    let watch = watch((folder, config, computing), &workers).map_err(hinted)?;
+    let watch = watch((folder, config, computing), &workers, &network).map_err(hinted)?;
     let shell = terminal::Shell::new(terminal::Setup {
         key: key.clone(),
         network: config.network.clone(),
@@ -185,6 +185,7 @@ fn start_workers(
 fn watch(
     (folder, config, computing): (&Folder, &Config, &Computing),
     workers: &Arc<Workers>,
+    network: &Network,
 ) -> Result<Watch, PreferencesError> {
     let settings = Settings::new(folder.root().to_owned(), |name| std::env::var(name).ok());
     let settings = match &computing.computer {
@@ -201,6 +202,7 @@ fn watch(
     let mut cgroup = Cgroup::open();
     let host: Box<dyn Host> = Box::new(Computer::new(settings));
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let (throttle, traffic) = (network.throttle().clone(), network.traffic().clone());
     let (obeying, measured) = (Arc::clone(workers), Arc::clone(workers));
     Watch::start(owner::Setup {
         folder: folder.clone(),
@@ -211,12 +213,16 @@ fn watch(
         },
         obey: Box::new(move |decision| {
             obeying.set(leave(decision));
+            throttle.set_limits(decision.up, decision.down);
             if let Some(cgroup) = &mut cgroup {
                 cgroup.hold(&obeying.pids(), (decision, processors));
             }
         }),
         own_cpu: Box::new(move || own_time() + measured.cpu_time()),
-        traffic_today: Box::new(|| 0),
+        traffic_today: Box::new(move || {
+            let today = traffic.seen().today;
+            today.up.saturating_add(today.down)
+        }),
     })
 }
 

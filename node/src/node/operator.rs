@@ -34,7 +34,7 @@ use crate::http;
 use crate::member::line::{Downloads, ask_over};
 use crate::member::steward::MemberStatus;
 use crate::member::{Contact, Member, MemberError};
-use crate::network::Network;
+use crate::network::{Network, Reachability, TrafficSeen};
 use crate::owner::OwnerStatus;
 use crate::terminal::{self, TerminalStatus};
 use crate::witness::{self, WitnessedLog};
@@ -54,6 +54,10 @@ pub struct NodeStatus {
     pub profile: ProfileId,
     /// Where it can be reached.
     pub addresses: Vec<String>,
+    /// Whether others reach it.
+    pub reach: Reachability,
+    /// The bytes that came and went.
+    pub traffic: TrafficSeen,
     /// Connected peers.
     pub peers: usize,
     /// Its process.
@@ -151,6 +155,7 @@ impl Operator {
         match request {
             Request::Status => json(&self.status().await),
             Request::Peers => json(&self.network.peers().await),
+            Request::Reach => json(&self.network.reachability().await),
             Request::Find => json(&self.network.find_coordinators().await),
             Request::Witness => json(&self.witnessed().await?),
             Request::Counters => json(&self.counters()),
@@ -232,6 +237,8 @@ impl Operator {
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
+            reach: self.network.reachability().await,
+            traffic: self.network.traffic().seen(),
             peers: self.network.peers().await.len(),
             process: std::process::id(),
             http: self.http,

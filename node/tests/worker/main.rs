@@ -247,6 +247,7 @@ impl Bench {
         let grant = Grant {
             id: GrantId::from_bytes([1; 16]),
             device: NodeId::from_bytes([1; 32]),
+            customer: NodeId::from_bytes([2; 32]),
             task: TaskId::from_bytes([1; 32]),
             unit_count: count,
             program: BlobRef::of(self.program.module()),

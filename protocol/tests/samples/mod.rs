@@ -29,6 +29,7 @@ use tally_protocol::message::customer::{
     CustomerReply, CustomerRequest, DeviceTally, Phase, TaskCost, TaskStatus, TaskSummary, Terms,
 };
 use tally_protocol::message::log::{LogReply, LogRequest, LoggedEntry};
+use tally_protocol::message::reach::{NotReached, ReachReply, ReachRequest};
 use tally_protocol::message::wishes::{Choice, Misfit, OwnTasks, UNFIT_MAX, Unfit, Wishes};
 use tally_protocol::message::work::{
     Abandoned, Batch, Grant, Leased, LeasedUnit, Owed, Pull, PullReply, Report, ResultVerdict,
@@ -925,6 +926,21 @@ pub(crate) fn log_replies() -> Vec<(&'static str, LogReply)> {
         ),
         ("receipts", LogReply::Receipts(vec![8, 300])),
         ("refused", LogReply::Refused(Refusal::UnknownEntry)),
+    ]
+}
+
+pub(crate) fn reach_requests() -> Vec<(&'static str, ReachRequest)> {
+    let address = "/ip4/192.0.2.1/tcp/4810".to_owned();
+    vec![("dial", ReachRequest::Dial(address))]
+}
+
+pub(crate) fn reach_replies() -> Vec<(&'static str, ReachReply)> {
+    vec![
+        ("reached", ReachReply::Reached),
+        ("closed", ReachReply::NotReached(NotReached::Closed)),
+        ("no_node", ReachReply::NotReached(NotReached::NoNode)),
+        ("other_node", ReachReply::NotReached(NotReached::OtherNode)),
+        ("refused", ReachReply::Refused(Refusal::Busy)),
     ]
 }
 

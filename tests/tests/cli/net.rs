@@ -53,3 +53,49 @@ fn net_peers_find_witness_and_counters_show_the_overlay_as_a_node_sees_it() {
         assert_eq!((failure.exit, failure.code.as_str()), (5, "unreached"));
     }
 }
+
+#[test]
+fn net_reach_tells_which_addresses_peers_have_reached_and_who_tried() {
+    let mut net = net();
+    let mut bootstrap = net.start_bootstrap();
+    let tester = bootstrap.id().to_string();
+    let of_bootstrap = bootstrap.address();
+    let wrong = of_bootstrap.split("/p2p/").next().unwrap();
+    let mut coordinator = net
+        .coordinator("coordinator")
+        .args(&["--external", wrong])
+        .start();
+    let mut terminal = net.start_terminal("terminal");
+    let right = &until("an address", || {
+        let mut addresses = coordinator.status().addresses.into_iter();
+        addresses.find(|address| address != wrong)
+    });
+    let ask = |name: &str, what: &[&str]| {
+        let folder = net.path(name);
+        let args = [what, &["--dir", folder.to_str().unwrap()]].concat();
+        net.run(&args).done()
+    };
+    let reach = until("both addresses to be tried", || {
+        let reach: Value = ask("coordinator", &["net", "reach", "--json"]).json();
+        let all = reach["addresses"].as_array().unwrap();
+        let tried = all.iter().filter(|of| of["tested"] != "untested").count();
+        (tried == 2).then_some(reach)
+    });
+    let tested = |address: &str| {
+        let mut all = reach["addresses"].as_array().unwrap().iter();
+        all.find(|of| of["address"] == address).unwrap()["tested"].clone()
+    };
+    assert_eq!(tested(right)["reached"]["by"], tester.as_str());
+    let not = &tested(wrong)["not_reached"];
+    assert_eq!(not["by"], tester.as_str());
+    assert_eq!(not["why"], "other_node");
+    let text = ask("coordinator", &["net", "reach"]);
+    assert!(text.text().contains("no: another node answers there"));
+    let status = ask("coordinator", &["status"]);
+    let line = format!("reach     reachable at {right}, tried by ..");
+    assert!(status.text().contains(&line), "{}", status.text());
+    terminal.until_found(1);
+    let status = ask("terminal", &["status"]);
+    let line = "reach     listens on nothing: dials out only (that is fine for a terminal)";
+    assert!(status.text().contains(line), "{}", status.text());
+}

@@ -3,6 +3,7 @@
 use futures::FutureExt;
 
 use super::super::discovery::ROLE_RENEWAL;
+use tally_protocol::message::reach::ReachReply;
 use tally_protocol::message::work::{WorkReply, WorkRequest};
 
 use super::*;
@@ -26,6 +27,8 @@ pub(super) enum Checked {
         node: NodeId,
         result: Result<Verified<RoleStatement>, &'static str>,
     },
+    /// A peer was asked to try an address of this node; `None` if it did not answer.
+    Reach(Option<ReachReply>),
     Saved,
 }
 
@@ -62,6 +65,7 @@ impl Service {
                 self.on_head_checked(&id, &source, result);
             }
             Checked::Role { node, result } => self.on_role_checked(node, result),
+            Checked::Reach(reply) => self.on_reach_answer(reply),
             Checked::Saved => {}
         }
     }

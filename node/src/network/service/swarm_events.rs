@@ -14,6 +14,7 @@ use libp2p::swarm::{ListenError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, gossipsub, identify, mdns};
 
 use super::super::behaviour::{NodeEvent, protocol_version};
+use super::super::conversation::Conversation;
 use super::super::peer::{ip_of, is_plausible, split_peer};
 use super::*;
 
@@ -41,8 +42,10 @@ impl Service {
                     return;
                 };
                 let identified = self.peers.disconnected(node, connection_id);
+                self.reach_testing.on_closed(connection_id);
                 if !self.peers.is_connected(node) {
                     self.discovery.on_disconnected(node, Instant::now());
+                    self.reach_asking.on_disconnected(node);
                 }
                 if identified {
                     self.tell(NetworkEvent::Disconnected(node));
@@ -57,6 +60,7 @@ impl Service {
             } => {
                 tracing::debug!(peer = ?peer_id, %error, "dial failed");
                 self.discovery.on_dial_failed(connection_id, Instant::now());
+                self.reach_testing.on_dial_failed(connection_id, &error);
                 if let Some(dialler) = self.dials.remove(&connection_id) {
                     dialler.failed(&error);
                 }
@@ -72,6 +76,7 @@ impl Service {
             SwarmEvent::NewListenAddr { address, .. } => self.on_listening(address),
             SwarmEvent::ExpiredListenAddr { address, .. } => {
                 self.swarm.remove_external_address(&address);
+                self.reach_asking.on_address_gone(&address);
             }
             SwarmEvent::ListenerError { error, .. } => {
                 tracing::warn!(%error, "listener");
@@ -82,8 +87,15 @@ impl Service {
 
     fn on_behaviour_event(&mut self, event: NodeEvent) {
         match event {
-            NodeEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+            NodeEvent::Identify(identify::Event::Received {
+                connection_id,
+                peer_id,
+                info,
+            }) => {
                 self.on_identified(peer_id, info);
+                if self.reach_testing.on_identified(connection_id) {
+                    self.swarm.close_connection(connection_id);
+                }
             }
             NodeEvent::Ping(event) => {
                 if let (Some(node), Ok(rtt)) = (node_of(&event.peer), event.result) {
@@ -99,6 +111,7 @@ impl Service {
             NodeEvent::Registry(event) => self.on_talk::<Registry>(event),
             NodeEvent::Redeem(event) => self.on_talk::<Redeem>(event),
             NodeEvent::Enroll(event) => self.on_talk::<Enroll>(event),
+            NodeEvent::Reach(event) => self.on_reach(event),
             _ => {}
         }
     }
@@ -116,6 +129,9 @@ impl Service {
         };
         self.peers.connected(node, id, endpoint, now());
         self.discovery.on_connected(node, id);
+        if endpoint.is_listener() {
+            self.reach_asking.on_incoming(node);
+        }
         if let Some(dialler) = self.dials.remove(&id) {
             dialler.connected(node);
         }
@@ -126,6 +142,7 @@ impl Service {
         // Who listens on all addresses is not reached by others at its loopback address.
         if !ip.is_some_and(|ip| ip.is_loopback()) || self.explicit_loopback {
             self.swarm.add_external_address(address.clone());
+            self.reach_asking.on_address(&address, Instant::now());
         }
         self.tell(NetworkEvent::Listening(address));
     }
@@ -151,6 +168,10 @@ impl Service {
             for address in self.peers.listen_addresses(node).to_vec() {
                 self.swarm.behaviour_mut().kad.add_address(&peer, address);
             }
+        }
+        if self.peers.speaks(node, &Reach::PROTOCOL) {
+            let observed = &info.observed_addr;
+            self.reach_asking.on_tester(node, observed, Instant::now());
         }
         let hello = self.discovery.on_identified(node, server, Instant::now());
         self.act(hello);

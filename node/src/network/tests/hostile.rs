@@ -27,7 +27,8 @@ pub(super) struct RawNode {
 impl RawNode {
     pub(super) fn start(seed: u8, roles: &[Role]) -> Self {
         let config = config(seed, roles, &[]);
-        let mut swarm = behaviour::swarm(&config, &Counters::default()).unwrap();
+        let mut swarm =
+            behaviour::swarm(&config, &Counters::default(), &Traffic::default()).unwrap();
         swarm.listen_on(config.listen[0].clone()).unwrap();
         Self {
             swarm,
