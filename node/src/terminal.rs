@@ -130,6 +130,33 @@ pub struct TerminalStatus {
     pub at_work: Vec<AtWork>,
 }
 
+#[cfg(test)]
+impl TerminalStatus {
+    /// Returns how a terminal is that has just been started.
+    pub(crate) fn empty(owner: NodeId) -> Self {
+        Self {
+            coordinators: Vec::new(),
+            stored: 0,
+            running: 0,
+            units: 0,
+            counted: 0,
+            uncounted: 0,
+            faults: 0,
+            fuel: 0,
+            owner,
+            credits: Vec::new(),
+            standings: Vec::new(),
+            suspended: None,
+            draining: None,
+            withdrawn: 0,
+            verdicts: BTreeMap::new(),
+            faults_by: BTreeMap::new(),
+            declined: Vec::new(),
+            at_work: Vec::new(),
+        }
+    }
+}
+
 /// What a terminal needs.
 #[derive(Debug)]
 pub struct Setup {

@@ -233,7 +233,7 @@ impl Start<'_> {
         // Tests run on computers that are busy, and that somebody may use.
         if !folder.join("preferences.toml").exists() {
             let name = format!("{}/preferences.toml", self.name);
-            self.net.write(&name, "preset = \"full\"\n");
+            self.net.write(&name, WHATEVER_HAPPENS);
         }
         command.args(["run", "--until-stdin-ends"]);
         command.arg("--dir").arg(&folder).args(&self.args);
@@ -241,6 +241,17 @@ impl Start<'_> {
         Node::start(command, &folder)
     }
 }
+
+/// Preferences of a terminal that computes whatever happens on the computer of the tests.
+const WHATEVER_HAPPENS: &str = "\
+preset = \"full\"
+on_battery = true
+battery_min = 1
+[disk]
+free_min = 1
+[network]
+metered = true
+";
 
 fn joining(bootstrap: &[String]) -> Vec<String> {
     let fixed = ["--network", NETWORK, "--no-mdns"].map(str::to_owned);

@@ -221,10 +221,10 @@ impl Demo {
             let owner = nodes.certify(&owned).await?.short();
             say(format!("  terminal-1 and terminal-2 belong to ..{owner}"));
         }
-        let first = nodes.folder(FIRST);
-        std::fs::create_dir_all(&first)?;
-        let goal = format!("[terminal]\ngoal = \"{PRODUCT}\"\n");
-        std::fs::write(first.join("tally.toml"), goal)?;
+        for number in 1..=self.terminals {
+            let goal = (number == 1).then_some(PRODUCT);
+            nodes.prepare_terminal(number, goal)?;
+        }
         let bytes = shop::install(nodes, FIRST).await?;
         say(format!(
             "  {FIRST} had no Tally: it fetched {} MB over HTTP, installed and enrolled; its goal is {PRODUCT}",

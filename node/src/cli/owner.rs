@@ -176,7 +176,7 @@ pub(super) enum Preferences {
         /// Which, as `tally preferences show` names it.
         key: String,
         /// Its value; lists take several.
-        #[arg(required = true, allow_hyphen_values = true)]
+        #[arg(required = true)]
         values: Vec<String>,
     },
     /// Take a preference back: the preset says what holds.

@@ -306,3 +306,298 @@ fn named(coordinator: NodeId, because: Because, more: &str) -> Because {
     };
     about(because, detail)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use tally_ledger::wallet::{PointsAt, UnpaidBy};
+    use tally_protocol::manners::{
+        AtHand, Facts, Machine, Manners, MinuteOfWeek, Power, Preset, Said, Space, When,
+    };
+    use tally_protocol::points::Points;
+    use tally_protocol::terminal::{Credit, Suspended, Totals};
+
+    use super::*;
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_millis(1_800_000_000_000 + seconds * 1_000)
+    }
+
+    fn coordinator(number: u8) -> NodeId {
+        NodeId::from_bytes([number; 32])
+    }
+
+    fn owner(because: Vec<Because>) -> OwnerStatus {
+        OwnerStatus {
+            because,
+            in_use: false,
+            cpu: 100,
+            slots: 2,
+            memory_bytes: 1 << 30,
+            said: Said::Resume,
+            said_at: at(0),
+            preset: Preset::Medium,
+            run: When::Always,
+            preferences_fault: None,
+            computer: Vec::new(),
+            memory_total: None,
+        }
+    }
+
+    /// A terminal in touch with a coordinator that has nothing, at the second 100.
+    fn waiting() -> TerminalStatus {
+        let mut terminal = TerminalStatus::empty(coordinator(9));
+        terminal.standings = vec![(coordinator(1), standing())];
+        terminal
+    }
+
+    fn standing() -> LinkStanding {
+        LinkStanding {
+            connected: true,
+            since: at(10),
+            asked_again_at: Some(at(105)),
+            refusal: None,
+            failures: 0,
+            unfit: Vec::new(),
+            empty_at: Some(at(99)),
+            last_answer: Some(at(100)),
+            last_grant: None,
+        }
+    }
+
+    fn with(change: impl FnOnce(&mut LinkStanding)) -> TerminalStatus {
+        let mut terminal = waiting();
+        change(&mut terminal.standings[0].1);
+        terminal
+    }
+
+    fn why(terminal: &TerminalStatus) -> Why {
+        why_of(&owner(Vec::new()), terminal, (1, &[]), &Unpaid::default())
+    }
+
+    fn why_of(
+        owner: &OwnerStatus,
+        terminal: &TerminalStatus,
+        (peers, forked): (usize, &[(NodeId, Timestamp)]),
+        unpaid: &Unpaid,
+    ) -> Why {
+        Why::of(&Seen {
+            now: at(100),
+            started: at(0),
+            owner,
+            terminal,
+            peers,
+            forked,
+            unpaid,
+        })
+    }
+
+    fn reasons(why: &Why) -> Vec<Reason> {
+        why.because.iter().map(|because| because.reason).collect()
+    }
+
+    #[test]
+    fn who_computes_is_not_told_why_not() {
+        let mut terminal = waiting();
+        terminal.running = 2;
+        terminal.stored = 7;
+        let told = why(&terminal);
+        assert_eq!((reasons(&told), told.computing), (Vec::new(), true));
+        assert_eq!(told.summary, "computing, 7 units wait");
+        terminal.suspended = Some(Suspended {
+            since: at(90),
+            units: 1,
+        });
+        let paused = Because {
+            reason: Reason::Paused,
+            since: at(90),
+            until: Until::YouAct,
+            detail: String::new(),
+        };
+        let unpaid = Unpaid::default();
+        let told = why_of(&owner(vec![paused]), &terminal, (1, &[]), &unpaid);
+        assert_eq!(
+            (reasons(&told), told.computing),
+            (vec![Reason::Paused], false)
+        );
+        assert_eq!(told.summary, "1 unit suspended: paused by you");
+    }
+
+    #[test]
+    fn every_misfit_and_refusal_has_its_reason_and_its_end() {
+        let told = why(&waiting());
+        assert_eq!(reasons(&told), [Reason::NothingOpen]);
+        assert_eq!(
+            (told.because[0].since, told.because[0].until),
+            (at(99), Until::At(at(105)))
+        );
+        let unfit = |why| with(|standing| standing.unfit = vec![Unfit { why, tasks: 3 }]);
+        let told = why(&unfit(Misfit::Program));
+        assert!(told.because[0].detail.ends_with(": 3 tasks"), "{told:?}");
+        let told = why(&with(|standing| {
+            standing.refusal = Some((Refusal::NotAdmitted, at(40)));
+            standing.asked_again_at = None;
+        }));
+        assert_eq!(reasons(&told), [Reason::Refused, Reason::NothingOpen]);
+        assert_eq!(
+            (told.because[0].since, told.because[0].until),
+            (at(40), Until::ItChanges)
+        );
+        assert!(told.because[0].detail.contains("not on the node's list"));
+    }
+
+    #[test]
+    fn points_in_escrow_say_when_they_come() {
+        let unpaid = Unpaid {
+            escrow: vec![PointsAt {
+                at: at(500),
+                points: Points::from_micro(2_500_000),
+            }],
+            ..Unpaid::default()
+        };
+        let told = why_of(&owner(Vec::new()), &waiting(), (1, &[]), &unpaid);
+        let escrow = told
+            .because
+            .iter()
+            .find(|found| found.reason == Reason::InEscrow)
+            .unwrap();
+        assert_eq!(
+            (escrow.until, escrow.detail.as_str()),
+            (Until::At(at(500)), "2.500000 points")
+        );
+    }
+
+    /// What the manners themselves say, in every situation.
+    fn of_manners() -> BTreeSet<Reason> {
+        let space = |free| Some(Space { total: 100, free });
+        let facts = Facts {
+            idle: Some(Duration::ZERO),
+            power: Some(Power::Battery { percent: 10 }),
+            others_cpu: Some(90),
+            memory: space(1),
+            disk: space(1),
+            metered: Some(true),
+            local: Some(MinuteOfWeek::new(0, 0)),
+            running: vec!["vlc".to_owned()],
+            traffic_today: u64::MAX,
+        };
+        let all = "hours = [\"sun\"]\npause_for = [\"vlc\"]\n[network]\ndaily = \"1 GiB\"\n";
+        let mut found = BTreeSet::new();
+        for (run, said, at_hand) in [
+            ("run = \"never\"\n", Said::Pause, AtHand::Work),
+            ("run = \"idle\"\n", Said::Finish, AtHand::Work),
+            ("on_battery = true\n", Said::Finish, AtHand::Nothing),
+            ("", Said::Snooze { until: at(10) }, AtHand::Work),
+        ] {
+            let machine = Machine {
+                processors: 2,
+                slots: 2,
+            };
+            let preferences = format!("{run}{all}").parse().unwrap();
+            let mut manners = Manners::new(preferences, (said, at(0)), machine);
+            let decision = manners.decide(at(1), &facts, at_hand);
+            found.extend(decision.because.iter().map(|because| because.reason));
+        }
+        found
+    }
+
+    /// What the parts of a terminal say, in every situation.
+    fn of_parts() -> BTreeSet<Reason> {
+        let mut seen = Vec::new();
+        let misfits = [
+            Misfit::Program,
+            Misfit::Customer,
+            Misfit::Memory,
+            Misfit::Fuel,
+            Misfit::Output,
+            Misfit::Declined,
+            Misfit::OwnOnly,
+            Misfit::OwnNever,
+            Misfit::Computed,
+            Misfit::Rests,
+            Misfit::Unconfirmed,
+            Misfit::Funds,
+            Misfit::Taken,
+        ];
+        for why in misfits {
+            seen.push(with(|standing| {
+                standing.unfit = vec![Unfit { why, tasks: 1 }]
+            }));
+        }
+        let refusals = [
+            Refusal::NotRegistered,
+            Refusal::BadCertificate,
+            Refusal::WrongProfile,
+            Refusal::Busy,
+            Refusal::NotAdmitted,
+        ];
+        for refusal in refusals {
+            seen.push(with(|standing| standing.refusal = Some((refusal, at(1)))));
+        }
+        seen.push(with(|standing| standing.connected = false));
+        seen.push(with(|standing| standing.failures = FAILURES_MAX));
+        seen.push(waiting());
+        let mut stopping = waiting();
+        stopping.draining = Some(at(50));
+        stopping.verdicts.insert(ResultVerdict::Redundant, 2);
+        stopping.withdrawn = 3;
+        let faults = [
+            Fault::StackOverflow,
+            Fault::TimedOut,
+            Fault::HostMemory,
+            Fault::CompileLimit,
+            Fault::Killed,
+            Fault::Unavailable,
+        ];
+        stopping.faults_by.extend(faults.map(|fault| (fault, 1)));
+        let owing = Credit {
+            owing: true,
+            ..Credit::of(Totals::default(), 1)
+        };
+        stopping.credits = vec![(coordinator(1), owing)];
+        seen.push(stopping);
+        let mut found: BTreeSet<Reason> =
+            seen.iter().flat_map(|seen| reasons(&why(seen))).collect();
+        let unpaid = Unpaid {
+            coordinators: vec![UnpaidBy {
+                coordinator: coordinator(1),
+                waiting: 4,
+                waiting_since: Some(at(3)),
+                declared: [
+                    (UnpaidReason::Outvoted, 1),
+                    (UnpaidReason::NoQuorum, 1),
+                    (UnpaidReason::TaskEnded, 1),
+                ]
+                .into(),
+                disputed: 1,
+            }],
+            escrow: vec![PointsAt {
+                at: at(200),
+                points: Points::from_micro(1),
+            }],
+            ..Unpaid::default()
+        };
+        let alone = TerminalStatus::empty(coordinator(9));
+        let free = owner(Vec::new());
+        for (terminal, peers) in [(&alone, 0), (&alone, 1), (&waiting(), 1)] {
+            let told = why_of(
+                &free,
+                terminal,
+                (peers, &[(coordinator(2), at(1))]),
+                &unpaid,
+            );
+            found.extend(reasons(&told));
+        }
+        found
+    }
+
+    #[test]
+    fn every_reason_is_reached() {
+        let found: BTreeSet<Reason> = of_manners().union(&of_parts()).copied().collect();
+        let missing: Vec<Reason> = Reason::all()
+            .filter(|reason| !found.contains(reason))
+            .collect();
+        assert_eq!(missing, []);
+    }
+}

@@ -22,6 +22,16 @@ const POLL: Duration = Duration::from_millis(50);
 const STOP_MAX: Duration = Duration::from_secs(5);
 /// The network of the demo.
 pub(super) const NETWORK: &str = "demo";
+/// Preferences of a terminal that runs for a minute while somebody watches it.
+const WHATEVER_HAPPENS: &str = "\
+preset = \"full\"
+on_battery = true
+battery_min = 1
+[disk]
+free_min = 1
+[network]
+metered = true
+";
 /// The address that all nodes listen on: any free port, loopback only.
 const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
 
@@ -80,6 +90,17 @@ impl Nodes {
         let is_reached =
             |status: &NodeStatus| !status.addresses.is_empty() && status.http.is_some();
         self.until(name, patience, is_reached).await?;
+        Ok(())
+    }
+
+    /// Makes the folder of a terminal that computes whatever happens on this computer, beside everything else.
+    pub(super) fn prepare_terminal(&self, number: u8, goal: Option<&str>) -> Result<()> {
+        let folder = self.folder(&format!("terminal-{number}"));
+        std::fs::create_dir_all(&folder)?;
+        let goal = goal.map_or(String::new(), |goal| format!("goal = \"{goal}\"\n"));
+        let config = format!("[terminal]\npriority = \"normal\"\n{goal}");
+        std::fs::write(folder.join("tally.toml"), config)?;
+        std::fs::write(folder.join("preferences.toml"), WHATEVER_HAPPENS)?;
         Ok(())
     }
 
