@@ -9,7 +9,7 @@ use std::process::Command;
 /// Who may link what: each layer builds without what belongs to those above it.
 #[test]
 fn each_crate_links_only_what_belongs_to_its_layer() {
-    let cases: [(&str, &[&str]); 4] = [
+    let cases: [(&str, &[&str]); 5] = [
         ("tally-protocol", &["tokio", "libp2p", "redb", "wasmtime"]),
         ("tally-ledger", &["tokio", "libp2p", "wasmtime"]),
         (
@@ -17,6 +17,10 @@ fn each_crate_links_only_what_belongs_to_its_layer() {
             &["tally_node", "libp2p", "wasmtime", "tokio"],
         ),
         ("tally-imaging", &["libp2p", "redb", "wasmtime", "tokio"]),
+        (
+            "tally-host",
+            &["tally_protocol", "libp2p", "redb", "wasmtime"],
+        ),
     ];
     for (package, banned) in cases {
         let linked = linked(package, &[]);
@@ -33,6 +37,7 @@ fn only_the_sandbox_links_wasmtime() {
         "tally-protocol",
         "tally-ledger",
         "tally-imaging",
+        "tally-host",
         "tally-netsim",
         "tally-node",
     ] {

@@ -1,7 +1,7 @@
 //! A Wayland compositor that speaks `ext-idle-notify-v1`.
 //!
 //! It tells when there has been no input for a while, and at once when there is some again. What keeps a screen on, a film
-//! for example, counts as input.
+//! for example, counts as input. A compositor that hangs keeps its thread waiting, and nobody else.
 
 use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
@@ -51,7 +51,6 @@ pub(crate) fn watch(watch: &Arc<Watch>, socket: &Path) {
 /// Listens until the compositor goes, or the watch ends.
 fn follow(watch: &Arc<Watch>, socket: &Path) -> Result<(), Unknown> {
     let stream = UnixStream::connect(socket).map_err(|error| why(error.kind()))?;
-    // A compositor that hangs must not keep this thread for ever; its answers come at once.
     let server = Connection::from_socket(stream).map_err(|_| Unknown::Unreadable)?;
     let mut queue = server.new_event_queue();
     server.display().get_registry(&queue.handle(), ());
@@ -172,15 +171,18 @@ impl Dispatch<ExtIdleNotificationV1, ()> for Desktop {
         _: &QueueHandle<Self>,
     ) {
         match event {
-            ext_idle_notification_v1::Event::Idled => desktop.away = desktop.away.saturating_add(1),
+            ext_idle_notification_v1::Event::Idled => {
+                desktop.away = desktop.away.saturating_add(1);
+                desktop.tell();
+            }
             ext_idle_notification_v1::Event::Resumed => {
                 desktop.away = desktop.away.saturating_sub(1);
+                desktop.tell();
                 desktop.watch.owner_returned();
             }
             // A later version may say more.
-            _ => return,
+            _ => {}
         }
-        desktop.tell();
     }
 }
 

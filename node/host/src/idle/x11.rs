@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use x11rb::connection::{Connection, RequestConnection};
 use x11rb::errors::ConnectError;
+use x11rb::protocol::Event;
 use x11rb::protocol::screensaver::{self, ConnectionExt as _};
 use x11rb::protocol::sync::{self, ConnectionExt as _, CreateAlarmAux, Int64, TESTTYPE, VALUETYPE};
 use x11rb::protocol::xproto::{ConnectionExt as _, Window};
@@ -93,7 +94,8 @@ struct Display {
     root: Window,
     /// Whether it lies inside a compositor.
     nested: bool,
-    interval: Duration,
+    /// Whether it tells when the owner is back.
+    has_alarm: bool,
 }
 
 impl Display {
@@ -115,44 +117,47 @@ impl Display {
             .ok()
             .and_then(|cookie| cookie.reply().ok());
         let nested = nested.is_some_and(|reply| reply.present);
-        let interval = if set_alarm(&server).is_some() {
-            INTERVAL_WITH_ALARM
-        } else {
-            INTERVAL
-        };
+        let has_alarm = set_alarm(&server).is_some();
         Ok(Self {
             server,
             root,
             nested,
-            interval,
+            has_alarm,
         })
     }
 
     /// Asks again and again, as long as the display is wanted.
     fn follow(&self, watch: &Watch, wanted: impl Fn() -> bool) -> Result<(), Lost> {
-        let mut before = Duration::ZERO;
+        let mut before = Instant::now();
         while wanted() {
-            let idle = self.idle()?;
-            let last_input = Instant::now().checked_sub(idle).ok_or(Lost)?;
-            let sight = if self.nested {
-                Sight::PartSince(last_input)
-            } else {
-                Sight::Since(last_input)
-            };
-            watch.seen().x11 = Ok(sight).into();
-            if before >= AWAY && idle < before {
+            let last_input = Instant::now().checked_sub(self.idle()?).ok_or(Lost)?;
+            watch.seen().x11 = Ok(self.sight(last_input)).into();
+            if !self.has_alarm && last_input.saturating_duration_since(before) >= AWAY {
                 watch.owner_returned();
             }
-            before = idle;
+            before = last_input;
             // An alarm that came with the answer may be newer than it.
-            if self.server.poll_for_event()?.is_none() {
-                self.wait()?;
+            match self.server.poll_for_event()? {
+                Some(Event::SyncAlarmNotify(_)) => {
+                    watch.seen().x11 = Ok(self.sight(Instant::now())).into();
+                    watch.owner_returned();
+                }
+                Some(_) => {}
+                None => self.wait()?,
             }
             if !watch.rest(Duration::ZERO) {
                 return Ok(());
             }
         }
         Ok(())
+    }
+
+    fn sight(&self, last_input: Instant) -> Sight {
+        if self.nested {
+            Sight::PartSince(last_input)
+        } else {
+            Sight::Since(last_input)
+        }
     }
 
     fn idle(&self) -> Result<Duration, Lost> {
@@ -163,7 +168,12 @@ impl Display {
     /// Waits for the alarm, for the end of the connection, or until it is time to ask again.
     fn wait(&self) -> Result<(), Lost> {
         let mut sockets = [PollFd::new(self.server.stream(), PollFlags::IN)];
-        let time = Timespec::try_from(self.interval).map_err(|_| Lost)?;
+        let interval = if self.has_alarm {
+            INTERVAL_WITH_ALARM
+        } else {
+            INTERVAL
+        };
+        let time = Timespec::try_from(interval).map_err(|_| Lost)?;
         match poll(&mut sockets, Some(&time)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(_) => Err(Lost),

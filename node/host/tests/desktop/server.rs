@@ -54,6 +54,7 @@ impl Server {
     pub(crate) fn has_keyboard(&self) -> bool {
         let there = Command::new("xdotool")
             .arg("version")
+            .stderr(Stdio::null())
             .stdout(Stdio::null())
             .status();
         if let Err(error) = &there {
