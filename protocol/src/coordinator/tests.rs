@@ -8,6 +8,7 @@ mod money;
 mod partners;
 mod restart;
 mod settlements;
+mod wishes;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -112,13 +113,20 @@ impl Desk {
     }
 
     fn submit(&mut self, task: Task) -> Answer {
-        let task = Verified::sign(task, &network(), &key(CUSTOMER));
+        self.submit_signed(Verified::sign(task, &network(), &key(CUSTOMER)))
+    }
+
+    fn submit_signed(&mut self, task: Verified<Task>) -> Answer {
         self.answer(|question| Input::Submitted { question, task })
     }
 
     /// Brings a task to where its units are leased.
     fn run(&mut self, task: Task, units: u32) -> TaskId {
-        let answer = self.submit(task);
+        self.run_signed(Verified::sign(task, &network(), &key(CUSTOMER)), units)
+    }
+
+    fn run_signed(&mut self, task: Verified<Task>, units: u32) -> TaskId {
+        let answer = self.submit_signed(task);
         let Answer::Status(status) = answer else {
             panic!("{answer:?}");
         };

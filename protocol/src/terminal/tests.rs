@@ -5,10 +5,12 @@ use ed25519_dalek::SigningKey;
 use super::*;
 use crate::account::Holder;
 use crate::id::NetworkId;
+use crate::message::wishes::Wishes;
 use crate::message::work::{Abandoned, LeasedUnit, ResultVerdict, SHOWN_MAX, Unpaid};
 use crate::rate_card::Rates;
 use crate::unit::Limits;
 
+mod owner;
 mod registered;
 mod wallet;
 
@@ -544,6 +546,12 @@ struct Bench {
     out: Vec<Effect>,
     /// Pulls that have no answer yet.
     pulls: Vec<PullOut>,
+    /// What it has put out before, but for pulls.
+    seen: Vec<Effect>,
+    /// What each pull wanted.
+    asked: Vec<(u32, Wishes)>,
+    /// Units that it has given back.
+    gave_back: Vec<Abandoned>,
     grants: u8,
 }
 
@@ -562,12 +570,15 @@ impl Bench {
             now: Timestamp::from_millis(1_000_000),
             out: Vec::new(),
             pulls: Vec::new(),
+            seen: Vec::new(),
+            asked: Vec::new(),
+            gave_back: Vec::new(),
             grants: 0,
         }
     }
 
     fn step(&mut self, input: Input) {
-        self.out.clear();
+        self.seen.append(&mut self.out);
         self.machine.handle(self.now, input, &mut self.out);
         self.note_pulls();
     }
@@ -576,10 +587,14 @@ impl Bench {
         let pulls = self
             .out
             .extract_if(.., |effect| matches!(effect, Effect::Pull(_)));
-        self.pulls.extend(pulls.map(|effect| match effect {
-            Effect::Pull(pull) => *pull,
-            other => panic!("{other:?}"),
-        }));
+        for effect in pulls {
+            let Effect::Pull(pull) = effect else {
+                panic!("{effect:?}")
+            };
+            self.asked.push((pull.want, pull.wishes.clone()));
+            self.gave_back.extend(&pull.abandoned);
+            self.pulls.push(*pull);
+        }
     }
 
     /// Takes the oldest pull that has no answer.
