@@ -145,6 +145,8 @@ pub enum Request {
         /// What.
         question: AppAsk,
     },
+    /// What opens the owner's page?
+    Page,
     /// Finish the units at hand and stop.
     Stop,
 }

@@ -20,6 +20,7 @@ use tally_protocol::task::BlobRef;
 use tally_protocol::time::Timestamp;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tower::ServiceExt;
 
 use super::tokens::{Bearer, Tokens};

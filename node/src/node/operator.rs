@@ -27,12 +27,13 @@ use crate::app_server::operator::Counter;
 use crate::coordinator::{self, ClawBackError, Operator as Ask};
 use crate::error::{chain, joined};
 use crate::folder::Folder;
-use crate::http;
 use crate::member::line::{Downloads, ask_over};
 use crate::member::steward::{MemberStatus, Stewardship};
 use crate::member::{Contact, Member, MemberError};
 use crate::network::Network;
+use crate::page::Opening;
 use crate::terminal::{self, TerminalStatus};
+use crate::web;
 use crate::witness::{self, WitnessedLog};
 
 /// How a node is.
@@ -78,6 +79,7 @@ pub(super) struct Operator {
     downloads: Downloads,
     app_server: Option<Counter>,
     http: Option<SocketAddr>,
+    page: Option<Opening>,
     stop: mpsc::Sender<()>,
 }
 
@@ -124,7 +126,8 @@ impl Operator {
             stewardship: None,
             downloads: Downloads::default(),
             app_server: None,
-            http: running.http.as_ref().map(http::Server::address),
+            http: running.http.as_ref().map(web::Server::address),
+            page: running.page.as_ref().map(|page| page.opening().clone()),
             stop,
         }
     }
@@ -213,6 +216,7 @@ impl Operator {
                 let proof = self.member.prove(license, nonce.0);
                 json(&Content(proof.as_bytes().to_vec()))
             }
+            Request::Page => json(self.page()?),
             Request::Stop => {
                 let _ = self.stop.try_send(());
                 Ok(Value::Null)
@@ -251,6 +255,13 @@ impl Operator {
                 None => Vec::new(),
             },
         }
+    }
+
+    fn page(&self) -> Result<&Opening, AdminError> {
+        self.page.as_ref().ok_or_else(|| {
+            let hint = "it is a terminal's, unless [terminal] page is \"off\" in tally.toml";
+            AdminError::new("no_page", "this node answers no page", hint)
+        })
     }
 
     async fn witnessed(&self) -> Result<Vec<WitnessedLog>, AdminError> {
