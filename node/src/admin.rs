@@ -172,6 +172,8 @@ pub enum OwnerAsk {
     Why,
     /// Finish what is there, however long that takes, then stop the node.
     Finish,
+    /// What opens the page?
+    Page,
 }
 
 /// A challenge, in text 64 hex digits.

@@ -22,6 +22,7 @@ mod license;
 )]
 mod licensed_app;
 mod net;
+mod open;
 mod output;
 mod owner;
 mod program;
@@ -148,6 +149,8 @@ enum Command {
     Ledger(ledger::LedgerCommand),
     /// What this computer has earned: points, receipts, who owes.
     Wallet(wallet::WalletCommand),
+    /// Open the page of this computer: what it does and earns, and its switches.
+    Open(open::Open),
     /// Check receipts, and run their units again.
     #[command(subcommand)]
     Receipt(receipt::ReceiptCommand),
@@ -250,6 +253,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Net(net) => net.run(&common).await,
         Command::Ledger(ledger) => ledger.run(&common),
         Command::Wallet(wallet) => wallet.run(&common).await,
+        Command::Open(open) => open.run(&common).await,
         Command::Receipt(receipt) => receipt.run(&common).await,
         Command::Enroll(enroll) => enroll.run(&common).await,
         Command::Redeem(redeem) => redeem.run(&common).await,

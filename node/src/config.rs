@@ -18,6 +18,8 @@ use tally_protocol::rate_card::{PixelWeight, Price, Rates};
 use tally_protocol::task::job::ByteSize;
 use tally_sandbox::Priority;
 
+use crate::page::PageAddress;
+
 /// What `tally.toml` may say. Everything has a default.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -177,6 +179,8 @@ pub struct TerminalTable {
     pub wallet_max: Size,
     /// The product whose license the points of this computer's owner are for: it is ordered as soon as they suffice.
     pub goal: Option<ProductId>,
+    /// Where the owner's page is answered: an address of this computer alone, or `"off"`.
+    pub page: PageAddress,
 }
 
 /// `[app_server]`.
@@ -350,6 +354,7 @@ impl Default for TerminalTable {
             share_address: true,
             wallet_max: gib(1),
             goal: None,
+            page: PageAddress::default(),
         }
     }
 }
@@ -454,6 +459,15 @@ mod tests {
             Customers::Listed(BTreeSet::new())
         );
         assert!(toml::from_str::<Config>("[coordinator]\ncustomers = [\"nobody\"]").is_err());
+    }
+
+    #[test]
+    fn the_page_is_for_this_computer_alone() {
+        let read =
+            |page: &str| toml::from_str::<Config>(&format!("[terminal]\npage = \"{page}\"\n"));
+        assert_eq!(read("off").unwrap().terminal.page, PageAddress::Off);
+        let error = read("0.0.0.0:0").unwrap_err().to_string();
+        assert!(error.contains("page is \"0.0.0.0:0\""), "{error}");
     }
 
     #[test]

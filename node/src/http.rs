@@ -24,19 +24,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
-use rustix::net::sockopt;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::response::IntoResponse;
 use tally_protocol::id::NetworkId;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, oneshot};
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::sync::Semaphore;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
     OpenApi as Document, Ref, RefOr, Response as Described, Server as OpenApiServer,
@@ -47,32 +38,23 @@ use utoipa_axum::routes;
 
 use crate::app_server::Desk;
 use crate::delivery::Delivery;
+use crate::web::{self, Bounds};
 use fault::{ErrorBody, Refused};
 use tokens::Tokens;
 use webhook::WebhookKey;
 
 pub use fault::STATUSES;
 
-/// The most connections: more wait until one ends.
-const CONNECTIONS_MAX: usize = 1_024;
-/// The most requests at a time: more are told that the app server is busy.
-const REQUESTS_MAX: usize = 512;
+/// How much is taken. The time is as long as it is because a redemption waits for coordinators, see [`orders`].
+const BOUNDS: Bounds = Bounds {
+    connections_max: 1_024,
+    requests_max: 512,
+    request_time_max: Duration::from_secs(30),
+};
 /// The most deliveries at a time: each has a thread that packs.
 const DELIVERIES_MAX: usize = 8;
 /// The largest body of a request: 32 redemptions with their certificates.
 const BODY_BYTES_MAX: usize = 256 << 10;
-/// The largest head of a request.
-const HEAD_BYTES_MAX: usize = 16 << 10;
-/// How long the head of a request may take, and a connection may be silent.
-const HEAD_TIME_MAX: Duration = Duration::from_secs(20);
-/// How long the body and its answer may take: a redemption waits for coordinators, see [`orders`].
-const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
-/// How long whoever reads an answer may not acknowledge a byte of it.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// How long requests may go on after the app server was told to stop.
-const STOP_TIME_MAX: Duration = Duration::from_secs(5);
-/// The pause after a connection that could not be accepted: files are short for a moment.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 
 /// What the interface needs.
 #[derive(Debug)]
@@ -95,14 +77,6 @@ pub struct Setup {
     pub delivery: Arc<Delivery>,
 }
 
-/// The interface, as long as it runs.
-#[derive(Debug)]
-pub struct Server {
-    address: SocketAddr,
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
-}
-
 /// What every request finds.
 #[derive(Debug)]
 struct Interface {
@@ -113,89 +87,19 @@ struct Interface {
     webhook: WebhookKey,
     delivery: Arc<Delivery>,
     document: String,
-    requests: Semaphore,
     deliveries: Arc<Semaphore>,
 }
 
 type Shared = State<Arc<Interface>>;
 
-impl Server {
-    /// Starts to listen, within a tokio runtime.
-    ///
-    /// # Errors
-    /// If the address cannot be used.
-    pub fn start(setup: Setup) -> io::Result<Self> {
-        let listener = std::net::TcpListener::bind(setup.listen)?;
-        listener.set_nonblocking(true)?;
-        let listener = TcpListener::from_std(listener)?;
-        let address = listener.local_addr()?;
-        let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(serve(listener, router(setup), stopped));
-        tracing::info!(http = %address, "answering HTTP");
-        Ok(Self {
-            address,
-            stop,
-            task,
-        })
-    }
-
-    /// Returns where it listens.
-    #[must_use]
-    pub const fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Takes no more requests, and waits a while for those under way.
-    pub async fn stop(self) {
-        let _ = self.stop.send(());
-        let _ = self.task.await;
-    }
-}
-
-async fn serve(listener: TcpListener, router: Router, mut stopped: oneshot::Receiver<()>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let graceful = GracefulShutdown::new();
-    loop {
-        let next = async {
-            let permit = Arc::clone(&room).acquire_owned().await;
-            (permit, listener.accept().await)
-        };
-        let (permit, accepted) = tokio::select! {
-            next = next => next,
-            _ = &mut stopped => break,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!("cannot accept an HTTP connection: {error}");
-                tokio::time::sleep(ACCEPT_AGAIN).await;
-                continue;
-            }
-        };
-        prepare(&stream);
-        let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIME_MAX)
-            .max_buf_size(HEAD_BYTES_MAX);
-        let service = TowerToHyperService::new(router.clone());
-        let connection = http.serve_connection(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!("an HTTP connection broke: {error}");
-            }
-            drop(permit);
-        });
-    }
-    drop(listener);
-    let _ = timeout(STOP_TIME_MAX, graceful.shutdown()).await;
-}
-
-/// Has the kernel end a connection whose reader has gone or stalls.
-fn prepare(stream: &TcpStream) {
-    let millis = u32::try_from(SILENCE_MAX.as_millis()).expect("a minute");
-    let _ = sockopt::set_tcp_user_timeout(stream, millis);
-    let _ = stream.set_nodelay(true);
+/// Starts to answer, within a tokio runtime.
+///
+/// # Errors
+/// If the address cannot be used.
+pub fn start(setup: Setup) -> io::Result<web::Server> {
+    let listener = web::Listener::bind(setup.listen)?;
+    tracing::info!(http = %listener.address(), "answering HTTP");
+    Ok(listener.serve(router(setup), BOUNDS))
 }
 
 /// What stands in the OpenAPI document beside the routes.
@@ -282,18 +186,14 @@ fn router(setup: Setup) -> Router {
         webhook: setup.webhook,
         delivery: setup.delivery,
         document,
-        requests: Semaphore::new(REQUESTS_MAX),
         deliveries: Arc::new(Semaphore::new(DELIVERIES_MAX)),
     });
-    router
+    let router = router
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(middleware::from_fn_with_state(
-            Arc::clone(&interface),
-            bounded,
-        ))
-        .with_state(interface)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
+    let busy = |why: &'static str| Refused::busy(why).into_response();
+    web::bounded(router, BOUNDS, busy).with_state(interface)
 }
 
 async fn not_found() -> Refused {
@@ -304,15 +204,4 @@ async fn not_found() -> Refused {
 async fn not_allowed() -> Refused {
     let hint = "/openapi.json says how each is asked";
     Refused::new("method_not_allowed", "this is not asked like that", hint)
-}
-
-/// Takes a request if there is room for it, and answers in time.
-async fn bounded(State(interface): Shared, request: Request, next: Next) -> Response {
-    let Ok(_room) = interface.requests.try_acquire() else {
-        return Refused::busy("too many requests at a time").into_response();
-    };
-    match timeout(REQUEST_TIME_MAX, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => Refused::busy("the request or its answer took too long").into_response(),
-    }
 }

@@ -3,6 +3,7 @@
 //! - [`node`]: a running node; [`coordinator`], [`terminal`] and [`app_server`]: the shells of its roles; [`customer`]: the customer's
 //! - [`issuing`]: what an app server issues licenses with; [`http`]: how shops and browsers reach it; [`delivery`]: what a
 //!   computer without Tally gets from it
+//! - [`page`]: how the owner of a computer sees and steers its terminal; [`web`]: what answers HTTP for both
 //! - [`member`]: a computer and its app server, as its owner uses them
 //! - [`witness`]: what the logs of other coordinators have signed
 //! - [`network`]: the overlay; [`blobs`]: content; [`peers`]: the way to other nodes and to the other roles of this one
@@ -32,9 +33,11 @@ pub mod member;
 pub mod network;
 pub mod node;
 pub mod owner;
+pub mod page;
 pub mod peers;
 pub mod programs;
 pub mod records;
 pub mod terminal;
+pub mod web;
 pub mod witness;
 pub mod worker;

@@ -1,5 +1,6 @@
 //! A running node: the roles that were chosen, the overlay they share, and the admin socket.
 
+mod lender;
 mod lending;
 pub mod operator;
 mod router;
@@ -32,11 +33,14 @@ use crate::issuing;
 use crate::keys;
 use crate::member::Member;
 use crate::network::{Network, NetworkConfig, NetworkLimits};
+use crate::page::{Page, PageAddress, desk::Desk as PageDesk};
 use crate::peers::Peers;
 use crate::records::RecordsError;
 use crate::terminal;
+use crate::web;
 use crate::witness;
 
+use lender::Lender;
 pub use lending::Computing;
 use lending::start_terminal;
 
@@ -63,7 +67,9 @@ struct Roles {
     terminal: Option<Part<terminal::Message>>,
     app_server: Option<Part<app_server::Message>>,
     /// What answers HTTP for the app server.
-    http: Option<http::Server>,
+    http: Option<web::Server>,
+    /// What shows the terminal to its owner.
+    page: Option<Page>,
     /// Not a role: every node with one looks at the logs of others.
     witness: Option<mpsc::Sender<witness::Message>>,
 }
@@ -123,6 +129,13 @@ pub async fn run(start: Start, stop: impl Future<Output = ()>) -> Result<()> {
     }
     introduce(&running).await;
     running.witness = start_witness(&folder, &running, &network).await?;
+    let lender = lender.map(|lender| {
+        let witness = running.witness.clone();
+        Arc::new(Lender { witness, ..lender })
+    });
+    if let Some(lender) = lender.clone() {
+        running.page = start_page(&config, lender)?;
+    }
     let serving = blobs::serve(&network, stores, access, ServeLimits::default());
     let socket = crate::admin::listen(&folder.socket())
         .with_context(|| format!("open the admin socket {}", folder.socket().display()))?;
@@ -201,6 +214,9 @@ async fn end(mut running: Roles) {
         let stop = coordinator::Message::Operator(coordinator::Operator::Stop);
         let _ = coordinator.mailbox.send(stop).await;
         let _ = ended(&mut running.coordinator).await;
+    }
+    if let Some(page) = running.page.take() {
+        page.stop().await;
     }
     if let Some(http) = running.http.take() {
         http.stop().await;
@@ -350,7 +366,7 @@ fn start_app_server(
 }
 
 /// Starts to answer HTTP for the app server.
-fn start_http((folder, config): (&Folder, &Config), counter: &Counter) -> Result<http::Server> {
+fn start_http((folder, config): (&Folder, &Config), counter: &Counter) -> Result<web::Server> {
     let path = folder.webhook_key();
     let webhook = WebhookKey::open(&path)
         .with_context(|| format!("read the key of payment services {}", path.display()))?;
@@ -365,9 +381,22 @@ fn start_http((folder, config): (&Folder, &Config), counter: &Counter) -> Result
         webhook,
         delivery: Arc::clone(&counter.delivery),
     };
-    http::Server::start(setup).with_context(|| {
+    http::start(setup).with_context(|| {
         format!("answer HTTP at {listen}: set [app_server] http to an address that is free")
     })
+}
+
+/// Starts to show the terminal to its owner.
+fn start_page(config: &Config, desk: Arc<dyn PageDesk>) -> Result<Option<Page>> {
+    let PageAddress::At(address) = config.terminal.page else {
+        return Ok(None);
+    };
+    let page = Page::start(address, desk).with_context(|| {
+        format!(
+            "answer the owner's page at {address}: set [terminal] page to a port that is free, or 0"
+        )
+    })?;
+    Ok(Some(page))
 }
 
 /// Starts the witness, on a node that has to do with coordinators.

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tally_protocol::id::TaskId;
+use tally_protocol::id::{BlobId, TaskId};
 use tally_protocol::message::work::Grant;
 use tally_protocol::terminal::{Job, Run};
 use tally_protocol::time::Timestamp;
@@ -115,8 +115,14 @@ pub struct AtWork {
     pub slot: usize,
     /// The job.
     pub job: Job,
+    /// The program.
+    pub program: BlobId,
     /// The task of its units.
     pub task: TaskId,
+    /// The first of its units.
+    pub first: u32,
+    /// The last of them.
+    pub last: u32,
     /// When it was begun.
     pub since: Timestamp,
     /// Units of the job.

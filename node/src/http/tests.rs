@@ -20,6 +20,7 @@ use tally_protocol::task::BlobRef;
 use tally_protocol::time::Timestamp;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tower::ServiceExt;
 
 use super::tokens::{Bearer, Tokens};
@@ -30,6 +31,7 @@ use crate::clock;
 use crate::delivery::{self, CheckError};
 use crate::keys::node_id;
 use crate::network::{Network, NetworkConfig, NetworkLimits};
+use crate::web::Listener;
 
 const APPLICATION: &[u8] = b"#!/bin/sh\necho photo desk\n";
 const WEBHOOK: [u8; 32] = [9; 32];
@@ -629,9 +631,8 @@ async fn the_documented_routes_are_those_of_the_code() {
 #[tokio::test]
 async fn a_server_that_stops_answers_what_it_has_begun_and_takes_no_more() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (stop, stopped) = oneshot::channel();
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.address();
     let (begun, mut began) = mpsc::channel::<()>(1);
     let gate = Arc::new(Semaphore::new(0));
     let open = Arc::clone(&gate);
@@ -640,12 +641,17 @@ async fn a_server_that_stops_answers_what_it_has_begun_and_takes_no_more() {
         drop(open.acquire().await.unwrap());
         "late"
     });
-    let serving = tokio::spawn(serve(listener, slow, stopped));
-    let mut stream = TcpStream::connect(address).await.unwrap();
+    let bounds = Bounds {
+        connections_max: 4,
+        requests_max: 4,
+        request_time_max: Duration::from_secs(10),
+    };
+    let server = listener.serve(slow, bounds);
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let request = b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n";
     stream.write_all(request).await.unwrap();
     began.recv().await.unwrap();
-    stop.send(()).unwrap();
+    let stopping = tokio::spawn(server.stop());
     gate.add_permits(1);
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -653,6 +659,6 @@ async fn a_server_that_stops_answers_what_it_has_begun_and_takes_no_more() {
         answer.starts_with("HTTP/1.1 200") && answer.ends_with("late"),
         "{answer}"
     );
-    serving.await.unwrap();
-    assert!(TcpStream::connect(address).await.is_err());
+    stopping.await.unwrap();
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
 }

@@ -16,10 +16,10 @@ use tally_protocol::manners::{Decision, Machine, UnitCaps};
 use tally_protocol::product::ProductId;
 use tally_protocol::registration::Registration;
 use tally_protocol::signed::Verified;
-use tally_protocol::time::Timestamp;
 use tally_sandbox::SandboxConfig;
 use tokio::sync::{Notify, mpsc};
 
+use super::lender::Lender;
 use super::{Part, identity, open_store};
 use crate::blobs::{Access, BlobStore};
 use crate::certificates::{self, Certified};
@@ -30,7 +30,7 @@ use crate::member::steward::{self, Stewardship};
 use crate::member::{Line, Member};
 use crate::network::Network;
 use crate::owner::preferences::{self, PreferencesError};
-use crate::owner::{self, Owner, Watch};
+use crate::owner::{self, Watch};
 use crate::peers::Peers;
 use crate::terminal;
 use crate::worker::{self, Leave, Workers};
@@ -66,16 +66,6 @@ fn certificate(
         ),
     }
     Ok(Some(certificate))
-}
-
-/// What answers for a terminal beside its own loop.
-#[derive(Debug)]
-pub(super) struct Lender {
-    pub(super) wallet: Arc<Wallet>,
-    pub(super) owner: Owner,
-    pub(super) stewardship: Stewardship,
-    /// When the terminal was started.
-    pub(super) started: Timestamp,
 }
 
 /// Starts what looks after the registrations and licenses of a terminal.
@@ -148,6 +138,11 @@ pub(super) fn start_terminal(
         mailbox: mailbox.clone(),
     })?;
     let lender = Lender {
+        folder: folder.clone(),
+        node: member.me(),
+        network: network.clone(),
+        terminal: mailbox.clone(),
+        witness: None,
         wallet,
         owner: watch.run(mailbox.clone()),
         stewardship: start_steward(member, table.goal.clone(), (&mailbox, network, earned)),

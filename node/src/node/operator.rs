@@ -24,19 +24,20 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Roles;
-use super::lending::Lender;
+use super::lender::Lender;
 use crate::admin::{self, AdminError, Content, FETCH_BYTES_MAX, Request};
 use crate::app_server::operator::Counter;
 use crate::coordinator::{self, ClawBackError, Operator as Ask};
-use crate::error::{chain, joined};
+use crate::error::chain;
 use crate::folder::Folder;
-use crate::http;
 use crate::member::line::{Downloads, ask_over};
 use crate::member::steward::MemberStatus;
 use crate::member::{Contact, Member, MemberError};
 use crate::network::{Network, Reachability, TrafficSeen};
 use crate::owner::OwnerStatus;
-use crate::terminal::{self, TerminalStatus};
+use crate::page::Opening;
+use crate::terminal::TerminalStatus;
+use crate::web;
 use crate::witness::{self, WitnessedLog};
 
 /// How a node is.
@@ -76,23 +77,23 @@ pub struct NodeStatus {
 #[derive(Debug)]
 pub(super) struct Operator {
     coordinator: Option<mpsc::Sender<coordinator::Message>>,
-    terminal: Option<mpsc::Sender<terminal::Message>>,
     witness: Option<mpsc::Sender<witness::Message>>,
     network: Network,
     node: NodeId,
     roles: Vec<Role>,
     folder: Folder,
     member: Member,
-    lender: Option<Lender>,
+    lender: Option<Arc<Lender>>,
     downloads: Downloads,
     app_server: Option<Counter>,
     http: Option<SocketAddr>,
+    page: Option<Opening>,
     stop: mpsc::Sender<()>,
 }
 
 impl Operator {
     /// Lets it answer for the terminal.
-    pub(super) fn with_lender(self, lender: Option<Lender>) -> Self {
+    pub(super) fn with_lender(self, lender: Option<Arc<Lender>>) -> Self {
         Self { lender, ..self }
     }
 
@@ -111,10 +112,8 @@ impl Operator {
             .coordinator
             .as_ref()
             .map(|part| part.mailbox.clone());
-        let terminal = running.terminal.as_ref().map(|part| part.mailbox.clone());
         Self {
             coordinator,
-            terminal,
             witness: running.witness.clone(),
             network,
             node: member.me(),
@@ -124,7 +123,8 @@ impl Operator {
             lender: None,
             downloads: Downloads::default(),
             app_server: None,
-            http: running.http.as_ref().map(http::Server::address),
+            http: running.http.as_ref().map(web::Server::address),
+            page: running.page.as_ref().map(|page| page.opening().clone()),
             stop,
         }
     }
@@ -223,7 +223,10 @@ impl Operator {
     }
 
     async fn status(&self) -> NodeStatus {
-        let terminal = self.terminal_status().await;
+        let terminal = match &self.lender {
+            Some(lender) => lender.status().await.ok(),
+            None => None,
+        };
         NodeStatus {
             node: self.node,
             network: self.network.network().to_string(),
@@ -244,18 +247,11 @@ impl Operator {
             http: self.http,
             terminal,
             owner: self.lender.as_ref().map(|lender| lender.owner.status()),
-            memberships: match &self.lender {
-                Some(lender) => lender.stewardship.status.borrow().clone(),
-                None => Vec::new(),
-            },
+            memberships: self
+                .lender
+                .as_ref()
+                .map_or_else(Vec::new, |lender| lender.memberships()),
         }
-    }
-
-    async fn terminal_status(&self) -> Option<TerminalStatus> {
-        let (reply, answered) = oneshot::channel();
-        let mailbox = self.terminal.as_ref()?;
-        let _ = mailbox.send(terminal::Message::Status(reply)).await;
-        answered.await.ok()
     }
 
     async fn witnessed(&self) -> Result<Vec<WitnessedLog>, AdminError> {
@@ -323,9 +319,7 @@ impl Operator {
 
     /// Reads the terminal's wallet.
     async fn wallet(&self, query: WalletQuery) -> Result<WalletAnswer, AdminError> {
-        let wallet = Arc::clone(&self.lender()?.wallet);
-        let read = tokio::task::spawn_blocking(move || wallet.answer(&query)).await;
-        let read = joined(read);
+        let read = self.lender()?.wallet(query).await;
         read.map_err(|error| AdminError::new("wallet", chain(&error), error.hint()))
     }
 

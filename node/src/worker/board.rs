@@ -336,13 +336,18 @@ impl State {
             return None;
         }
         let order = self.queue.pop_front()?;
+        let units = &order.grant.units;
+        let place = |place: usize| units.get(place).map_or(0, |leased| leased.unit);
         self.begun += 1;
         self.slots[slot] = Slot {
             work: Some(Work {
                 at: AtWork {
                     slot,
                     job: order.job,
+                    program: order.grant.program.id,
                     task: order.grant.task,
+                    first: place(order.places.start),
+                    last: place(order.places.end.saturating_sub(1)),
                     since: crate::clock::now(),
                     units: order.places.len(),
                     done: 0,

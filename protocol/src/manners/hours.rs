@@ -37,13 +37,20 @@ impl fmt::Display for MinuteOfWeek {
 
 /// Some hours of each week.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hours(Vec<(u16, u16)>);
+pub struct Hours {
+    /// As they were written.
+    text: String,
+    spans: Vec<(u16, u16)>,
+}
 
 impl Hours {
     /// Returns all hours.
     #[must_use]
     pub fn always() -> Self {
-        Self(vec![(0, WEEK)])
+        Self {
+            text: "*".to_owned(),
+            spans: vec![(0, WEEK)],
+        }
     }
 
     /// Reads spans, such as `mon-fri 18:00-08:00` or `sat-sun`; together they are all hours that any of them names.
@@ -51,9 +58,10 @@ impl Hours {
     /// # Errors
     /// What is wrong, with the text.
     pub fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
-        let mut spans = Vec::new();
-        for text in texts {
-            add(text.trim(), &mut spans)?;
+        let (mut spans, mut written) = (Vec::new(), Vec::new());
+        for text in texts.into_iter().map(str::trim) {
+            add(text, &mut spans)?;
+            written.push(text);
         }
         if spans.is_empty() {
             return Err(r#"hours is empty: say run = "never" if no hour is meant"#.to_owned());
@@ -66,7 +74,10 @@ impl Hours {
                 _ => merged.push((start, end)),
             }
         }
-        Ok(Self(merged))
+        Ok(Self {
+            text: written.join(", "),
+            spans: merged,
+        })
     }
 
     /// Returns whether a minute is one of them.
@@ -81,14 +92,14 @@ impl Hours {
         if self.contains(at) {
             return 0;
         }
-        let starts = self.0.iter().map(|(start, _)| *start);
+        let starts = self.spans.iter().map(|(start, _)| *start);
         let left = starts.map(|start| (start + WEEK - at.0) % WEEK);
         left.min().unwrap_or(WEEK)
     }
 
     fn span_at(&self, minute: u16) -> Option<&(u16, u16)> {
         let holds = |(start, end): &&(u16, u16)| (*start..*end).contains(&minute);
-        self.0.iter().find(holds)
+        self.spans.iter().find(holds)
     }
 }
 
@@ -163,17 +174,9 @@ impl FromStr for Hours {
 }
 
 impl fmt::Display for Hours {
-    /// Writes the spans with their days, joined over the end of the week; `*` for all.
+    /// Writes them as they were written, with commas between.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 == [(0, WEEK)] {
-            return f.write_str("*");
-        }
-        for (place, (start, end)) in self.0.iter().enumerate() {
-            let comma = if place > 0 { ", " } else { "" };
-            let (start, end) = (MinuteOfWeek(*start), MinuteOfWeek(end % WEEK));
-            write!(f, "{comma}{start} to {end}")?;
-        }
-        Ok(())
+        f.pad(&self.text)
     }
 }
 
@@ -223,7 +226,7 @@ mod tests {
         assert!(!hours.contains(at(0, 6, 0)) && !hours.contains(at(6, 21, 59)));
         assert_eq!("*".parse::<Hours>(), Ok(Hours::always()));
         assert_eq!(
-            "fri-mon".parse::<Hours>().unwrap().0,
+            "fri-mon".parse::<Hours>().unwrap().spans,
             [(0, DAY), (4 * DAY, WEEK)]
         );
     }
