@@ -236,9 +236,7 @@ impl Watch {
             }
             let at_hand = at_hand(self.manners.said().0, &terminal).await;
             let allowed = self.decide(at_hand);
-            if let Some(done) = done {
-                let _ = done.send(Ok(()));
-            }
+            told.send_replace(self.status());
             if allowed {
                 let input = Input::Allowed(Box::new(self.decision.allowance.clone()));
                 let _ = terminal.send(terminal::Message::input(input)).await;
@@ -248,7 +246,9 @@ impl Watch {
                     .send(terminal::Message::input(Input::Withdraw))
                     .await;
             }
-            told.send_replace(self.status());
+            if let Some(done) = done {
+                let _ = done.send(Ok(()));
+            }
         }
     }
 

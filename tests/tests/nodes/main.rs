@@ -18,6 +18,7 @@ mod disk;
 mod fork;
 mod hostile;
 mod http;
+mod manners;
 mod money;
 mod order;
 mod overlay;
