@@ -385,7 +385,11 @@ impl Shell {
             Effect::Pull(pull) => self.pull(*pull),
             Effect::Prepare(grant) => self.prepare(grant),
             Effect::Execute { job, grant, places } => self.execute(job, grant, places),
-            Effect::Stop(job) => self.setup.workers.stop(job),
+            Effect::Stop(job) => {
+                if self.setup.workers.stop(job) {
+                    self.tell([Message::Worker(Report::Finished(job))]);
+                }
+            }
             Effect::Release(grant) => {
                 self.grants.remove(&grant);
                 self.papers.remove(&grant);
@@ -570,13 +574,17 @@ impl Shell {
                     program,
                     inputs,
                 } = prepared.clone();
-                self.setup.workers.give(Order {
+                let order = Order {
                     job,
                     grant,
                     places,
                     program,
                     inputs,
-                });
+                };
+                // The machine gives no more jobs than there are slots.
+                if !self.setup.workers.give(order) {
+                    self.tell([Message::Worker(Report::Finished(job))]);
+                }
             }
             Some(Held::Failed(grant)) => {
                 let lost = grant.units[places].iter().map(|leased| leased.unit);

@@ -197,14 +197,17 @@ impl Workers {
         Ok(Self { board, threads })
     }
 
-    /// Puts an order in the queue. The terminal gives no more orders than there are slots; one more is over at once.
-    pub fn give(&self, order: Order) {
-        self.board.give(order);
+    /// Puts an order in the queue. Returns whether there was room: there is for as many as there are slots.
+    #[must_use]
+    pub fn give(&self, order: Order) -> bool {
+        self.board.give(order)
     }
 
-    /// Stops a job, paused or not: its sandbox is killed if it is at it, and it is skipped if it is not.
-    pub fn stop(&self, job: Job) {
-        self.board.stop(job);
+    /// Stops a job, suspended or not: the sandbox that is at it is killed, and reports that. Returns whether none was, so
+    /// that the job is over already and nothing is reported.
+    #[must_use]
+    pub fn stop(&self, job: Job) -> bool {
+        self.board.stop(job)
     }
 
     /// Sets what is allowed from now on. Children that may not go on are stopped before this returns, some microseconds

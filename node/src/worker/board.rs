@@ -42,8 +42,6 @@ struct State {
     /// Whether the governor has something to hold.
     governed: bool,
     queue: VecDeque<Order>,
-    /// Jobs that have left the queue without being begun.
-    dropped: VecDeque<Job>,
     slots: Vec<Slot>,
     begun: u64,
     closed: bool,
@@ -72,8 +70,6 @@ struct Work {
 pub(super) enum Next {
     /// Run this.
     Run(Order),
-    /// Tell that a job is over which was never begun.
-    Finished(Job),
     /// End the child.
     Rest,
     /// No more.
@@ -95,7 +91,6 @@ impl Board {
                 throttled: false,
                 governed: false,
                 queue: VecDeque::new(),
-                dropped: VecDeque::new(),
                 slots: sandboxes.iter().map(|_| Slot::default()).collect(),
                 begun: 0,
                 closed: false,
@@ -122,31 +117,29 @@ impl Board {
         self.govern.notify_one();
     }
 
-    pub(super) fn give(&self, order: Order) {
+    pub(super) fn give(&self, order: Order) -> bool {
         let mut state = self.lock();
-        if state.queue.len() < self.slots.len() {
+        let fits = state.queue.len() < self.slots.len();
+        if fits {
             state.queue.push_back(order);
-        } else {
-            state.dropped.push_back(order.job);
         }
         drop(state);
         self.work.notify_all();
+        fits
     }
 
-    pub(super) fn stop(&self, job: Job) {
+    pub(super) fn stop(&self, job: Job) -> bool {
         let mut state = self.lock();
         if let Some(place) = state.queue.iter().position(|order| order.job == job) {
             state.queue.remove(place);
-            state.dropped.push_back(job);
-            drop(state);
-            self.work.notify_one();
-            return;
+            return true;
         }
         for (slot, handle) in state.slots.iter().zip(&self.slots) {
             if slot.work.as_ref().is_some_and(|work| work.at.job == job) {
                 handle.sandbox.kill();
             }
         }
+        false
     }
 
     pub(super) fn rest_paused(&self) {
@@ -211,9 +204,6 @@ impl Board {
         loop {
             if state.closed {
                 return Next::End;
-            }
-            if let Some(job) = state.dropped.pop_front() {
-                return Next::Finished(job);
             }
             if let Some(order) = state.take(slot) {
                 self.slots[slot].done.store(0, Ordering::Relaxed);

@@ -43,7 +43,6 @@ impl<R: Fn(Report)> Slot<R> {
                     self.board.finish(self.number);
                     (self.report)(Report::Finished(order.job));
                 }
-                Next::Finished(job) => (self.report)(Report::Finished(job)),
                 Next::Rest => {
                     self.sandbox.rest();
                     rest_after = None;

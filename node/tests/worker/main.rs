@@ -107,12 +107,8 @@ fn a_job_can_be_stopped_while_it_is_suspended() {
     bench.give(2, &[1]);
     bench.until_it_works();
     bench.workers.set(NOTHING);
-    bench.workers.stop(Job(2));
-    assert!(
-        bench.finished(2).is_empty(),
-        "one that waits is over at once"
-    );
-    bench.workers.stop(Job(1));
+    assert!(bench.workers.stop(Job(2)), "one that waits is over at once");
+    assert!(!bench.workers.stop(Job(1)));
     let runs = bench.finished(1);
     let killed = runs
         .iter()
@@ -161,14 +157,14 @@ fn no_more_slots_work_than_are_allowed() {
         paused
     };
     assert_eq!(paused(&bench), [2, 3], "the first goes on");
-    bench.workers.stop(Job(1));
+    assert!(!bench.workers.stop(Job(1)));
     bench.finished(1);
     assert_eq!(paused(&bench), [3]);
     bench.give(4, &[1]);
-    bench.workers.stop(Job(2));
+    assert!(!bench.workers.stop(Job(2)));
     bench.finished(2);
     assert_eq!(paused(&bench), [] as [u64; 0]);
-    bench.workers.stop(Job(3));
+    assert!(!bench.workers.stop(Job(3)));
     bench.finished(3);
     assert_eq!(bench.finished(4).len(), 1);
 }
@@ -265,13 +261,14 @@ impl Bench {
             deadline: Timestamp::default(),
         };
         let bytes = rounds.iter().flat_map(|rounds| rounds.to_le_bytes());
-        self.workers.give(Order {
+        let order = Order {
             job: Job(job),
             grant: Arc::new(grant),
             places: 0..rounds.len(),
             program: self.program.clone(),
             inputs: Arc::new(Inputs::new(bytes.collect())),
-        });
+        };
+        assert!(self.workers.give(order));
     }
 
     /// Waits for the end of a job, and returns its units. Those of others are kept for their turn.

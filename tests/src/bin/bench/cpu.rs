@@ -26,6 +26,11 @@ pub(crate) fn exact_time_of(process: u32) -> Duration {
     Duration::from_nanos(nanos.unwrap_or(0))
 }
 
+/// Returns whether a process was stopped by a signal.
+pub(crate) fn is_stopped(process: u32) -> bool {
+    stat(process).is_some_and(|fields| fields.first().is_some_and(|state| state == "T"))
+}
+
 /// Returns the children of a process.
 pub(crate) fn children_of(parent: u32) -> Vec<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();

@@ -25,7 +25,7 @@ const TRIAL_ROUNDS: u64 = 20_000_000;
 const FUEL: u64 = 1 << 50;
 
 /// The guest that computes for so many rounds.
-const BURN: &str = include_str!("../../../../node/sandbox/tests/guests/burn.wat");
+pub(crate) const BURN: &str = include_str!("../../../../node/sandbox/tests/guests/burn.wat");
 
 pub(crate) async fn measure(options: &Options) -> Result<Report> {
     let mut report = Report::new("efficiency", ">= 0.97");

@@ -16,6 +16,7 @@ mod image;
 mod kernels;
 mod latency;
 mod ledger;
+mod manners;
 mod peers;
 mod raw;
 mod report;
@@ -69,6 +70,12 @@ enum Name {
     Image,
     /// The books on disk: appends, restart, proofs, verification.
     Ledger,
+    /// How soon sandboxes stop when the owner comes back.
+    Suspend,
+    /// Whether sandboxes keep to their share of the processors.
+    Share,
+    /// How much slower a compiler is beside sandboxes.
+    Foreground,
     /// One after the other.
     All,
 }
@@ -154,6 +161,9 @@ async fn one(name: Name, options: &Options) -> Result<Report> {
         Name::Blob => blob::measure(options).await,
         Name::Image => image::measure(options).await,
         Name::Ledger => tokio::task::block_in_place(|| ledger::measure(options)),
+        Name::Suspend => tokio::task::block_in_place(|| manners::suspend(options)),
+        Name::Share => tokio::task::block_in_place(|| manners::share(options)),
+        Name::Foreground => tokio::task::block_in_place(|| manners::foreground(options)),
         Name::All => unreachable!("all is taken apart before"),
     }
 }

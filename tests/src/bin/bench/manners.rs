@@ -1,0 +1,333 @@
+//! What the person at the computer notices of a terminal: how soon its sandboxes stop, whether they keep to their share,
+//! and how much slower a compiler gets beside them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use rand::RngExt as _;
+use tally_node::blobs::{BlobStore, StoreLimits};
+use tally_node::worker::{Inputs, Leave, Order, REST_AFTER, Setup, Workers};
+use tally_protocol::id::{GrantId, NodeId, RateCardId, TaskId};
+use tally_protocol::message::work::{Grant, LeasedUnit};
+use tally_protocol::task::BlobRef;
+use tally_protocol::terminal::Job;
+use tally_protocol::time::Timestamp;
+use tally_protocol::unit::Limits;
+use tally_sandbox::{Program, SandboxConfig};
+
+use crate::efficiency::BURN;
+use crate::report::{Report, quantile};
+use crate::{Options, cpu, progress};
+
+/// Pauses of each half of `suspend`.
+const PAUSES: u32 = 500;
+/// Each comes after a time of up to this much at work.
+const WORK_MAX: Duration = Duration::from_millis(40);
+/// How often it is looked whether a child stands.
+const LOOK: Duration = Duration::from_micros(50);
+/// For how long it is then watched that it stands.
+const WATCH: Duration = Duration::from_millis(5);
+/// How long a share is held, and the time over which it must hold.
+const SHARE_TIME: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_secs(10);
+/// How often it is measured.
+const SAMPLE: Duration = Duration::from_millis(100);
+/// Rounds of the compiler, each without sandboxes, with them, and with them at a quarter.
+const ROUNDS: u32 = 9;
+/// Functions of the file that is compiled: some seconds of work.
+const FUNCTIONS: u32 = 700;
+
+const PAUSED: Leave = Leave {
+    run: false,
+    cpu: 1.0,
+    slots: usize::MAX,
+};
+
+/// How long it takes from the call to the end of all work.
+pub(crate) fn suspend(options: &Options) -> Result<Report> {
+    let mut report = Report::new("suspend", "p99 < 100 ms");
+    let pauses = options.units.unwrap_or(PAUSES);
+    for (name, loops) in [("quiet", 0), ("busy", processors())] {
+        let _busy = (0..loops)
+            .map(|_| BusyLoop::start())
+            .collect::<Result<Vec<_>>>()?;
+        let bench = Bench::start(&options.dir)?;
+        progress(&format!(
+            "suspend: {pauses} times, {loops} busy loops beside"
+        ));
+        let mut times = Vec::new();
+        let (mut calls, mut late, mut broken) = (Vec::new(), Vec::new(), 0_u32);
+        for _ in 0..pauses {
+            bench.workers.set(Leave::default());
+            std::thread::sleep(rand::rng().random_range(Duration::ZERO..WORK_MAX));
+            let pause = bench.pause();
+            times.push(pause.until_stopped.as_secs_f64() * 1e3);
+            calls.push(pause.call.as_secs_f64() * 1e6);
+            late.push(pause.used_after.as_secs_f64() * 1e6);
+            broken += u32::from(!pause.stands);
+        }
+        for (what, values) in [
+            ("stopped_ms", &mut times),
+            ("call_us", &mut calls),
+            ("used_after_the_call_us", &mut late),
+        ] {
+            values.sort_by(f64::total_cmp);
+            for (place, share) in [("p50", 0.5), ("p99", 0.99), ("max", 1.0)] {
+                report.add(&format!("{name}_{what}_{place}"), quantile(values, share));
+            }
+        }
+        report.add(&format!("{name}_worked_after_all"), f64::from(broken));
+    }
+    Ok(report)
+}
+
+/// How far what is used in any ten seconds is from a share.
+pub(crate) fn share(options: &Options) -> Result<Report> {
+    let mut report = Report::new("share", "any 10 s within 2 % above");
+    for share in [0.25, 0.6] {
+        let bench = Bench::start(&options.dir)?;
+        bench.workers.set(Leave {
+            cpu: share,
+            ..Leave::default()
+        });
+        let name = format!("share_{:.0}", share * 100.0);
+        progress(&format!("share: {share} for {SHARE_TIME:?}"));
+        let own = cpu::time_of(std::process::id());
+        let (start, mut samples) = (Instant::now(), Vec::new());
+        while start.elapsed() < SHARE_TIME {
+            samples.push((start.elapsed(), bench.workers.cpu_time()));
+            std::thread::sleep(SAMPLE);
+        }
+        let own = cpu::time_of(std::process::id()).saturating_sub(own);
+        let errors = errors(&samples, share);
+        ensure!(!errors.is_empty(), "measure a share: too few samples");
+        let above = errors.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let below = errors.iter().copied().fold(f64::INFINITY, f64::min);
+        report.add(&format!("{name}_most_above_percent"), above);
+        report.add(&format!("{name}_most_below_percent"), below);
+        let governing = own.as_secs_f64() / SHARE_TIME.as_secs_f64();
+        report.add(&format!("{name}_own_time_percent"), governing * 1e2);
+    }
+    Ok(report)
+}
+
+/// Returns how far each window is from the share, in percent of it.
+fn errors(samples: &[(Duration, Duration)], share: f64) -> Vec<f64> {
+    let window = |index: usize| {
+        let (start, before) = samples[index];
+        let end = samples[index..].iter();
+        let mut end = end.filter(|(end, _)| end.saturating_sub(start) >= WINDOW);
+        let (end, after) = *end.next()?;
+        let may = share * f64::from(processors()) * end.saturating_sub(start).as_secs_f64();
+        Some((after.saturating_sub(before).as_secs_f64() / may - 1.0) * 1e2)
+    };
+    (0..samples.len()).filter_map(window).collect()
+}
+
+/// How much longer a compiler takes.
+pub(crate) fn foreground(options: &Options) -> Result<Report> {
+    let mut report = Report::new("foreground", "< 3 % slower");
+    let rounds = options.units.unwrap_or(ROUNDS);
+    let bench = Bench::start(&options.dir)?;
+    let source = bench.folder.path().join("source.rs");
+    std::fs::write(&source, source_text())?;
+    let quarter = Leave {
+        cpu: 0.25,
+        ..Leave::default()
+    };
+    let leaves = [PAUSED, Leave::default(), quarter];
+    let mut times: [Vec<f64>; 3] = Default::default();
+    let mut guests = [0.0; 3];
+    compile(&source)?;
+    for round in 0..rounds {
+        progress(&format!("foreground: round {} of {rounds}", round + 1));
+        // Each comes as often first as last.
+        let mut order = [0, 1, 2];
+        order.rotate_left(usize::try_from(round % 3)?);
+        for which in order {
+            bench.workers.set(leaves[which]);
+            let before = bench.workers.cpu_time();
+            let wall = compile(&source)?.as_secs_f64();
+            let used = bench.workers.cpu_time().saturating_sub(before);
+            times[which].push(wall);
+            guests[which] += used.as_secs_f64() / wall / f64::from(rounds);
+        }
+    }
+    let median = |mut values: Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        quantile(&values, 0.5)
+    };
+    for (place, name) in [(1, "full"), (2, "quarter")] {
+        let pairs = times[place].iter().zip(&times[0]);
+        let slower = pairs.map(|(with, without)| (with / without - 1.0) * 1e2);
+        report.add(&format!("{name}_slower_percent"), median(slower.collect()));
+        report.add(&format!("{name}_processors_of_guests"), guests[place]);
+    }
+    let [without, ..] = times;
+    report.add("seconds_without", median(without));
+    Ok(report)
+}
+
+/// Compiles as many times at once as there are processors, in a session of its own.
+fn compile(source: &Path) -> Result<Duration> {
+    let one = format!(
+        "rustc --edition=2024 -Copt-level=2 -Ccodegen-units=1 --crate-type=lib --emit=obj -o {0}.$i.o {0} 2>/dev/null",
+        source.display()
+    );
+    let all = format!("for i in $(seq {}); do {one} & done; wait", processors());
+    let start = Instant::now();
+    let status = in_a_session(&all).status().context("compile")?;
+    let took = start.elapsed();
+    let object = PathBuf::from(format!("{}.1.o", source.display()));
+    ensure!(
+        status.success() && object.exists(),
+        "compile with rustc: {status}"
+    );
+    Ok(took)
+}
+
+/// Returns a module that takes a compiler some seconds.
+fn source_text() -> String {
+    let function = |number: u32| {
+        format!(
+            "pub fn f{number}(words: &[u64]) -> Vec<u64> {{\n\
+             let mut all: Vec<u64> = words.iter().map(|word| word.rotate_left({}).wrapping_mul({number})).collect();\n\
+             all.sort_by_key(|word| word % {});\n all.dedup();\n all\n}}\n",
+            number % 63,
+            number + 3
+        )
+    };
+    (1..=FUNCTIONS).map(function).collect()
+}
+
+/// A process that computes at normal priority until it is dropped.
+struct BusyLoop(Child);
+
+impl BusyLoop {
+    fn start() -> Result<Self> {
+        let child = in_a_session("while :; do :; done").spawn();
+        child.map(Self).context("start a busy loop")
+    }
+}
+
+impl Drop for BusyLoop {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Returns a command of the shell in a session of its own, as each window has one.
+fn in_a_session(text: &str) -> Command {
+    let mut command = Command::new("setsid");
+    command.args(["--wait", "sh", "-c", text]);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+fn processors() -> u32 {
+    let count = std::thread::available_parallelism();
+    count.map_or(1, |count| u32::try_from(count.get()).unwrap_or(1))
+}
+
+/// Slots at units without end, as many as there are processors.
+struct Bench {
+    workers: Workers,
+    folder: tempfile::TempDir,
+}
+
+/// What a pause was like.
+struct Pause {
+    call: Duration,
+    until_stopped: Duration,
+    used_after: Duration,
+    stands: bool,
+}
+
+impl Bench {
+    fn start(dir: &Path) -> Result<Self> {
+        let folder = tempfile::tempdir_in(dir)?;
+        let setup = Setup {
+            slots: usize::try_from(processors())?,
+            sandbox: SandboxConfig::default(),
+            store: BlobStore::open(folder.path(), StoreLimits { bytes_max: 1 << 20 })?,
+            rest_after: REST_AFTER,
+        };
+        let workers = Workers::start(setup, |report| progress(&format!("{report:?}")))?;
+        let bench = Self { workers, folder };
+        let program = Program::new(wat::parse_str(BURN)?.into());
+        for slot in 0..processors() {
+            ensure!(
+                bench.workers.give(endless(u64::from(slot), &program)),
+                "give work to each slot"
+            );
+        }
+        // Compiled, and at work.
+        let each = Duration::from_millis(50);
+        while bench.workers.cpu_time() < each * processors() {
+            std::thread::sleep(LOOK);
+        }
+        Ok(bench)
+    }
+
+    fn pause(&self) -> Pause {
+        let children = self.workers.pids();
+        let used = || children.iter().copied().map(cpu::exact_time_of).sum();
+        let before: Duration = used();
+        let start = Instant::now();
+        self.workers.set(PAUSED);
+        let call = start.elapsed();
+        while !children.iter().copied().all(cpu::is_stopped) {
+            std::thread::sleep(LOOK);
+        }
+        let until_stopped = start.elapsed();
+        let after = used();
+        std::thread::sleep(WATCH);
+        Pause {
+            call,
+            until_stopped,
+            used_after: after.saturating_sub(before),
+            stands: used() == after && self.workers.pids() == children,
+        }
+    }
+}
+
+/// Returns an order of one unit that ends after centuries.
+fn endless(job: u64, program: &Program) -> Order {
+    let rounds = u64::MAX.to_le_bytes().to_vec();
+    let grant = Grant {
+        id: GrantId::from_bytes([1; 16]),
+        device: NodeId::from_bytes([1; 32]),
+        task: TaskId::from_bytes([1; 32]),
+        unit_count: 1,
+        program: BlobRef::of(program.module()),
+        args: vec![],
+        limits: Limits {
+            fuel: u64::MAX,
+            memory_bytes: 1 << 20,
+            output_bytes: 1 << 10,
+        },
+        profile: tally_sandbox::profile().clone(),
+        input: BlobRef::of(&rounds),
+        units: vec![LeasedUnit {
+            unit: 0,
+            attempt: 0,
+            start: 0,
+            bytes: 8,
+            params: String::new(),
+        }],
+        rate_card: RateCardId::from_bytes([1; 32]),
+        issued: Timestamp::default(),
+        deadline: Timestamp::default(),
+    };
+    Order {
+        job: Job(job),
+        grant: Arc::new(grant),
+        places: 0..1,
+        program: program.clone(),
+        inputs: Arc::new(Inputs::new(rounds)),
+    }
+}
