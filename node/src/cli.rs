@@ -27,6 +27,7 @@ mod program;
 mod receipt;
 mod redeem;
 mod run;
+mod service;
 mod start;
 mod task;
 mod wallet;
@@ -111,6 +112,9 @@ enum Command {
     Run(run::Run),
     /// How the node of this folder is.
     Status,
+    /// Have the node run in the background, from your session's start on.
+    #[command(subcommand)]
+    Service(service::Service),
     /// Have a task done: submit, follow, get the result.
     #[command(subcommand)]
     Task(task::TaskCommand),
@@ -222,6 +226,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Key(key) => key.run(&common),
         Command::Run(run) => run.run(&common).await,
         Command::Status => net::status(&common).await,
+        Command::Service(service) => service.run(&common),
         Command::Task(task) => task.run(&common).await,
         Command::Program(program) => program.run(&common),
         Command::Account(account) => account.run(&common).await,
