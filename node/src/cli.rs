@@ -29,6 +29,7 @@ mod program;
 mod receipt;
 mod redeem;
 mod run;
+mod service;
 mod start;
 mod task;
 mod wallet;
@@ -126,6 +127,9 @@ enum Command {
     /// When, how much and what this computer computes.
     #[command(subcommand)]
     Preferences(owner::Preferences),
+    /// Have the node run in the background, from your session's start on.
+    #[command(subcommand)]
+    Service(service::Service),
     /// Have a task done: submit, follow, get the result.
     #[command(subcommand)]
     Task(task::TaskCommand),
@@ -245,6 +249,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Snooze(snooze) => snooze.run(&common).await,
         Command::Finish(finish) => finish.run(&common).await,
         Command::Preferences(preferences) => preferences.run(&common).await,
+        Command::Service(service) => service.run(&common),
         Command::Task(task) => task.run(&common).await,
         Command::Program(program) => program.run(&common),
         Command::Account(account) => account.run(&common).await,

@@ -93,7 +93,7 @@ impl Net {
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.env("HOME", self.root.path());
-        for name in ["TALLY_DIR", "RUST_LOG", "XDG_DATA_HOME"] {
+        for name in ["TALLY_DIR", "RUST_LOG", "XDG_DATA_HOME", "XDG_CONFIG_HOME"] {
             command.env_remove(name);
         }
         command.current_dir(self.root.path());

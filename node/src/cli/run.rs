@@ -45,7 +45,7 @@ pub(super) struct Run {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum RoleName {
+pub(super) enum RoleName {
     /// Takes tasks from customers, leases their units, validates and merges.
     Coordinator,
     /// Lends this computer: runs units in a locked sandbox.
@@ -54,6 +54,14 @@ enum RoleName {
     Bootstrap,
     /// Registers computers, gives licenses and discounts for points, and charges for them. A node of its own.
     AppServer,
+}
+
+impl RoleName {
+    /// Returns how it is typed.
+    pub(super) fn word(&self) -> String {
+        let value = self.to_possible_value().expect("no role is hidden");
+        value.get_name().to_owned()
+    }
 }
 
 impl From<RoleName> for Role {
@@ -102,6 +110,8 @@ impl Run {
         }
         let until_stdin_ends = self.until_stdin_ends;
         let stop = async move {
+            // Whoever waits for the end of a node begins when it is up.
+            super::service::tell_ready();
             if until_stdin_ends {
                 stdin_ended().await;
             } else {

@@ -3,10 +3,11 @@
 # Installs Tally for one person and enrols this computer for @PRODUCT@. Needs no rights but those of that person, and
 # touches nothing outside of HOME (or XDG_DATA_HOME).
 #
-#   ./install.sh [--yes] [--no-enroll]
+#   ./install.sh [--yes] [--no-enroll] [--service]
 #
 #   --yes        do not ask
 #   --no-enroll  only copy the programs
+#   --service    have the terminal run in the background, by the systemd of the person's session; else that is asked
 
 set -eu
 umask 077
@@ -22,11 +23,13 @@ fail() {
 
 yes=
 enroll=1
+service=
 for word in "$@"; do
     case "$word" in
     --yes) yes=--yes ;;
     --no-enroll) enroll= ;;
-    *) fail "what is $word? Only --yes and --no-enroll are known" ;;
+    --service) service=1 ;;
+    *) fail "what is $word? Only --yes, --no-enroll and --service are known" ;;
     esac
 done
 
@@ -73,4 +76,17 @@ case ":${PATH:-}:" in
 *":$bin:"*) tally=tally ;;
 *) tally="$bin/tally" ;;
 esac
-printf '\nStart the terminal with:\n  %s run --role terminal\n' "$tally"
+# Whoever said --yes alone was not asked about a service.
+if [ -n "$enroll" ] && [ -z "$yes$service" ] && systemctl --user show --property=Version >/dev/null 2>&1; then
+    printf '\nHave the terminal run in the background whenever you are logged in? [y/N] '
+    answer=
+    read -r answer || true
+    case "$answer" in
+    y | Y | yes) service=1 ;;
+    esac
+fi
+if [ -n "$service" ] && "$bin/tally" --dir "$data" service install --now; then
+    printf '\nThe terminal runs. How it is:\n  %s status\nTo take it back:\n  %s service remove\n' "$tally" "$tally"
+else
+    printf '\nStart the terminal with:\n  %s run --role terminal\n' "$tally"
+fi

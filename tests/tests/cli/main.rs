@@ -8,6 +8,7 @@ mod ledger;
 mod net;
 mod program;
 mod run;
+mod service;
 mod task;
 mod wallet;
 

@@ -62,7 +62,10 @@ struct Computer(PathBuf);
 impl Computer {
     fn new(net: &Net) -> Self {
         let computer = Self(net.path("computer"));
-        computer.write("proc/meminfo", "MemTotal: 16000000 kB\nMemAvailable: 12000000 kB\n");
+        computer.write(
+            "proc/meminfo",
+            "MemTotal: 16000000 kB\nMemAvailable: 12000000 kB\n",
+        );
         computer.write("sys/class/power_supply/AC/type", "Mains\n");
         computer.write("sys/class/power_supply/BAT0/type", "Battery\n");
         computer.write("sys/class/power_supply/BAT0/capacity", "71\n");
@@ -79,14 +82,21 @@ impl Computer {
     }
 
     fn plug(&self, is_in: bool) {
-        let (online, status) = if is_in { ("1", "Full") } else { ("0", "Discharging") };
+        let (online, status) = if is_in {
+            ("1", "Full")
+        } else {
+            ("0", "Discharging")
+        };
         self.write("sys/class/power_supply/AC/online", online);
         self.write("sys/class/power_supply/BAT0/status", status);
     }
 
     /// Says how long ago somebody has typed.
     fn used(&self, ago: Duration) {
-        let file = std::fs::File::options().write(true).open(self.0.join("dev/tty1")).unwrap();
+        let file = std::fs::File::options()
+            .write(true)
+            .open(self.0.join("dev/tty1"))
+            .unwrap();
         let times = std::fs::FileTimes::new().set_accessed(SystemTime::now() - ago);
         file.set_times(times).unwrap();
     }
@@ -111,7 +121,9 @@ fn units_wait_for_mains_and_for_the_owner_to_go_and_then_go_on() {
     until_true("work", || terminal.status().terminal.unwrap().units > 3);
 
     computer.plug(false);
-    until_true("the battery to be noticed", || has(&why(&mut terminal), Reason::OnBattery));
+    until_true("the battery to be noticed", || {
+        has(&why(&mut terminal), Reason::OnBattery)
+    });
     let status = terminal.status();
     let (owner, units) = (status.owner.unwrap(), status.terminal.unwrap());
     assert_eq!(owner.because[0].detail, "71 % are left");
@@ -122,22 +134,41 @@ fn units_wait_for_mains_and_for_the_owner_to_go_and_then_go_on() {
     assert!(told.contains("on_battery: plug it in"), "{told}");
 
     computer.used(Duration::ZERO);
-    until_true("the keyboard to be noticed", || has(&why(&mut terminal), Reason::InUse));
+    until_true("the keyboard to be noticed", || {
+        has(&why(&mut terminal), Reason::InUse)
+    });
     let in_use = why(&mut terminal).because;
-    let in_use = in_use.iter().find(|because| because.reason == Reason::InUse).unwrap();
+    let in_use = in_use
+        .iter()
+        .find(|because| because.reason == Reason::InUse)
+        .unwrap();
     let Until::At(end) = in_use.until else {
         panic!("{in_use:?}");
     };
     assert!(end > in_use.since);
     let before = terminal.status().terminal.unwrap().units;
     computer.plug(true);
-    until_true("mains to be noticed", || !has(&why(&mut terminal), Reason::OnBattery));
-    assert_eq!(terminal.status().terminal.unwrap().units, before, "somebody is there");
+    until_true("mains to be noticed", || {
+        !has(&why(&mut terminal), Reason::OnBattery)
+    });
+    assert_eq!(
+        terminal.status().terminal.unwrap().units,
+        before,
+        "somebody is there"
+    );
     computer.used(Duration::from_secs(3_600));
     let status: TaskStatus = submitted.wait().done().json();
     assert_eq!(status.summary.phase, Phase::Done);
-    assert_eq!(net.result("customer"), format!("{}\n", 150 * PRIMES).as_bytes());
-    assert!(why(&mut terminal).because.iter().all(|because| because.reason != Reason::InUse));
+    assert_eq!(
+        net.result("customer"),
+        format!("{}\n", 150 * PRIMES).as_bytes()
+    );
+    assert!(
+        why(&mut terminal)
+            .because
+            .iter()
+            .all(|because| because.reason != Reason::InUse)
+    );
 }
 
 #[test]
@@ -148,7 +179,10 @@ fn what_the_owner_says_holds_over_a_power_cut_until_something_else_is_said() {
     terminal.until_found(1);
     assert!(tally(&net, "terminal", &["pause"]).contains("tally resume"));
     let paused = why(&mut terminal).because.remove(0);
-    assert_eq!((paused.reason, paused.until), (Reason::Paused, Until::YouAct));
+    assert_eq!(
+        (paused.reason, paused.until),
+        (Reason::Paused, Until::YouAct)
+    );
     let submitted = net.submit("customer", &primes(20, 1));
     until_true("the task", || !coordinator.tasks().is_empty());
     terminal.kill();
@@ -169,9 +203,13 @@ fn what_the_owner_says_holds_over_a_power_cut_until_something_else_is_said() {
     let _: TaskStatus = submitted.wait().done().json();
 
     let more = net.submit("other", &primes(40, 1));
-    until_true("more work", || terminal.status().terminal.unwrap().units > 21);
+    until_true("more work", || {
+        terminal.status().terminal.unwrap().units > 21
+    });
     tally(&net, "terminal", &["finish"]);
-    until_true("the end of what is there", || has(&why(&mut terminal), Reason::Finished));
+    until_true("the end of what is there", || {
+        has(&why(&mut terminal), Reason::Finished)
+    });
     let finished = terminal.status().terminal.unwrap();
     assert_eq!((finished.stored, finished.running), (0, 0));
     tally(&net, "terminal", &["resume"]);
@@ -187,7 +225,10 @@ fn preferences_are_followed_live_and_a_broken_file_stops_nobody() {
     let slots = |terminal: &mut Node| terminal.status().owner.unwrap();
     assert_eq!(slots(&mut terminal).cpu, 100);
     let told = tally(&net, "terminal", &["preferences", "set", "in_use.cpu", "7"]);
-    assert!(told.contains("in_use.cpu is 7; the running node follows it"), "{told}");
+    assert!(
+        told.contains("in_use.cpu is 7; the running node follows it"),
+        "{told}"
+    );
     let told = tally(&net, "terminal", &["preferences", "set", "run", "never"]);
     assert!(told.contains("run is never"), "{told}");
     assert!(has(&why(&mut terminal), Reason::Never));
@@ -196,15 +237,28 @@ fn preferences_are_followed_live_and_a_broken_file_stops_nobody() {
     let whole = std::fs::read_to_string(&path).unwrap();
     let folder = net.path("terminal");
     let wrong = ["preferences", "set", "in_use.cpu", "400", "--json", "--dir"];
-    let failure = net.run(&[&wrong[..], &[folder.to_str().unwrap()]].concat()).failure();
+    let failure = net
+        .run(&[&wrong[..], &[folder.to_str().unwrap()]].concat())
+        .failure();
     assert_eq!((failure.exit, failure.code.as_str()), (2, "usage"));
-    assert!(failure.message.contains("400 is not a percentage"), "{failure:?}");
+    assert!(
+        failure.message.contains("400 is not a percentage"),
+        "{failure:?}"
+    );
     assert_eq!(std::fs::read_to_string(&path).unwrap(), whole);
 
     std::fs::write(&path, "run = \"always\"\nidle_minute = 5\n").unwrap();
-    let fault = until("the fault to be seen", || slots(&mut terminal).preferences_fault);
-    assert!(fault.contains("unknown field `idle_minute`") && fault.contains("line 2"), "{fault}");
-    assert!(has(&why(&mut terminal), Reason::Never), "those of before hold");
+    let fault = until("the fault to be seen", || {
+        slots(&mut terminal).preferences_fault
+    });
+    assert!(
+        fault.contains("unknown field `idle_minute`") && fault.contains("line 2"),
+        "{fault}"
+    );
+    assert!(
+        has(&why(&mut terminal), Reason::Never),
+        "those of before hold"
+    );
     let status = tally(&net, "terminal", &["status"]);
     assert!(status.contains("NOT READ"), "{status}");
     assert!(terminal.stop().success());
@@ -236,7 +290,10 @@ fn nothing_is_lost_or_paid_twice_whatever_happens_at_home() {
         }
         home.calm();
         let status: TaskStatus = submitted.wait().done().json();
-        assert_eq!((status.summary.phase, status.summary.done), (Phase::Done, units));
+        assert_eq!(
+            (status.summary.phase, status.summary.done),
+            (Phase::Done, units)
+        );
         let sum = format!("{}\n", u64::from(units) * PRIMES);
         assert_eq!(home.net.result(&customer), sum.as_bytes());
         tasks += 1;
@@ -316,7 +373,10 @@ impl Home {
             3 => {
                 say(node, Said::Finish);
                 let told = why(node);
-                assert!(has(&told, Reason::Finishing) || has(&told, Reason::Finished), "{told:?}");
+                assert!(
+                    has(&told, Reason::Finishing) || has(&told, Reason::Finished),
+                    "{told:?}"
+                );
                 say(node, Said::Resume);
                 "finish"
             }
@@ -332,7 +392,10 @@ impl Home {
                 self.switch_on(place);
                 let node = self.terminals[place].as_mut().unwrap();
                 if matches!(said, Said::Pause) {
-                    assert!(has(&why(node), Reason::Paused), "it was said before the power cut");
+                    assert!(
+                        has(&why(node), Reason::Paused),
+                        "it was said before the power cut"
+                    );
                 }
                 "power cut"
             }
@@ -375,7 +438,9 @@ impl Home {
         until_true("all receipts", || {
             let terminals = self.terminals.iter_mut().flatten();
             let credits = terminals.flat_map(|node| node.status().terminal.unwrap().credits);
-            receipts = credits.map(|(_, credit)| credit.totals.paid.results).sum::<u64>();
+            receipts = credits
+                .map(|(_, credit)| credit.totals.paid.results)
+                .sum::<u64>();
             receipts >= paid
         });
         assert_eq!(receipts, paid, "results that were paid");

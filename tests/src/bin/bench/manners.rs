@@ -301,6 +301,7 @@ fn endless(job: u64, program: &Program) -> Order {
     let grant = Grant {
         id: GrantId::from_bytes([1; 16]),
         device: NodeId::from_bytes([1; 32]),
+        customer: NodeId::from_bytes([2; 32]),
         task: TaskId::from_bytes([1; 32]),
         unit_count: 1,
         program: BlobRef::of(program.module()),
