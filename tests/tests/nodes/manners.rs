@@ -346,7 +346,9 @@ impl Home {
         let place = self.chance.random_range(0..NAMES.len());
         let happens = self.chance.random_range(0..7);
         let while_it_lasts = Duration::from_millis(self.chance.random_range(1..600));
-        let node = self.terminals[place].as_mut().unwrap();
+        let Some(node) = self.terminals[place].as_mut() else {
+            return;
+        };
         let what = match happens {
             0 => {
                 assert!(!say(node, Said::Pause).because.is_empty());
@@ -400,28 +402,34 @@ impl Home {
                 "power cut"
             }
             _ => {
-                // All connections break, and nobody is there for a while.
-                self.coordinator.take().unwrap().kill();
-                until_true("the coordinator to be missed", || {
-                    let status = self.terminals[place].as_mut().unwrap().status();
-                    status.terminal.unwrap().coordinators.is_empty()
-                });
-                let told = why(self.terminals[place].as_mut().unwrap());
-                let is_told = told.computing
-                    || has(&told, Reason::CoordinatorAway)
-                    || has(&told, Reason::NoPeers)
-                    || has(&told, Reason::Paused)
-                    || has(&told, Reason::Finished);
-                assert!(is_told, "{told:?}");
-                let args = ["--listen", &self.listen, "--customers", "any"];
-                let coordinator = self.net.node("coordinator", "coordinator").args(&args);
-                let mut coordinator = coordinator.start();
-                let _ = coordinator.status();
-                self.coordinator = Some(coordinator);
+                self.lose_network(place);
                 "network loss"
             }
         };
         *self.happened.entry(what).or_default() += 1;
+    }
+
+    /// All connections break, and nobody is there for a while.
+    fn lose_network(&mut self, place: usize) {
+        self.coordinator.take().unwrap().kill();
+        let node = self.terminals[place].as_mut().unwrap();
+        until_true("the coordinator to be missed", || {
+            node.status().terminal.unwrap().coordinators.is_empty()
+        });
+        let told = why(node);
+        let may_be_told = [
+            Reason::CoordinatorAway,
+            Reason::NoPeers,
+            Reason::Paused,
+            Reason::Finished,
+        ];
+        let is_told = may_be_told.iter().any(|reason| has(&told, *reason));
+        assert!(told.computing || is_told, "{told:?}");
+        let args = ["--listen", &self.listen, "--customers", "any"];
+        let coordinator = self.net.node("coordinator", "coordinator").args(&args);
+        let mut coordinator = coordinator.start();
+        let _ = coordinator.status();
+        self.coordinator = Some(coordinator);
     }
 
     /// Lets all go on.
