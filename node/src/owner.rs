@@ -14,7 +14,6 @@ pub mod why;
 use std::fmt;
 use std::future::pending;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -25,7 +24,7 @@ use tally_protocol::manners::{
 };
 use tally_protocol::terminal::Input;
 use tally_protocol::time::Timestamp;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock;
 use crate::error::chain;
@@ -97,15 +96,19 @@ pub struct OwnerStatus {
 pub struct Owner {
     asks: mpsc::Sender<Ask>,
     status: watch::Receiver<OwnerStatus>,
-    look: Arc<Notify>,
 }
 
 /// Something that the owner says.
 #[derive(Debug)]
-struct Ask {
-    said: Said,
-    done: oneshot::Sender<Result<(), SaidError>>,
+enum Ask {
+    /// Do this.
+    Say(Said, Done),
+    /// Read the preferences, now.
+    Look(Done),
 }
+
+/// Told when it is done.
+type Done = oneshot::Sender<Result<(), SaidError>>;
 
 /// What the owner said could not be written down, so it does not hold.
 #[derive(Debug, thiserror::Error)]
@@ -122,7 +125,7 @@ impl Owner {
     /// [`SaidError`] if it could not be kept; then nothing has changed. None if the node stops.
     pub async fn say(&self, said: Said) -> Result<(), Option<SaidError>> {
         let (done, answer) = oneshot::channel();
-        self.asks.send(Ask { said, done }).await.map_err(|_| None)?;
+        self.asks.send(Ask::Say(said, done)).await.map_err(|_| None)?;
         answer.await.map_err(|_| None)?.map_err(Some)
     }
 
@@ -132,12 +135,12 @@ impl Owner {
         self.status.borrow().clone()
     }
 
-    /// Has the preferences read again at once, and waits until they are followed, or not.
+    /// Has the preferences read again at once. When this returns, they are followed, or the status says why not.
     pub async fn look(&self) {
-        let mut status = self.status.clone();
-        status.mark_unchanged();
-        self.look.notify_one();
-        let _ = tokio::time::timeout(LOOK_EVERY * 2, status.changed()).await;
+        let (done, answer) = oneshot::channel();
+        if self.asks.send(Ask::Look(done)).await.is_ok() {
+            let _ = answer.await;
+        }
     }
 }
 
@@ -156,7 +159,6 @@ pub struct Watch {
     manners: Manners,
     seen: Observed,
     decision: Decision,
-    look: Arc<Notify>,
 }
 
 impl fmt::Debug for Watch {
@@ -187,7 +189,6 @@ impl Watch {
             fault: None,
             manners,
             seen,
-            look: Arc::default(),
         };
         watch.decide(AtHand::Work);
         Ok(watch)
@@ -204,9 +205,8 @@ impl Watch {
     pub fn run(self, terminal: mpsc::Sender<terminal::Message>) -> Owner {
         let (asks, asked) = mpsc::channel(ASKS_MAX);
         let (told, status) = watch::channel(self.status());
-        let look = Arc::clone(&self.look);
         tokio::spawn(self.watch(terminal, asked, told));
-        Owner { asks, status, look }
+        Owner { asks, status }
     }
 
     async fn watch(
@@ -222,7 +222,6 @@ impl Watch {
             let ask = tokio::select! {
                 _ = ticks.tick() => None,
                 () = returned.notified() => None,
-                () = self.look.notified() => None,
                 () = clock::sleep_until(self.snoozed()) => None,
                 ask = asked.recv() => match ask {
                     Some(ask) => Some(ask),
@@ -230,10 +229,17 @@ impl Watch {
                 },
                 () = terminal.closed() => return,
             };
-            let done = ask.and_then(|ask| self.hear(ask));
-            if done.is_none() {
-                self.look_again();
-            }
+            let done = match ask {
+                Some(Ask::Say(said, done)) => self.hear(said, done),
+                Some(Ask::Look(done)) => {
+                    self.look_again();
+                    Some(done)
+                }
+                None => {
+                    self.look_again();
+                    None
+                }
+            };
             let at_hand = at_hand(self.manners.said().0, &terminal).await;
             let allowed = self.decide(at_hand);
             told.send_replace(self.status());
@@ -253,7 +259,7 @@ impl Watch {
     }
 
     /// Takes what the owner says, and returns whom to tell once it is done.
-    fn hear(&mut self, Ask { said, done }: Ask) -> Option<oneshot::Sender<Result<(), SaidError>>> {
+    fn hear(&mut self, said: Said, done: Done) -> Option<Done> {
         let now = clock::now();
         match write_said(&self.setup.folder.said(), &SaidRow { said, at: now }) {
             Ok(()) => {
