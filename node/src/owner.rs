@@ -125,7 +125,10 @@ impl Owner {
     /// [`SaidError`] if it could not be kept; then nothing has changed. None if the node stops.
     pub async fn say(&self, said: Said) -> Result<(), Option<SaidError>> {
         let (done, answer) = oneshot::channel();
-        self.asks.send(Ask::Say(said, done)).await.map_err(|_| None)?;
+        self.asks
+            .send(Ask::Say(said, done))
+            .await
+            .map_err(|_| None)?;
         answer.await.map_err(|_| None)?.map_err(Some)
     }
 

@@ -6,9 +6,9 @@ use crate::net;
 const COLUMNS: usize = 100;
 
 /// Commands whose help shows the commands below them.
-const GROUPS: [&str; 11] = [
+const GROUPS: [&str; 12] = [
     "", "key", "task", "program", "account", "net", "ledger", "wallet", "receipt", "redeem",
-    "license",
+    "license", "service",
 ];
 
 #[test]
