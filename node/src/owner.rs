@@ -423,3 +423,177 @@ fn write_said(path: &Path, row: &SaidRow) -> Result<(), SaidError> {
         source,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tally_host::{Fake, Idle, Source};
+    use tally_protocol::manners::Reason;
+    use tally_protocol::terminal::Allowance;
+
+    use super::*;
+    use crate::terminal::Message;
+
+    /// A terminal at a computer that a test holds.
+    struct Home {
+        _dir: tempfile::TempDir,
+        folder: Folder,
+        host: Fake,
+        /// What the sandboxes were told, in order.
+        obeyed: Arc<Mutex<Vec<bool>>>,
+        owner: Owner,
+        heard: mpsc::Receiver<Message>,
+    }
+
+    fn start_in(dir: tempfile::TempDir, preferences: &str) -> Home {
+        let folder = Folder::open(dir.path()).unwrap();
+        if !preferences.is_empty() {
+            std::fs::write(folder.preferences(), preferences).unwrap();
+        }
+        let (host, obeyed) = (Fake::default(), Arc::new(Mutex::new(Vec::new())));
+        let told = Arc::clone(&obeyed);
+        let watch = Watch::start(Setup {
+            folder: folder.clone(),
+            host: Box::new(host.clone()),
+            machine: Machine {
+                processors: 2,
+                slots: 2,
+            },
+            obey: Box::new(move |decision| {
+                let mut told = told.lock().unwrap();
+                if told.last() != Some(&decision.allowance.run) {
+                    told.push(decision.allowance.run);
+                }
+            }),
+            own_cpu: Box::new(|| Duration::ZERO),
+            traffic_today: Box::new(|| 0),
+        });
+        let (terminal, heard) = mpsc::channel(64);
+        Home {
+            _dir: dir,
+            folder,
+            host,
+            obeyed,
+            owner: watch.unwrap().run(terminal),
+            heard,
+        }
+    }
+
+    fn start(preferences: &str) -> Home {
+        start_in(tempfile::tempdir().unwrap(), preferences)
+    }
+
+    impl Home {
+        /// Waits for the next allowance that the terminal hears of.
+        async fn allowed(&mut self) -> Allowance {
+            loop {
+                match self.heard.recv().await.unwrap() {
+                    Message::Input(input) => match *input {
+                        Input::Allowed(allowance) => return *allowance,
+                        other => assert!(matches!(other, Input::Withdraw), "{other:?}"),
+                    },
+                    Message::IsDone(reply) => reply.send(true).unwrap(),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+
+        fn obeyed(&self) -> Vec<bool> {
+            self.obeyed.lock().unwrap().clone()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_back_does_not_wait_for_the_next_look() {
+        let mut home = start("run = \"idle\"\n");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(home.obeyed(), [true]);
+        let begin = tokio::time::Instant::now();
+        home.host.change(|seen| {
+            let (duration, source) = (Duration::ZERO, Source::X11);
+            seen.idle = Ok(Idle { duration, source });
+        });
+        assert!(!home.allowed().await.run);
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+        assert_eq!(home.obeyed(), [true, false], "the sandboxes heard of it first");
+        let status = home.owner.status();
+        assert_eq!((status.because[0].reason, status.in_use), (Reason::InUse, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_said_is_done_when_it_is_answered_and_holds_after_a_restart() {
+        let mut home = start("preset = \"full\"\n");
+        home.owner.say(Said::Pause).await.unwrap();
+        assert_eq!(home.obeyed(), [true, false]);
+        assert!(!home.allowed().await.run);
+        let before = home.owner.status();
+        assert_eq!(before.because[0].reason, Reason::Paused);
+        let Home { _dir: dir, .. } = home;
+        let again = start_in(dir, "").owner.status();
+        assert_eq!((again.said, again.said_at), (Said::Pause, before.said_at));
+        assert_eq!(again.because, before.because);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_snooze_ends_by_itself_and_finishing_becomes_finished() {
+        let mut home = start("preset = \"full\"\n");
+        let until = clock::now() + Duration::from_millis(30);
+        home.owner.say(Said::Snooze { until }).await.unwrap();
+        assert!(!home.allowed().await.run);
+        // The time of day goes on, whatever the runtime's clock does.
+        while clock::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(home.allowed().await.run);
+        let asked = home.owner.clone();
+        let said = tokio::spawn(async move { asked.say(Said::Finish).await });
+        assert!(!home.allowed().await.take);
+        said.await.unwrap().unwrap();
+        assert_eq!(home.owner.status().because[0].reason, Reason::Finished);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_kept_is_not_done() {
+        let home = start("preset = \"full\"\n");
+        std::fs::create_dir(home.folder.said()).unwrap();
+        let error = home.owner.say(Said::Pause).await.unwrap_err().unwrap();
+        assert!(error.to_string().contains("said"), "{error}");
+        assert_eq!(home.owner.status().said, Said::Resume);
+        assert_eq!(home.obeyed(), [true]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn preferences_are_followed_when_looked_at_and_a_broken_file_is_named() {
+        let home = start("preset = \"full\"\n");
+        std::fs::write(home.folder.preferences(), "run = \"never\"\n").unwrap();
+        home.owner.look().await;
+        assert_eq!(home.owner.status().run, When::Never);
+        std::fs::write(home.folder.preferences(), "run = 7 # not a word\n").unwrap();
+        home.owner.look().await;
+        let status = home.owner.status();
+        assert_eq!(status.run, When::Never);
+        assert!(status.preferences_fault.unwrap().contains("run = 7"));
+        std::fs::remove_file(home.folder.preferences()).unwrap();
+        home.owner.look().await;
+        let status = home.owner.status();
+        assert_eq!((status.run, status.preferences_fault), (When::Always, None));
+    }
+
+    #[test]
+    fn a_damaged_word_of_the_owner_counts_as_pause() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("said");
+        assert_eq!(read_said(&path).said, Said::Resume);
+        std::fs::write(&path, b"{\"said\":").unwrap();
+        assert_eq!(read_said(&path).said, Said::Pause);
+        let row = SaidRow {
+            said: Said::Snooze {
+                until: Timestamp::from_millis(7),
+            },
+            at: Timestamp::from_millis(5),
+        };
+        write_said(&path, &row).unwrap();
+        assert_eq!(read_said(&path).said, row.said);
+    }
+}
