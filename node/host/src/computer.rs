@@ -191,6 +191,7 @@ impl Host for Computer {
         if seen.programs != programs {
             seen.programs = programs.to_vec();
             seen.running = Answer::default();
+            self.watch.hurry();
         }
     }
 
@@ -205,5 +206,94 @@ impl Drop for Computer {
         for task in &self.tasks {
             task.abort();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_without_environment_looks_in_the_usual_places() {
+        let settings = Settings::new(PathBuf::from("data"), |_| None);
+        let runtime = format!("/run/user/{}", rustix::process::getuid().as_raw());
+        assert_eq!(settings.system_bus, "unix:path=/run/dbus/system_bus_socket");
+        assert_eq!(
+            settings.session_bus,
+            Some(format!("unix:path={runtime}/bus"))
+        );
+        assert_eq!(
+            settings.wayland_socket,
+            Some(PathBuf::from(format!("{runtime}/wayland-0")))
+        );
+        assert_eq!(settings.x11_display, None);
+
+        let variables = [
+            ("XDG_RUNTIME_DIR", "/r"),
+            ("WAYLAND_DISPLAY", "/w/1"),
+            ("DISPLAY", ":3"),
+            ("HOME", ""),
+        ];
+        let variable = |name: &str| {
+            variables
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| (*value).to_owned())
+        };
+        let settings = Settings::new(PathBuf::from("data"), variable);
+        assert_eq!(settings.session_bus, Some("unix:path=/r/bus".to_owned()));
+        assert_eq!(
+            settings.wayland_socket,
+            Some(PathBuf::from("/w/1")),
+            "an absolute path stands for itself"
+        );
+        assert_eq!(settings.x11_display, Some(":3".to_owned()));
+    }
+
+    #[test]
+    fn a_display_is_found_by_its_socket() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(display_with_socket(root.path()), None);
+        let sockets = root.path().join("tmp/.X11-unix");
+        std::fs::create_dir_all(&sockets).unwrap();
+        for name in ["X12", "X5", "Xvfb", "5"] {
+            std::fs::write(sockets.join(name), "").unwrap();
+        }
+        assert_eq!(display_with_socket(root.path()), Some(":5".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn programs_are_unknown_until_somebody_has_looked_for_them() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("proc/7")).unwrap();
+        std::fs::write(root.path().join("proc/7/comm"), "obs\n").unwrap();
+        let mut computer = Computer::new(Settings {
+            root: root.path().to_owned(),
+            data_folder: root.path().to_owned(),
+            system_bus: format!("unix:path={}", root.path().join("bus").display()),
+            session_bus: None,
+            x11_display: None,
+            wayland_socket: None,
+        });
+        let wanted: Vec<String> = (0..=PROGRAMS_MAX)
+            .map(|number| format!("program-{number}"))
+            .collect();
+        computer.look_for(&wanted);
+        assert_eq!(computer.watch.seen().programs.len(), PROGRAMS_MAX);
+        computer.look_for(&["obs".to_owned()]);
+        // Another list is looked for: what was found before says nothing of it.
+        while computer.observe(Duration::ZERO).running == Err(Unknown::NotYet) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(
+            computer.observe(Duration::ZERO).running,
+            Ok(vec!["obs".to_owned()])
+        );
+        assert!(
+            computer.start.elapsed() < gauges::INTERVAL,
+            "only the next look found it"
+        );
+        computer.look_for(&[]);
+        assert_eq!(computer.observe(Duration::ZERO).running, Ok(Vec::new()));
     }
 }

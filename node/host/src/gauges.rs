@@ -9,13 +9,14 @@ use crate::watch::Watch;
 use crate::{Disk, Unknown, power, programs};
 
 /// How often it looks. A charger that was pulled is noticed that late; a battery does not mind.
-const INTERVAL: Duration = Duration::from_secs(5);
+pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Looks until the watch ends.
 pub(crate) fn watch(watch: &Arc<Watch>, root: &Path, folder: &Path) {
     let (supplies, proc): (PathBuf, PathBuf) =
         (root.join("sys/class/power_supply"), root.join("proc"));
     loop {
+        let before = watch.orders();
         let power = power::power(&supplies).into();
         let disk = disk(folder).into();
         let wanted = {
@@ -32,7 +33,7 @@ pub(crate) fn watch(watch: &Arc<Watch>, root: &Path, folder: &Path) {
                 seen.running = running.into();
             }
         }
-        if !watch.rest(INTERVAL) {
+        if !watch.rest_since(before, INTERVAL) {
             return;
         }
     }

@@ -20,10 +20,18 @@ const RETRY: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(60)];
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     seen: Mutex<Seen>,
-    ended: Mutex<bool>,
-    end: Condvar,
+    orders: Mutex<Orders>,
+    ordered: Condvar,
     /// Notified when an owner is seen who was away.
     pub(crate) returned: Arc<Notify>,
+}
+
+/// What watchers that rest are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Orders {
+    ended: bool,
+    /// How often they were told to look at once.
+    hurried: u64,
 }
 
 /// The newest answers.
@@ -56,16 +64,41 @@ impl Watch {
 
     /// Ends all watchers that are threads, within seconds.
     pub(crate) fn end(&self) {
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.end.notify_all();
+        self.order(|orders| orders.ended = true);
     }
 
-    /// Waits, and says whether the watcher goes on.
+    /// Has all watchers that rest look at once.
+    pub(crate) fn hurry(&self) {
+        self.order(|orders| orders.hurried = orders.hurried.wrapping_add(1));
+    }
+
+    fn order(&self, order: impl FnOnce(&mut Orders)) {
+        order(&mut self.lock());
+        self.ordered.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Orders> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there is something to do, at most for a time, and says whether the watcher goes on.
     pub(crate) fn rest(&self, time: Duration) -> bool {
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.end.wait_timeout_while(ended, time, |ended| !*ended);
-        let (ended, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        !*ended
+        self.rest_since(self.orders(), time)
+    }
+
+    /// Returns what watchers have been told so far.
+    pub(crate) fn orders(&self) -> Orders {
+        *self.lock()
+    }
+
+    /// Waits as `rest`, but not if there were orders since a moment: so none is missed by who was at work.
+    pub(crate) fn rest_since(&self, before: Orders, time: Duration) -> bool {
+        let nothing_new = |orders: &mut Orders| !orders.ended && *orders == before;
+        let waited = self
+            .ordered
+            .wait_timeout_while(self.lock(), time, nothing_new);
+        let (orders, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !orders.ended
     }
 
     /// Tells whoever waits that the owner is back.
@@ -161,5 +194,13 @@ mod tests {
         watch.end();
         assert!(!thread.join().unwrap());
         assert!(!watch.rest(Duration::ZERO));
+    }
+
+    #[test]
+    fn watchers_that_rest_are_told_to_look_at_once() {
+        let watch = Watch::default();
+        let before = watch.orders();
+        watch.hurry();
+        assert!(watch.rest_since(before, Duration::from_secs(3600)));
     }
 }
