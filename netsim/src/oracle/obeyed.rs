@@ -76,6 +76,8 @@ impl Oracle for Obeyed {
                 if gave.is_err() {
                     self.failed.insert((*by, *grant, unit.unit));
                     self.failures.insert((*by, *unit));
+                    // What could not be fetched was not run.
+                    return Check::Nothing;
                 }
                 self.is_free(*by, "has run a unit")
             }
