@@ -159,6 +159,8 @@ pub enum Happening {
         to: Peer,
         /// Units that it wants.
         want: u32,
+        /// Grants whose leases it renews.
+        renews: u32,
         /// Results that it reports.
         results: u32,
     },
@@ -183,6 +185,37 @@ pub enum Happening {
         of: Peer,
         /// The grant.
         grant: GrantId,
+    },
+    /// The owner of a terminal interrupts it.
+    Interrupted {
+        /// The terminal.
+        of: Peer,
+        /// In which way.
+        how: Interruption,
+    },
+    /// A terminal begins to run units. Noted only of those that somebody interrupts.
+    Began {
+        /// The terminal.
+        by: Peer,
+        /// The coordinator that has leased them.
+        at: Peer,
+        /// The grant.
+        grant: GrantId,
+        /// The units.
+        units: Vec<u32>,
+    },
+    /// A terminal sends a unit back.
+    GivenBack {
+        /// The terminal.
+        by: Peer,
+        /// The coordinator.
+        to: Peer,
+        /// The grant.
+        grant: GrantId,
+        /// The unit's number.
+        unit: u32,
+        /// Why.
+        fault: Fault,
     },
     /// A terminal has run a unit.
     Ran {
@@ -544,6 +577,35 @@ pub enum Happening {
     },
     /// Something befalls the world.
     Marked(Mark),
+}
+
+/// How the owner of a terminal interrupts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Interruption {
+    /// It sits down at the computer: nothing runs.
+    Suspended,
+    /// It is gone: everything goes on.
+    Resumed,
+    /// It needs the memory of what is suspended.
+    MemoryNeeded,
+    /// It shuts the lid: the computer sleeps.
+    Slept,
+    /// It opens the lid.
+    Woke,
+}
+
+impl Interruption {
+    /// Returns what the terminal does, in words.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Suspended => "is suspended: its owner is there",
+            Self::Resumed => "goes on: its owner is gone",
+            Self::MemoryNeeded => "gives its memory back to its owner",
+            Self::Slept => "falls asleep",
+            Self::Woke => "wakes",
+        }
+    }
 }
 
 /// What becomes of points that are to be redeemed.

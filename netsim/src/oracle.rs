@@ -16,6 +16,7 @@ mod ends;
 mod fenced;
 mod forks;
 mod left;
+mod obeyed;
 mod owing;
 mod paid;
 mod partners;
@@ -175,6 +176,7 @@ impl Oracles {
             Box::new(bounded::Bounded),
             Box::new(ends::Ends),
             Box::new(left::Left),
+            Box::new(obeyed::Obeyed::default()),
             Box::new(paid::Paid::default()),
             Box::new(receipts::Receipts::default()),
             Box::new(owing::Owing::default()),

@@ -255,6 +255,9 @@ pub struct Terminals {
     /// When they are there.
     #[serde(default)]
     pub presence: Presence,
+    /// How their owners interrupt them; never, if it is not given.
+    #[serde(default)]
+    pub interrupted: Option<Interrupted>,
     /// How they behave.
     #[serde(default)]
     pub conduct: Kind,
@@ -278,6 +281,35 @@ const fn one_slot() -> (u8, u8) {
 
 const fn common_speed() -> (f64, f64) {
     (1.0, 1.0)
+}
+
+/// How the owner of a terminal interrupts it, without memory, until faults stop.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Interrupted {
+    /// Mean time for which it is left alone.
+    #[serde(with = "humantime_serde")]
+    pub away: Duration,
+    /// Mean time for which the owner is there and nothing runs, or the computer sleeps.
+    #[serde(with = "humantime_serde")]
+    pub present: Duration,
+    /// Part of the times in which the owner needs the memory of what is suspended.
+    #[serde(default)]
+    pub withdraws: f64,
+    /// Part of the times in which the computer sleeps instead.
+    #[serde(default)]
+    pub sleeps: f64,
+}
+
+impl Interrupted {
+    fn check(&self) -> Result<(), ScenarioError> {
+        let moments = || Duration::from_millis(100)..=UNTIL_MAX;
+        bounded("terminals.interrupted.away", self.away, moments())?;
+        bounded("terminals.interrupted.present", self.present, moments())?;
+        let (withdraws, sleeps) = (self.withdraws, self.sleeps);
+        bounded("terminals.interrupted.withdraws", withdraws, 0.0..=1.0)?;
+        bounded("terminals.interrupted.sleeps", sleeps, 0.0..=1.0)
+    }
 }
 
 /// When a terminal is there.
@@ -600,6 +632,9 @@ impl Terminals {
         if let Some(owners) = self.owners {
             bounded("terminals.owners", owners, 1..=self.count.max(1))?;
         }
+        self.interrupted
+            .as_ref()
+            .map_or(Ok(()), Interrupted::check)?;
         for app_server in &self.app_servers {
             app_servers::is_there("terminals.app_servers", *app_server, app_servers)?;
         }

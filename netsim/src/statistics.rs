@@ -346,6 +346,12 @@ impl Statistics {
         }
     }
 
+    fn ended(&mut self, at: Moment, task: &TaskId, ending: &Ending) {
+        if let Some(task) = self.tasks.get_mut(task) {
+            task.ended = Some((at, told(ending)));
+        }
+    }
+
     /// Counts what concerns app servers.
     fn sold(&mut self, what: &Happening) {
         if let Happening::Redeemed { how, .. } = what {
@@ -374,11 +380,7 @@ impl Observer for Statistics {
                 outvoted,
                 ..
             } => self.validated(at, (*unit, gave), (agreed, outvoted)),
-            Happening::Ended { task, ending, .. } => {
-                if let Some(task) = self.tasks.get_mut(task) {
-                    task.ended = Some((at, told(ending)));
-                }
-            }
+            Happening::Ended { task, ending, .. } => self.ended(at, task, ending),
             Happening::Receipted { .. }
             | Happening::ReceiptKept { .. }
             | Happening::Answered { .. }
@@ -413,6 +415,9 @@ impl Observer for Statistics {
             | Happening::Accepted { .. }
             | Happening::Divided { .. }
             | Happening::LeaseEnded { .. }
+            | Happening::Interrupted { .. }
+            | Happening::Began { .. }
+            | Happening::GivenBack { .. }
             | Happening::Ran { .. }
             | Happening::Reported { .. }
             | Happening::Faulted { .. }

@@ -8,6 +8,7 @@ mod deeds;
 mod enrolling;
 mod link;
 mod looks;
+mod owner;
 mod runs;
 mod wallet;
 mod witness;
@@ -26,9 +27,7 @@ use tally_protocol::message::work::{Pull, PullReply, WorkReply, WorkRequest};
 use tally_protocol::offer_gate::OfferGate;
 use tally_protocol::registration::Registration;
 use tally_protocol::signed::{Signed, Verified};
-use tally_protocol::terminal::{
-    Allowance, Effect, Input, Job, PullOut, Run, Terminal, TerminalConfig,
-};
+use tally_protocol::terminal::{Effect, Input, Job, PullOut, Run, Terminal, TerminalConfig};
 use tally_protocol::witness::Witness;
 
 use crate::chance::Chance;
@@ -42,7 +41,9 @@ use enrolling::Enrolling;
 pub(crate) use enrolling::Enrols;
 use link::Tie;
 use looks::Look;
-use runs::Held;
+pub(crate) use owner::Owner;
+use owner::Seat;
+use runs::{Computed, Held};
 use wallet::{Group, Wallet};
 
 /// Memory that a terminal gives a unit, in bytes.
@@ -58,6 +59,8 @@ pub(crate) struct Setup {
     pub(crate) speed: f64,
     pub(crate) faults: f64,
     pub(crate) clock: Clock,
+    /// Who sits at it now and then.
+    pub(crate) owner: Option<Owner>,
     /// Whose it is; its own if there is none.
     pub(crate) certificate: Option<Verified<DeviceCertificate>>,
     /// Where it enrols.
@@ -81,8 +84,16 @@ pub(crate) enum Within {
     Lost(Peer),
     /// Program and inputs of a grant are here, or cannot be had.
     Prepared(GrantId, bool),
-    /// Units of a job were run; the flag says whether it is over.
+    /// Units of a job are told; the flag says whether it is over.
     Ran(Job, Vec<Run>, bool),
+    /// Units of a job were run, unless they were suspended meanwhile.
+    Computed(Computed),
+    /// The owner comes or goes.
+    Owner,
+    /// The owner needs the memory of what is suspended.
+    MemoryNeeded,
+    /// The computer wakes.
+    LidOpens,
     /// Time to look at the log of a coordinator.
     Look(Peer),
     /// The wallet has reached the disk.
@@ -135,6 +146,7 @@ struct Up {
     /// What is on its way to the wallet.
     unwritten: Group,
     enrolling: BTreeMap<usize, Enrolling>,
+    seat: Seat,
 }
 
 /// What a question was for.
@@ -211,7 +223,7 @@ impl TerminalNode {
             me: self.id,
             profile: stage.profile.clone(),
             slots: usize::from(self.setup.slots),
-            allowance: Allowance::all(usize::from(self.setup.slots), MEMORY_BYTES),
+            allowance: self.allowance(),
             certificate: self.setup.certificate.clone(),
             registrations: self.registered.values().cloned().collect(),
         };
@@ -235,6 +247,7 @@ impl TerminalNode {
             heads: HeadGate::default(),
             unwritten: Group::default(),
             enrolling: BTreeMap::new(),
+            seat: Seat::default(),
         });
         self.remember_forks(stage);
         // Half of the owners let other terminals reach theirs, for the gossip.
@@ -243,6 +256,7 @@ impl TerminalNode {
             self.feed(stage, Input::Shared(share));
         }
         self.plan(stage, stage.now, Within::Sweep);
+        self.expect_owner(stage);
         for place in 0..self.setup.enrols.len() {
             self.enrol_at(stage, place, stage.now);
         }
@@ -266,6 +280,9 @@ impl TerminalNode {
 
     /// Takes what comes from itself.
     pub(crate) fn within(&mut self, stage: &mut Stage, what: Within) {
+        let Some(what) = self.miss_within(what) else {
+            return;
+        };
         match what {
             Within::Wake => self.wake(stage),
             Within::Sweep => self.sweep(stage),
@@ -275,6 +292,10 @@ impl TerminalNode {
             Within::Lost(from) => self.lost(stage, from),
             Within::Prepared(grant, here) => self.prepared(stage, grant, here),
             Within::Ran(job, runs, over) => self.ran(stage, job, runs, over),
+            Within::Computed(computed) => self.computed(stage, computed),
+            Within::Owner => self.owner_turns(stage),
+            Within::MemoryNeeded => self.memory_needed(stage),
+            Within::LidOpens => self.wakes_up(stage),
             Within::Look(at) => self.look(stage, at),
             Within::Written => self.written(stage),
             Within::Watch => self.watch_due(stage),
@@ -285,6 +306,9 @@ impl TerminalNode {
 
     /// Takes a message.
     pub(crate) fn arrive(&mut self, stage: &mut Stage, envelope: Envelope) {
+        let Some(envelope) = self.miss_envelope(envelope) else {
+            return;
+        };
         let Envelope {
             from, ask, body, ..
         } = envelope;
@@ -321,6 +345,9 @@ impl TerminalNode {
 
     /// Nobody answered in time.
     pub(crate) fn unanswered(&mut self, stage: &mut Stage, ask: u64) {
+        let Some(ask) = self.miss_no_answer(ask) else {
+            return;
+        };
         let Some(asked) = self.up.as_mut().and_then(|up| up.asks.remove(&ask)) else {
             return;
         };
@@ -482,8 +509,19 @@ impl TerminalNode {
             by: self.peer,
             to,
             want: pull.want,
+            renews: u32::try_from(pull.renew.len()).unwrap_or(u32::MAX),
             results: u32::try_from(results.len()).unwrap_or(u32::MAX),
         });
+        for back in &pull.abandoned {
+            let (by, grant, unit, fault) = (self.peer, back.grant, back.unit, back.fault);
+            stage.note(&Happening::GivenBack {
+                by,
+                to,
+                grant,
+                unit,
+                fault,
+            });
+        }
         for result in results {
             let held = self.up.as_ref().and_then(|up| up.grants.get(&result.grant));
             let Some(task) = held.map(|held| held.grant().task) else {

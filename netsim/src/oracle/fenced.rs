@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tally_protocol::id::{GrantId, TaskId};
 use tally_protocol::message::work::ResultVerdict;
+use tally_protocol::unit::Fault;
 
 use super::table::UnitTable;
 use super::{Check, Oracle};
@@ -125,7 +126,7 @@ impl Oracle for Fenced {
                 unit,
                 verdict: ResultVerdict::Counted,
             } if reference.is_honest(*by) => self.count((*by, *to), *grant, *unit),
-            _ => Check::Nothing,
+            _ => self.given_back(reference, what),
         }
     }
 
@@ -141,6 +142,23 @@ impl Oracle for Fenced {
 }
 
 impl Fenced {
+    /// What an owner takes back is recorded nowhere. It may be on its way to the coordinator for a while yet.
+    fn given_back(&mut self, reference: &Reference, what: &Happening) -> Check {
+        if let Happening::GivenBack {
+            by,
+            to,
+            grant,
+            unit,
+            fault: Fault::Withdrawn,
+        } = what
+            && let Some(task) = self.grants.get(grant).map(|given| given.task)
+        {
+            let unit = Unit { task, unit: *unit };
+            self.release(reference, *to, unit, |holder| holder == *by);
+        }
+        Check::Nothing
+    }
+
     fn lend(
         &mut self,
         reference: &Reference,

@@ -22,7 +22,7 @@ impl Shipped {
 }
 
 /// All of them, from the simplest to the largest.
-pub const ALL: [Shipped; 17] = [
+pub const ALL: [Shipped; 18] = [
     shipped("hello", include_str!("../../scenarios/hello.toml")),
     shipped("office", include_str!("../../scenarios/office.toml")),
     shipped("partition", include_str!("../../scenarios/partition.toml")),
@@ -40,6 +40,7 @@ pub const ALL: [Shipped; 17] = [
         "lossy-mobile",
         include_str!("../../scenarios/lossy-mobile.toml"),
     ),
+    shipped("owners", include_str!("../../scenarios/owners.toml")),
     shipped("receipts", include_str!("../../scenarios/receipts.toml")),
     shipped(
         "redemption",

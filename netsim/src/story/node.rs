@@ -56,6 +56,11 @@ impl NodeTeller {
         {
             return Some(Telling::new(stop_words(*how)));
         }
+        if let Happening::Interrupted { of, how } = what
+            && self.is_me(of)
+        {
+            return Some(Telling::new(how.words().to_owned()));
+        }
         if let Happening::LookedUp {
             by,
             requests,
@@ -95,6 +100,7 @@ impl NodeTeller {
             to,
             want,
             results,
+            ..
         } = what
         else {
             return None;
@@ -153,6 +159,19 @@ impl NodeTeller {
             return Some(Telling::new(format!(
                 "hears from {by} that grant {grant} is over"
             )));
+        }
+        if let Happening::GivenBack {
+            by,
+            to,
+            grant,
+            unit,
+            fault,
+        } = what
+            && self.is_me(by)
+        {
+            let (to, grant) = (self.name(to), grant.short());
+            let rest = format!(" of grant {grant} to {to}: {fault}");
+            return Some(Telling::units("gives back", vec![*unit], rest));
         }
         if let Happening::Ran { by, unit, gave, .. } = what
             && self.is_me(by)

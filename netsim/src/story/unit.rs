@@ -172,6 +172,37 @@ impl UnitTeller {
             let grant = grant.short();
             format!("{} tells {} that grant {grant} is over", name(by), name(of))
         } else {
+            return self.of_owner(what);
+        };
+        Some(Telling::new(text))
+    }
+
+    /// Tells what the owner of its terminal does to it.
+    fn of_owner(&self, what: &Happening) -> Option<Telling> {
+        let name = |node: &Peer| self.cast.name(*node);
+        let text = if let Happening::Began {
+            by, grant, units, ..
+        } = what
+            && self.grants.contains_key(grant)
+            && units.contains(&self.unit.unit)
+        {
+            format!("{} begins to run it", name(by))
+        } else if let Happening::Interrupted { of, how } = what
+            && self.grants.values().any(|to| to == of)
+        {
+            format!("{} {}", name(of), how.words())
+        } else if let Happening::GivenBack {
+            by,
+            to,
+            grant,
+            unit,
+            fault,
+        } = what
+            && self.grants.contains_key(grant)
+            && *unit == self.unit.unit
+        {
+            format!("{} gives it back to {}: {fault}", name(by), name(to))
+        } else {
             return None;
         };
         Some(Telling::new(text))

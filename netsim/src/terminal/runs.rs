@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use tally_protocol::id::GrantId;
+use tally_protocol::id::{GrantId, NodeId, TaskId};
 use tally_protocol::message::work::{Grant, INLINE_BYTES_MAX, INLINE_UNIT_BYTES_MAX, LeasedUnit};
 use tally_protocol::signed::Verified;
 use tally_protocol::terminal::{Input, Job, Run};
@@ -30,6 +30,28 @@ const FETCH_MAX: Duration = Duration::from_secs(20);
 pub(super) struct Held {
     grant: Verified<Grant>,
     state: State,
+}
+
+/// Units that were run.
+#[derive(Debug)]
+pub(crate) struct Computed {
+    pub(super) job: Job,
+    pub(super) runs: Vec<Run>,
+    /// Whether the job is over.
+    pub(super) over: bool,
+    /// How long the terminal had been suspended in all when the moment was planned.
+    pub(super) before: Duration,
+}
+
+/// A job that has not begun.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) job: Job,
+    pub(super) grant: GrantId,
+    /// The coordinator.
+    pub(super) at: NodeId,
+    pub(super) task: TaskId,
+    pub(super) units: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -114,12 +136,18 @@ impl TerminalNode {
             State::Preparing(waiting) => waiting.push((job, places)),
             State::Ready => {
                 let units = held.grant.units[places].iter().map(|leased| leased.unit);
-                let (task, units) = (held.grant.task, units.collect::<Vec<u32>>());
-                self.run(
-                    stage,
+                let waiting = Waiting {
                     job,
-                    units.into_iter().map(|unit| Unit { task, unit }),
-                );
+                    grant: id,
+                    at: held.grant.signer(),
+                    task: held.grant.task,
+                    units: units.collect(),
+                };
+                if up.seat.since.is_some() {
+                    up.seat.waiting.push(waiting);
+                } else {
+                    self.run(stage, waiting);
+                }
             }
             State::Failed | State::New => {
                 let lost = held.grant.units[places].iter().map(|leased| Run {
@@ -133,26 +161,73 @@ impl TerminalNode {
         }
     }
 
-    /// Lets the units of a job take their time.
-    fn run(&mut self, stage: &mut Stage, job: Job, units: impl Iterator<Item = Unit>) {
+    /// Lets the units of a job take their time, unless it was stopped before it began.
+    pub(super) fn run(&mut self, stage: &mut Stage, waiting: Waiting) {
+        let up = self.up.as_ref();
+        let Some(up) = up.filter(|up| up.jobs.contains_key(&waiting.job)) else {
+            return;
+        };
+        let before = up.seat.before;
+        self.note_begun(stage, &waiting);
+        let Waiting {
+            job, task, units, ..
+        } = waiting;
         let (mut at, mut told) = (stage.now, stage.now);
         let (mut runs, mut silent) = (Vec::new(), false);
+        let computed = |runs, over| {
+            Within::Computed(Computed {
+                job,
+                runs,
+                over,
+                before,
+            })
+        };
         for unit in units {
-            let Some((result, took)) = self.outcome(stage, unit) else {
+            let Some((result, took)) = self.outcome(stage, Unit { task, unit }) else {
                 silent = true;
                 break;
             };
             at = at + took + START_COST;
-            let unit = unit.unit;
             runs.push(Run { unit, result, took });
             if at.since(told) >= TOLD_EVERY {
                 told = at;
                 let runs = std::mem::take(&mut runs);
-                self.plan(stage, at, Within::Ran(job, runs, false));
+                self.plan(stage, at, computed(runs, false));
             }
         }
         if !silent {
-            self.plan(stage, at, Within::Ran(job, runs, true));
+            self.plan(stage, at, computed(runs, true));
+        }
+    }
+
+    /// Only of terminals that somebody interrupts anybody wants to know when they begin.
+    fn note_begun(&self, stage: &mut Stage, waiting: &Waiting) {
+        let coordinator = stage.directory.peer(&waiting.at);
+        if let Some(at) = coordinator.filter(|_| self.setup.owner.is_some()) {
+            stage.note(&Happening::Began {
+                by: self.peer,
+                at,
+                grant: waiting.grant,
+                units: waiting.units.clone(),
+            });
+        }
+    }
+
+    /// Tells what was run, when it had the time for it that it was not suspended.
+    pub(super) fn computed(&mut self, stage: &mut Stage, computed: Computed) {
+        let Some(up) = &mut self.up else {
+            return;
+        };
+        let owed = up.seat.before.saturating_sub(computed.before);
+        if let Some(since) = up.seat.since {
+            let left = stage.now.since(since) + owed;
+            up.seat.halted.push((computed, left));
+        } else if owed.is_zero() {
+            self.ran(stage, computed.job, computed.runs, computed.over);
+        } else {
+            let before = up.seat.before;
+            let computed = Computed { before, ..computed };
+            self.plan(stage, stage.now + owed, Within::Computed(computed));
         }
     }
 

@@ -111,7 +111,7 @@ impl TerminalNode {
         self.watch(stage, input);
     }
 
-    fn plan_watch(&mut self, stage: &mut Stage) {
+    pub(super) fn plan_watch(&mut self, stage: &mut Stage) {
         let Some(up) = &mut self.up else {
             return;
         };

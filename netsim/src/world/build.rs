@@ -387,6 +387,10 @@ impl<'a> Builder<'a> {
             speed: slowest * libm::pow(fastest / slowest, self.chance.part()),
             faults: group.faults,
             clock: Clock::draw(&mut self.chance, group.clock_off),
+            owner: group.interrupted.map(|interrupted| terminal::Owner {
+                interrupted,
+                calm: self.scenario.calm_after.map(|calm| Moment::START + calm),
+            }),
         }
     }
 

@@ -2,6 +2,7 @@
 //! a few fixed seeds. The same worlds without a bug are clean. So no oracle is silent because it is blind.
 
 mod bugs;
+mod owners;
 mod shops;
 mod witnesses;
 
@@ -16,6 +17,7 @@ use bugs::{
     IgnoresMismatch, Leases, Mistake, NeverWakes, OldSnapshot, Planted, SettlesEarly, TellsFirst,
     Twists,
 };
+use owners::{CountsWithdrawn, ForgetsSuspended, HearsNothing, SaysKilled};
 use witnesses::{AccusesAll, ChecksNothing, TellsNobody};
 
 /// Everything goes wrong that may: crashes, churn, loss, doubles, liars, failing units, outputs read as blobs.
@@ -75,6 +77,26 @@ const UNPAID_WORLD: &str = r#"
     units = 4000
     agree = 1
     unit_time = "5 s"
+"#;
+
+/// Owners who sit down at their computers all the time, and units that take longer than they stay away.
+const OWNED_WORLD: &str = r#"
+    about = "a small world of busy owners"
+    until = "30 min"
+    calm_after = "5 min"
+    [[coordinators]]
+    [[terminals]]
+    count = 5
+    slots = [1, 2]
+    interrupted = { away = "30 s", present = "20 s", withdraws = 0.3, sleeps = 0.2 }
+    [[tasks]]
+    units = 30
+    unit_time = "20 s"
+    spread = 0.5
+    lease = "6 s"
+    [[tasks]]
+    units = 600
+    unit_time = "250 ms"
 "#;
 
 /// The seeds of all worlds here.
@@ -266,6 +288,51 @@ fn finds_among_forks(wrap: fn() -> Box<dyn TerminalWrap>) {
         ..Options::default()
     };
     found_by(&["one story"], |seed| found(&scenario, seed, &options()));
+}
+
+#[test]
+fn owners_of_terminals_without_a_bug_are_obeyed() {
+    let scenario = Scenario::parse("planted", OWNED_WORLD).expect("a scenario");
+    for seed in SEEDS {
+        let found = found(&scenario, seed, &Options::default());
+        assert_eq!(found, None, "seed {seed}");
+    }
+}
+
+#[test]
+fn what_an_owner_takes_back_is_reported_as_a_fault() {
+    finds_among_owners(|| Box::new(SaysKilled));
+}
+
+#[test]
+fn what_is_suspended_loses_its_lease() {
+    finds_among_owners(|| Box::new(ForgetsSuspended));
+}
+
+#[test]
+fn units_wait_while_the_owner_is_there() {
+    finds_among_owners(|| Box::new(HearsNothing));
+}
+
+#[test]
+fn what_an_owner_takes_back_is_held_against_its_terminal() {
+    let scenario = Scenario::parse("planted", OWNED_WORLD).expect("a scenario");
+    let wrap: fn() -> Box<dyn Wrap> = || Box::new(Planted(CountsWithdrawn));
+    let options = || Options {
+        wrap: Some(wrap),
+        ..Options::default()
+    };
+    found_by(&["obeyed"], |seed| found(&scenario, seed, &options()));
+}
+
+/// Expects that a bug of terminals is found where owners interrupt them.
+fn finds_among_owners(wrap: fn() -> Box<dyn TerminalWrap>) {
+    let scenario = Scenario::parse("planted", OWNED_WORLD).expect("a scenario");
+    let options = || Options {
+        terminal_wrap: Some(wrap),
+        ..Options::default()
+    };
+    found_by(&["obeyed"], |seed| found(&scenario, seed, &options()));
 }
 
 #[test]

@@ -288,3 +288,14 @@ fn orders_end_well_whoever_crashes() {
         assert!(orders(&report, "fulfilled") > 10, "{:?}", report.sales);
     }
 }
+
+#[test]
+fn owners_are_obeyed_at_any_moment_and_nothing_is_lost() {
+    for seed in 0..4 {
+        let report = run("owners", seed);
+        let obeyed = report.oracles.iter().find(|oracle| oracle.name == "obeyed");
+        let checks = obeyed.map_or(0, |oracle| oracle.checks);
+        assert!(checks > 1_000, "{checks}");
+        assert!(marks(&report, "crashes") > 0);
+    }
+}
