@@ -22,6 +22,7 @@ mod money;
 mod order;
 mod overlay;
 mod owner;
+mod page;
 mod proofs;
 mod redeeming;
 mod third_party;
