@@ -1,5 +1,9 @@
 //! The programs that come with Tally. Their sources are in `node/programs`.
 
+use std::sync::LazyLock;
+
+use tally_protocol::id::BlobId;
+
 /// A program by name.
 #[derive(Debug, Clone, Copy)]
 pub struct Builtin {
@@ -34,4 +38,13 @@ pub const BUILTINS: [Builtin; 3] = [
 #[must_use]
 pub fn builtin(name: &str) -> Option<&'static Builtin> {
     BUILTINS.iter().find(|program| program.name == name)
+}
+
+/// Returns what a program is called: its name if it comes with Tally, else the start of its hash.
+#[must_use]
+pub fn name_of(program: BlobId) -> String {
+    static IDS: LazyLock<[BlobId; BUILTINS.len()]> =
+        LazyLock::new(|| BUILTINS.map(|builtin| BlobId::of(builtin.module)));
+    let known = BUILTINS.iter().zip(&*IDS).find(|(_, id)| **id == program);
+    known.map_or_else(|| program.short(), |(builtin, _)| builtin.name.to_owned())
 }

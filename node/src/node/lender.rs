@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use tally_ledger::wallet::{
     Earnings, Unpaid, UtcOffset, Wallet, WalletAnswer, WalletError, WalletQuery,
 };
-use tally_protocol::id::{BlobId, NodeId};
+use tally_protocol::id::NodeId;
 use tally_protocol::manners::Said;
 use tally_protocol::time::Timestamp;
 use tokio::sync::{mpsc, oneshot};
@@ -24,7 +24,7 @@ use crate::owner::why::{Seen, Why};
 use crate::owner::{Owner, OwnerStatus, SaidError};
 use crate::page::desk::{Action, DAYS, Desk, DeskError, GoalView, PageView, RunningUnits};
 use crate::page::form::FIELDS;
-use crate::programs::BUILTINS;
+use crate::programs;
 use crate::terminal::{self, TerminalStatus};
 use crate::witness::{self, WitnessedLog};
 use crate::worker::AtWork;
@@ -189,8 +189,8 @@ impl Lender {
                 until: clock::now() + Duration::from_secs(u64::from(minutes) * 60),
             },
             Action::Preset(preset) => {
-                let keys = preferences::keys().filter(|key| *key != "preset");
-                let mut changes: Vec<_> = keys.map(|key| (key.to_owned(), Vec::new())).collect();
+                let fields = FIELDS.iter().map(|field| field.key.to_owned());
+                let mut changes: Vec<_> = fields.map(|key| (key, Vec::new())).collect();
                 changes.push(("preset".to_owned(), vec![preset.to_string()]));
                 return self.prefer(changes).await;
             }
@@ -222,7 +222,7 @@ fn running(at: &AtWork) -> RunningUnits {
         .checked_div(at.units)
         .unwrap_or(0);
     RunningUnits {
-        program: program_name(at.program),
+        program: programs::name_of(at.program),
         task: at.task,
         units: (at.first, at.last),
         since: at.since,
@@ -230,14 +230,6 @@ fn running(at: &AtWork) -> RunningUnits {
         percent: u8::try_from(percent).ok().filter(|_| at.units > 1),
         suspended: at.paused,
     }
-}
-
-/// Returns the name of a program that comes with Tally, else the start of its hash.
-fn program_name(program: BlobId) -> String {
-    let named = BUILTINS
-        .iter()
-        .find(|builtin| BlobId::of(builtin.module) == program);
-    named.map_or_else(|| program.short(), |builtin| builtin.name.to_owned())
 }
 
 fn goal(member: MemberStatus) -> Option<GoalView> {

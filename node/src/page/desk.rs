@@ -37,7 +37,7 @@ pub struct PageView {
     pub node: NodeId,
     /// For whom it earns.
     pub owner: NodeId,
-    /// Why nothing is computed or taken; the first is the one to be told. Empty if work is taken.
+    /// Every reason that holds, those that matter most first.
     pub because: Vec<Because>,
     /// What is computed now.
     pub running: Vec<RunningUnits>,
@@ -100,7 +100,7 @@ pub enum Action {
     Snooze(u32),
     /// Finish what is there, then pause.
     Finish,
-    /// Take other preferences: all that a preset says, and nothing that was written.
+    /// Take the preferences that the page shows from a preset, whatever was written; the others stay.
     Preset(Preset),
     /// Change preferences, all of them or none: keys and values as text.
     Set(Vec<(String, String)>),

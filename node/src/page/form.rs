@@ -63,8 +63,8 @@ pub const FIELDS: [Field; 6] = [
     },
     Field {
         key: "in_use.cpu",
-        label: "Processor in use",
-        help: "of all processors, while somebody uses the computer",
+        label: "Processor while in use",
+        help: "of all processors together, while somebody uses the computer",
         kind: Kind::Number {
             least: 1,
             most: 100,
@@ -73,8 +73,8 @@ pub const FIELDS: [Field; 6] = [
     },
     Field {
         key: "idle.cpu",
-        label: "Processor else",
-        help: "of all processors, while nobody does",
+        label: "Processor while idle",
+        help: "of all processors together, while nobody does",
         kind: Kind::Number {
             least: 1,
             most: 100,
@@ -128,10 +128,12 @@ pub fn change(sent: &Values, in_force: &Values) -> Result<Action, Faults> {
     let mut changed = Vec::new();
     for field in &FIELDS {
         let value = sent.get(field.key).map_or("", String::as_str);
-        if let Err(fault) = check(field, value) {
-            faults.insert(field.key.to_owned(), fault);
-        } else if in_force.get(field.key).map(String::as_str) != Some(value) {
-            changed.push((field.key.to_owned(), value.to_owned()));
+        if in_force.get(field.key).map(String::as_str) == Some(value) {
+            continue;
+        }
+        match check(field, value) {
+            Ok(()) => changed.push((field.key.to_owned(), value.to_owned())),
+            Err(fault) => drop(faults.insert(field.key.to_owned(), fault)),
         }
     }
     if faults.is_empty() {

@@ -165,8 +165,13 @@ fn place_of(key: &str) -> Markup {
 
 fn state(view: &PageView) -> Markup {
     let clock = Clock::of(view);
-    let first = view.because.first();
     let computes = view.running.iter().any(|units| !units.suspended);
+    let first = main_reason(&view.because, computes);
+    let is_first = |because: &Because| first.is_some_and(|first| std::ptr::eq(first, because));
+    // What is not paid has a part of its own.
+    let is_other =
+        |because: &&Because| !is_first(because) && because.reason.question() != Question::NotPaid;
+    let mut also = view.because.iter().filter(is_other).peekable();
     let (class, sentence) = match first.map(|because| (because, because.reason.question())) {
         None if computes => ("computing", html! { "Computing." }),
         None => ("", html! { "Waiting for work." }),
@@ -186,11 +191,28 @@ fn state(view: &PageView) -> Markup {
     html! {
         p.state.(class) { span.dot {} (sentence) }
         @if let Some(because) = first { (explained(because, clock)) }
-        @if view.because.len() > 1 {
+        @if also.peek().is_some() {
             p.quiet { "Also:" }
-            ul.quiet { @for because in &view.because[1..] { li { (prose(because.reason.about())) (detail(because)) } } }
+            ul.quiet { @for because in also { li { (prose(because.reason.about())) (detail(because)) } } }
         }
     }
+}
+
+/// Returns why nothing is computed, or nothing more is taken, if that is so: one coordinator that has no work matters only
+/// while there is none at all.
+fn main_reason(because: &[Because], computes: bool) -> Option<&Because> {
+    let matters = |because: &&Because| match because.reason.question() {
+        Question::Paused => true,
+        Question::NoWork => !computes || stops_all(because.reason),
+        Question::NotPaid | Question::NoResult => false,
+    };
+    because.iter().find(matters)
+}
+
+/// Returns whether no coordinator is asked for work any more.
+fn stops_all(reason: Reason) -> bool {
+    use Reason::{DiskFull, Finishing, Metered, Stopping, TrafficUsedUp};
+    [Finishing, Stopping, DiskFull, Metered, TrafficUsedUp].contains(&reason)
 }
 
 fn explained(because: &Because, clock: Clock) -> Markup {
@@ -234,7 +256,7 @@ fn at_work(units: &RunningUnits, clock: Clock) -> Markup {
         @if units.suspended { ", suspended" }
         @if let Some(percent) = units.percent {
             ", " (percent) " %"
-            progress max="100" value=(percent) aria-label="Progress" {}
+            progress max="100" value=(percent) aria-label="Units that are done" {}
         }
     }
 }

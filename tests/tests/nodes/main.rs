@@ -23,6 +23,7 @@ mod money;
 mod order;
 mod overlay;
 mod owner;
+mod page;
 mod proofs;
 mod redeeming;
 mod third_party;

@@ -125,10 +125,10 @@ fn of_coordinator(by: &UnpaidBy, clock: Clock) -> Markup {
     html! {
         h3 { "Coordinator .." (by.coordinator.short()) }
         ul {
-            @for (count, reason) in all.filter(|(count, _)| *count > 0) {
+            @for (place, (count, reason)) in all.enumerate().filter(|(_, (count, _))| *count > 0) {
                 li {
                     strong { (count) } ": " (prose(reason.about()))
-                    @if reason == Reason::ReceiptPending && let Some(since) = by.waiting_since {
+                    @if place == 0 && let Some(since) = by.waiting_since {
                         ", the oldest since " (clock.time(since))
                     }
                     (remedy(reason))

@@ -37,7 +37,7 @@ pub(super) fn preferences(frame: &Frame<'_>) -> Markup {
             h2 #preferences-head { "Preferences" }
             form method="post" action="/act" aria-labelledby="presets-head" {
                 input type="hidden" name="form" value=(frame.form_token);
-                h3 #presets-head { "Take all from a preset" }
+                h3 #presets-head { "Take these from a preset" }
                 div.buttons {
                     @for (name, label) in PRESETS {
                         button name="do" value=(name) aria-pressed=((preset == Some(name)).to_string()) { (label) }
@@ -50,7 +50,7 @@ pub(super) fn preferences(frame: &Frame<'_>) -> Markup {
                 div.fields { @for field in &FIELDS { div { (asked(field, frame)) } } }
                 div.buttons { button.main { "Save" } }
             }
-            p.quiet { "There are more in " code { "preferences.toml" } ": " code { "tally preferences" } " shows them." }
+            p.quiet { "There are more in " code { "preferences.toml" } ": " code { "tally preferences show" } " shows them." }
         }
     }
 }

@@ -67,7 +67,12 @@ pub(crate) fn view(hostile: &str) -> PageView {
         offset: UtcOffset::nearest(60),
         node: node(1),
         owner: node(2),
-        because: Vec::new(),
+        because: vec![Because {
+            reason: Reason::Owing,
+            since: NOW - HOUR,
+            until: Until::ItChanges,
+            detail: format!("a coordinator{hostile}"),
+        }],
         running: vec![
             RunningUnits {
                 program: format!("gaussian-blur{hostile}"),
