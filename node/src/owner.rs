@@ -12,7 +12,6 @@ pub mod preferences;
 pub mod why;
 
 use std::fmt;
-use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,7 +32,7 @@ use crate::terminal;
 use preferences::{PreferencesError, PreferencesFile};
 
 /// How often the computer is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Words of the owner that wait: each is a command of a person.
 const ASKS_MAX: usize = 16;
 
@@ -51,6 +50,8 @@ pub struct Setup {
     pub own_cpu: Box<dyn Fn() -> Duration + Send>,
     /// Tells the bytes that this node has sent and received today.
     pub traffic_today: Box<dyn Fn() -> u64 + Send>,
+    /// How often the computer is looked at, see [`LOOK_EVERY`].
+    pub look_every: Duration,
 }
 
 impl fmt::Debug for Setup {
@@ -110,7 +111,7 @@ enum Ask {
 /// Told when it is done.
 type Done = oneshot::Sender<Result<(), SaidError>>;
 
-/// What the owner said could not be written down, so it does not hold.
+/// What the owner said could not be written down, so it holds until the node ends; a word that lets more run does not hold.
 #[derive(Debug, thiserror::Error)]
 #[error("write down what you said in {path}")]
 pub struct SaidError {
@@ -122,7 +123,8 @@ impl Owner {
     /// Does what the owner says. When this returns, the sandboxes have obeyed.
     ///
     /// # Errors
-    /// [`SaidError`] if it could not be kept; then nothing has changed. None if the node stops.
+    /// [`SaidError`] if it could not be kept: then it holds only until the node ends, and [`Said::Resume`] not at all. None
+    /// if the node stops.
     pub async fn say(&self, said: Said) -> Result<(), Option<SaidError>> {
         let (done, answer) = oneshot::channel();
         self.asks
@@ -181,7 +183,7 @@ impl Watch {
         let mut file = PreferencesFile::of(&setup.folder);
         let seen = setup.host.observe((setup.own_cpu)());
         let memory = memory_total(&seen);
-        let preferences = file.changed(memory).transpose()?.unwrap_or_default();
+        let preferences = file.read(memory)?;
         setup.host.look_for(&preferences.pause_for);
         let row = read_said(&setup.folder.said());
         let manners = Manners::new(preferences, (row.said, row.at), setup.machine);
@@ -219,17 +221,14 @@ impl Watch {
         told: watch::Sender<OwnerStatus>,
     ) {
         let returned = self.setup.host.owner_returned();
-        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        let mut ticks = tokio::time::interval(self.setup.look_every);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let ask = tokio::select! {
                 _ = ticks.tick() => None,
                 () = returned.notified() => None,
                 () = clock::sleep_until(self.snoozed()) => None,
-                ask = asked.recv() => match ask {
-                    Some(ask) => Some(ask),
-                    None => pending().await,
-                },
+                Some(ask) = asked.recv() => Some(ask),
                 () = terminal.closed() => return,
             };
             let done = match ask {
@@ -270,6 +269,10 @@ impl Watch {
                 Some(done)
             }
             Err(error) => {
+                // Who wants the computer gets it, whatever the disk says.
+                if said != Said::Resume {
+                    self.manners.say(now, said);
+                }
                 let _ = done.send(Err(error));
                 None
             }
@@ -392,7 +395,7 @@ fn facts_of(seen: &Observed, traffic_today: u64) -> Facts {
         }),
         metered: seen.metered.as_ref().ok().copied(),
         local: Some(MinuteOfWeek::new(local.weekday, minute)),
-        running: seen.running.clone().unwrap_or_default(),
+        running: seen.running.clone().ok(),
         traffic_today,
     }
 }
@@ -468,6 +471,8 @@ mod tests {
             }),
             own_cpu: Box::new(|| Duration::ZERO),
             traffic_today: Box::new(|| 0),
+            // Nothing here waits for the next look.
+            look_every: Duration::from_secs(3_600),
         });
         let (terminal, heard) = mpsc::channel(64);
         Home {
@@ -488,13 +493,13 @@ mod tests {
         /// Waits for the next allowance that the terminal hears of.
         async fn allowed(&mut self) -> Allowance {
             loop {
-                match self.heard.recv().await.unwrap() {
-                    Message::Input(input) => match *input {
-                        Input::Allowed(allowance) => return *allowance,
-                        other => assert!(matches!(other, Input::Withdraw), "{other:?}"),
-                    },
-                    Message::IsDone(reply) => reply.send(true).unwrap(),
-                    other => panic!("{other:?}"),
+                let message = self.heard.recv().await.unwrap();
+                if let Message::IsDone(reply) = message {
+                    reply.send(true).unwrap();
+                } else if let Message::Input(input) = message
+                    && let Input::Allowed(allowance) = *input
+                {
+                    return *allowance;
                 }
             }
         }
@@ -504,24 +509,29 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn who_comes_back_does_not_wait_for_the_next_look() {
         let mut home = start("run = \"idle\"\n");
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        home.owner.status.changed().await.unwrap();
         assert_eq!(home.obeyed(), [true]);
-        let begin = tokio::time::Instant::now();
         home.host.change(|seen| {
             let (duration, source) = (Duration::ZERO, Source::X11);
             seen.idle = Ok(Idle { duration, source });
         });
         assert!(!home.allowed().await.run);
-        assert_eq!(begin.elapsed(), Duration::ZERO);
-        assert_eq!(home.obeyed(), [true, false], "the sandboxes heard of it first");
+        assert_eq!(
+            home.obeyed(),
+            [true, false],
+            "the sandboxes heard of it first"
+        );
         let status = home.owner.status();
-        assert_eq!((status.because[0].reason, status.in_use), (Reason::InUse, true));
+        assert_eq!(
+            (status.because[0].reason, status.in_use),
+            (Reason::InUse, true)
+        );
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_is_said_is_done_when_it_is_answered_and_holds_after_a_restart() {
         let mut home = start("preset = \"full\"\n");
         home.owner.say(Said::Pause).await.unwrap();
@@ -535,7 +545,7 @@ mod tests {
         assert_eq!(again.because, before.because);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_snooze_ends_by_itself_and_finishing_becomes_finished() {
         let mut home = start("preset = \"full\"\n");
         let until = clock::now() + Duration::from_millis(30);
@@ -553,17 +563,24 @@ mod tests {
         assert_eq!(home.owner.status().because[0].reason, Reason::Finished);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn what_cannot_be_kept_is_not_done() {
+    #[tokio::test]
+    async fn a_disk_that_keeps_nothing_does_not_keep_it_computing() {
         let home = start("preset = \"full\"\n");
         std::fs::create_dir(home.folder.said()).unwrap();
         let error = home.owner.say(Said::Pause).await.unwrap_err().unwrap();
         assert!(error.to_string().contains("said"), "{error}");
-        assert_eq!(home.owner.status().said, Said::Resume);
-        assert_eq!(home.obeyed(), [true]);
+        home.owner.look().await;
+        assert_eq!(
+            home.owner.status().said,
+            Said::Pause,
+            "all the same, until the node ends"
+        );
+        assert_eq!(home.obeyed(), [true, false]);
+        home.owner.say(Said::Resume).await.unwrap_err().unwrap();
+        assert_eq!(home.owner.status().said, Said::Pause);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn preferences_are_followed_when_looked_at_and_a_broken_file_is_named() {
         let home = start("preset = \"full\"\n");
         std::fs::write(home.folder.preferences(), "run = \"never\"\n").unwrap();

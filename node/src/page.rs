@@ -100,7 +100,19 @@ pub struct Opening {
 #[derive(Debug)]
 pub struct Page {
     server: web::Server,
-    opening: Opening,
+    opener: Opener,
+}
+
+/// Opens the page for browsers.
+#[derive(Debug, Clone)]
+pub struct Opener(Guard);
+
+impl Opener {
+    /// Returns an address that opens the page, once and soon; a secret.
+    #[must_use]
+    pub fn open(&self) -> Opening {
+        Opening { url: self.0.url() }
+    }
 }
 
 /// What every request finds.
@@ -121,16 +133,16 @@ impl Page {
     pub fn start(address: SocketAddr, desk: Arc<dyn Desk>) -> io::Result<Self> {
         let listener = web::Listener::bind(address)?;
         let guard = Guard::new(listener.address());
-        let opening = Opening { url: guard.url() };
+        let opener = Opener(guard.clone());
         tracing::info!(page = %listener.address(), "`tally open` shows the owner's page");
         let server = listener.serve(router(guard, desk), BOUNDS);
-        Ok(Self { server, opening })
+        Ok(Self { server, opener })
     }
 
     /// Returns what opens it; a secret.
     #[must_use]
-    pub const fn opening(&self) -> &Opening {
-        &self.opening
+    pub const fn opener(&self) -> &Opener {
+        &self.opener
     }
 
     /// Takes no more requests, and waits a while for those under way.
@@ -342,7 +354,14 @@ async fn shown(
 }
 
 fn failed(error: &DeskError) -> String {
-    format!("The node failed to do this: {}.", chain(error))
+    let why = match error {
+        DeskError::Values(faults) => {
+            let faults = faults.iter().map(|(key, fault)| format!("{key}: {fault}"));
+            faults.collect::<Vec<_>>().join("; ")
+        }
+        DeskError::Failed(_) => chain(error),
+    };
+    format!("The node failed to do this: {why}.")
 }
 
 fn answer(status: StatusCode, markup: Markup) -> Response {

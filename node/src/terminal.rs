@@ -386,7 +386,7 @@ impl Shell {
             Effect::Prepare(grant) => self.prepare(grant),
             Effect::Execute { job, grant, places } => self.execute(job, grant, places),
             Effect::Stop(job) => {
-                if self.setup.workers.stop(job) {
+                if self.take_back(job) || self.setup.workers.stop(job) {
                     self.tell([Message::Worker(Report::Finished(job))]);
                 }
             }
@@ -601,6 +601,19 @@ impl Shell {
             }
             None => self.tell([Message::Worker(Report::Finished(job))]),
         }
+    }
+
+    /// Takes a job back that waits for program and inputs. Returns whether it did.
+    fn take_back(&mut self, job: Job) -> bool {
+        let mut taken = false;
+        for held in self.grants.values_mut() {
+            if let Held::Preparing(_, waiting) = held {
+                let before = waiting.len();
+                waiting.retain(|(other, _)| *other != job);
+                taken |= waiting.len() < before;
+            }
+        }
+        taken
     }
 
     /// Sends messages to the shell itself without waiting for it.

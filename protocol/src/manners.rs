@@ -279,12 +279,13 @@ impl Manners {
             };
             found.push(found_in_use);
         }
-        let runs = preferences
-            .pause_for
-            .iter()
-            .find(|name| facts.running.contains(name));
-        if let Some(name) = runs {
-            found.push(Found::new(Reason::ProgramRuns, Until::ItChanges).with(name.clone()));
+        let runs = |name: &&String| facts.running.as_ref().is_none_or(|all| all.contains(name));
+        if let Some(name) = preferences.pause_for.iter().find(runs) {
+            let detail = match facts.running {
+                Some(_) => name.clone(),
+                None => "it is not known yet which programs run".to_owned(),
+            };
+            found.push(Found::new(Reason::ProgramRuns, Until::ItChanges).with(detail));
         }
     }
 

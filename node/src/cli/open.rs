@@ -14,7 +14,7 @@ const OPENER: &str = "xdg-open";
 /// `tally open`.
 #[derive(Debug, Args)]
 pub(super) struct Open {
-    /// Only print the address. Whoever has it may use the page until the node stops.
+    /// Only print the address, which opens the page once, within a minute.
     #[arg(long)]
     print: bool,
 }

@@ -68,7 +68,7 @@ impl LenderError {
             Self::Stopping => ("stopping", "start the node again".to_owned()),
             Self::Wallet(error) => ("wallet", error.hint().to_owned()),
             Self::Said(_) => {
-                let hint = "nothing has changed; check the disk and the rights to the folder";
+                let hint = "a pause holds until the node ends, `tally resume` does not; check the disk and the rights to the folder";
                 ("not_kept", hint.to_owned())
             }
             Self::Preferences(error) => ("preferences", error.hint()),

@@ -111,7 +111,8 @@ pub(super) fn start_terminal(
     (key, member): (&SigningKey, &Member),
     (stores, (access, peers, network)): (&mut Vec<BlobStore>, (Access, Peers, Network)),
 ) -> Result<(Part<terminal::Message>, Lender)> {
-    let preferences = preferences::read(&folder.preferences(), None).map_err(hinted)?;
+    let memory = tally_host::memory_total();
+    let preferences = preferences::read(&folder.preferences(), memory).map_err(hinted)?;
     let store = open_store(folder.blobs(), preferences.disk.max)?;
     stores.push(store.clone());
     let wallet = open_wallet(folder, config, member.me())?;
@@ -213,6 +214,7 @@ fn watch(
                 cgroup.hold(&obeying.pids(), (decision, processors));
             }
         }),
+        look_every: owner::LOOK_EVERY,
         own_cpu: Box::new(move || own_time() + measured.cpu_time()),
         traffic_today: Box::new(move || {
             let today = traffic.seen().today;

@@ -35,7 +35,7 @@ use crate::member::steward::MemberStatus;
 use crate::member::{Contact, Member, MemberError};
 use crate::network::{Network, Reachability, TrafficSeen};
 use crate::owner::OwnerStatus;
-use crate::page::Opening;
+use crate::page::Opener;
 use crate::terminal::TerminalStatus;
 use crate::web;
 use crate::witness::{self, WitnessedLog};
@@ -87,7 +87,7 @@ pub(super) struct Operator {
     downloads: Downloads,
     app_server: Option<Counter>,
     http: Option<SocketAddr>,
-    page: Option<Opening>,
+    page: Option<Opener>,
     stop: mpsc::Sender<()>,
 }
 
@@ -124,7 +124,7 @@ impl Operator {
             downloads: Downloads::default(),
             app_server: None,
             http: running.http.as_ref().map(web::Server::address),
-            page: running.page.as_ref().map(|page| page.opening().clone()),
+            page: running.page.as_ref().map(|page| page.opener().clone()),
             stop,
         }
     }

@@ -154,6 +154,15 @@ impl PreferencesFile {
         self.seen = stamp;
         Some(read(&self.path, memory))
     }
+
+    /// Reads the file for the first time, or again.
+    ///
+    /// # Errors
+    /// [`PreferencesError`].
+    pub fn read(&mut self, memory: Option<u64>) -> Result<Preferences, PreferencesError> {
+        self.changed(memory)
+            .unwrap_or_else(|| read(&self.path, memory))
+    }
 }
 
 /// Reads preferences; those of the preset `medium` if there is no file.
@@ -258,9 +267,10 @@ fn text_of(path: &Path) -> Result<String, PreferencesError> {
 }
 
 fn check(path: &Path, text: &str, memory: Option<u64>) -> Result<Preferences, PreferencesError> {
-    let read = text.parse::<Preferences>().and_then(|preferences| {
-        memory.map_or(Ok(()), |memory| preferences.check_on(memory))?;
-        Ok(preferences)
+    let read = text.parse::<Preferences>();
+    let read = read.and_then(|preferences| match memory {
+        Some(memory) => preferences.on(memory),
+        None => Ok(preferences),
     });
     read.map_err(|reason| PreferencesError::Faulty {
         path: path.to_owned(),

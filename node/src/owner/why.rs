@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tally_ledger::wallet::Unpaid;
 use tally_protocol::id::NodeId;
-use tally_protocol::manners::{Because, Reason, Until};
+use tally_protocol::manners::{Because, Question, Reason, Until};
 use tally_protocol::message::Refusal;
 use tally_protocol::message::wishes::{Misfit, Unfit};
 use tally_protocol::message::work::{ResultVerdict, UnpaidReason};
@@ -68,8 +68,13 @@ impl Why {
         because.extend(no_work(seen, takes && !runs && terminal.stored == 0));
         because.extend(not_paid(seen));
         because.extend(no_result(seen));
+        let explains = |found: &&Because| match found.reason.question() {
+            Question::Paused => true,
+            Question::NoWork => !takes || !runs,
+            Question::NotPaid | Question::NoResult => false,
+        };
         Self {
-            summary: summary(terminal, because.first().filter(|_| !takes || !runs)),
+            summary: summary(terminal, because.iter().find(explains)),
             computing: runs,
             because,
         }
@@ -466,6 +471,7 @@ mod tests {
             (escrow.until, escrow.detail.as_str()),
             (Until::At(at(500)), "2.500000 points")
         );
+        assert!(!told.summary.contains("escrow"), "{}", told.summary);
     }
 
     /// What the manners themselves say, in every situation.
@@ -479,7 +485,7 @@ mod tests {
             disk: space(1),
             metered: Some(true),
             local: Some(MinuteOfWeek::new(0, 0)),
-            running: vec!["vlc".to_owned()],
+            running: Some(vec!["vlc".to_owned()]),
             traffic_today: u64::MAX,
         };
         let all = "hours = [\"sun\"]\npause_for = [\"vlc\"]\n[network]\ndaily = \"1 GiB\"\n";

@@ -1,26 +1,34 @@
 //! Who may see the page and press its buttons: the browser that was opened with the token of `tally open`.
 //!
-//! The token in the address is exchanged for a cookie at once. A cookie is a random number and its keyed hash, so nothing
-//! is kept of a session; each has a form token of its own, the keyed hash of the same number for another purpose. Keys and
-//! token are drawn when the node starts, and end with it.
+//! The token in the address is exchanged for a cookie at once: it is good for one exchange within [`TOKEN_LIFE`], because
+//! other users of the computer may read the command line of a browser. A cookie is a random number and its keyed hash, so
+//! nothing is kept of a session; each has a form token of its own, the keyed hash of the same number for another purpose.
+//! Keys are drawn when the node starts, and end with it.
 //!
 //! Invariants: without the cookie nothing is told; nothing is changed without cookie and form token; requests that name
 //! another host, or come from another site, are refused whatever they show; secrets are compared in constant time.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use data_encoding::HEXLOWER;
 use subtle::ConstantTimeEq;
 
-/// Bytes of the token, of keys and of the number of a session.
+/// Bytes of a token, of keys and of the number of a session.
 const SECRET_BYTES: usize = 32;
+/// How long a token is good.
+pub const TOKEN_LIFE: Duration = Duration::from_secs(60);
+/// The most tokens that are good at a time; the oldest goes.
+const TOKENS_MAX: usize = 8;
 
 /// Knows the secrets of one start of the node.
 #[derive(Clone)]
 pub struct Guard {
     address: SocketAddr,
-    token: [u8; SECRET_BYTES],
+    tokens: Arc<Mutex<VecDeque<Token>>>,
     session_key: [u8; SECRET_BYTES],
     form_key: [u8; SECRET_BYTES],
 }
@@ -32,6 +40,12 @@ impl std::fmt::Debug for Guard {
             .field("address", &self.address)
             .finish_non_exhaustive()
     }
+}
+
+/// What opens the page once.
+struct Token {
+    text: String,
+    drawn: Instant,
 }
 
 /// A browser that has the cookie.
@@ -53,23 +67,35 @@ impl Guard {
     pub fn new(address: SocketAddr) -> Self {
         Self {
             address,
-            token: rand::random(),
+            tokens: Arc::default(),
             session_key: rand::random(),
             form_key: rand::random(),
         }
     }
 
-    /// Returns the address that opens the page.
+    /// Draws a token. Returns the address that opens the page with it.
     #[must_use]
     pub fn url(&self) -> String {
-        let token = HEXLOWER.encode(&self.token);
-        format!("http://{}/?token={token}", self.address)
+        let token = HEXLOWER.encode(&rand::random::<[u8; SECRET_BYTES]>());
+        let url = format!("http://{}/?token={token}", self.address);
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        if tokens.len() >= TOKENS_MAX {
+            tokens.pop_front();
+        }
+        tokens.push_back(Token {
+            text: token,
+            drawn: Instant::now(),
+        });
+        url
     }
 
-    /// Returns whether this is the token.
+    /// Returns whether this is a token that is good, which ends it.
     #[must_use]
     pub fn admits(&self, token: &str) -> bool {
-        same(token, &HEXLOWER.encode(&self.token))
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        tokens.retain(|known| known.drawn.elapsed() < TOKEN_LIFE);
+        let found = tokens.iter().position(|known| same(token, &known.text));
+        found.and_then(|place| tokens.remove(place)).is_some()
     }
 
     /// Begins a session. Returns the header that sets its cookie.

@@ -125,6 +125,8 @@ async fn the_token_is_exchanged_for_a_cookie_and_leaves_the_address() {
             && policy.contains("frame-ancestors 'none'")
     );
     assert!(!policy.contains("unsafe"));
+    let again = Request::get(path).header("host", HOST);
+    assert_eq!(browser.send(again, "").await.status, 403, "a token opens once");
 }
 
 #[tokio::test]

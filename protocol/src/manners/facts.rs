@@ -23,8 +23,8 @@ pub struct Facts {
     pub metered: Option<bool>,
     /// What it is by the clock on the wall. Not known: all hours are allowed ones.
     pub local: Option<MinuteOfWeek>,
-    /// Programs that run and while which nothing is to be computed.
-    pub running: Vec<String>,
+    /// Programs that run and while which nothing is to be computed. Not known counts as running.
+    pub running: Option<Vec<String>>,
     /// What this node has sent and received today, in bytes.
     pub traffic_today: u64,
 }

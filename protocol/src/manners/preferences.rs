@@ -50,6 +50,8 @@ pub struct Preferences {
     pub network: NetworkCaps,
     /// Which units.
     pub units: UnitCaps,
+    /// Whether the largest unit was written: else it follows the memory of the computer.
+    is_unit_memory_written: bool,
 }
 
 /// How much of the computer may be taken.
@@ -246,6 +248,7 @@ impl Preferences {
                 customers: Choice::All,
                 hourly_min: Points::ZERO,
             },
+            is_unit_memory_written: false,
         }
     }
 }
@@ -339,6 +342,7 @@ impl Written {
         });
         let size = |written: Option<ByteSize>, base| written.map_or(base, |size| size.0);
         let preferences = Preferences {
+            is_unit_memory_written: self.units.memory.is_some(),
             preset: self.preset,
             run: self.run.unwrap_or(base.run),
             idle_minutes: self.idle_minutes.unwrap_or(base.idle_minutes),
@@ -527,11 +531,20 @@ impl Preferences {
         rows
     }
 
-    /// Refuses what cannot be on a computer with so much memory.
+    /// Takes them to a computer with so much memory: a preset's largest unit becomes what fits there, one that was written
+    /// is refused if it never fits.
     ///
     /// # Errors
     /// What would do.
-    pub fn check_on(&self, memory: u64) -> Result<(), String> {
+    pub fn on(mut self, memory: u64) -> Result<Self, String> {
+        let most = self.idle.memory.of(memory);
+        if !self.is_unit_memory_written {
+            self.units.memory = self.units.memory.min(most);
+        }
+        self.check_on(memory).map(|()| self)
+    }
+
+    fn check_on(&self, memory: u64) -> Result<(), String> {
         let (most, unit) = (self.idle.memory.of(memory), self.units.memory);
         if unit > most {
             let (unit, most) = (unit >> 20, most >> 20);
@@ -630,8 +643,12 @@ mod tests {
             format!("[units]\nonly_programs = [\"{program}\"]\nnot_programs = [\"{program}\"]\n");
         assert!(read(&both).unwrap_err().contains("units.not_programs"));
         let large = read("[units]\nmemory = \"4 GiB\"").unwrap();
-        assert!(large.check_on(4 << 30).unwrap_err().contains("4096 MiB"));
-        assert_eq!(large.check_on(16 << 30), Ok(()));
+        assert!(large.clone().on(4 << 30).unwrap_err().contains("4096 MiB"));
+        assert_eq!(large.clone().on(16 << 30), Ok(large));
+        let light = read("preset = \"light\"").unwrap().on(4 << 30).unwrap();
+        assert_eq!(light.units.memory, 1 << 30);
+        let light = read("preset = \"light\"").unwrap().on(2 << 30).unwrap();
+        assert_eq!(light.units.memory, 512 << 20, "a quarter of all memory");
     }
 
     #[test]

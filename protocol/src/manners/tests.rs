@@ -24,7 +24,7 @@ fn quiet() -> Facts {
         }),
         metered: Some(false),
         local: Some(MinuteOfWeek::new(0, 12 * 60)),
-        running: Vec::new(),
+        running: Some(Vec::new()),
         traffic_today: 0,
     }
 }
@@ -261,7 +261,7 @@ fn limits_of_disk_and_network_stop_new_work_only() {
 #[test]
 fn programs_of_the_owner_go_first() {
     let facts = Facts {
-        running: vec!["vlc".to_owned()],
+        running: Some(vec!["vlc".to_owned()]),
         ..quiet()
     };
     assert_eq!(
@@ -269,6 +269,12 @@ fn programs_of_the_owner_go_first() {
         [Reason::ProgramRuns]
     );
     assert_eq!(why("pause_for = [\"obs\"]", &facts), []);
+    let blind = Facts {
+        running: None,
+        ..quiet()
+    };
+    assert_eq!(why("pause_for = [\"obs\"]", &blind), [Reason::ProgramRuns]);
+    assert_eq!(why("", &blind), []);
 }
 
 fn any_facts() -> impl Strategy<Value = Facts> {
@@ -306,7 +312,7 @@ fn any_facts() -> impl Strategy<Value = Facts> {
                 disk,
                 metered,
                 local,
-                running: Vec::new(),
+                running: Some(Vec::new()),
                 traffic_today: 0,
             },
         )

@@ -90,6 +90,8 @@ Restart=on-failure
 RestartSec=30s
 {steps}# Wrong arguments or a wrong configuration do not mend themselves.
 RestartPreventExitStatus=2
+# A wallet of a version before is rewritten as a whole, behind everything else on the computer.
+TimeoutStartSec=infinity
 # The node takes 10 s at most to hand in what it has.
 TimeoutStopSec=15s
 

@@ -6,7 +6,7 @@ use super::super::lender::{Lender, LenderError};
 use super::{Operator, json};
 use crate::admin::{AdminError, OwnerAsk};
 use crate::error::chain;
-use crate::page::Opening;
+use crate::page::{Opener, Opening};
 use crate::terminal;
 
 impl Operator {
@@ -24,12 +24,12 @@ impl Operator {
                 let _ = lender.terminal.send(terminal::Message::Drain).await;
                 Ok(Value::Null)
             }
-            OwnerAsk::Page => json(self.page()?),
+            OwnerAsk::Page => json(&self.page()?),
         }
     }
 
-    fn page(&self) -> Result<&Opening, AdminError> {
-        self.page.as_ref().ok_or_else(|| {
+    fn page(&self) -> Result<Opening, AdminError> {
+        self.page.as_ref().map(Opener::open).ok_or_else(|| {
             let hint = "it is a terminal's, unless [terminal] page is \"off\" in tally.toml";
             AdminError::new("no_page", "this node answers no page", hint)
         })
