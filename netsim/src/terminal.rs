@@ -505,13 +505,6 @@ impl TerminalNode {
             .report
             .as_ref()
             .map_or(&[][..], |report| &report.results);
-        stage.note(&Happening::Pulled {
-            by: self.peer,
-            to,
-            want: pull.want,
-            renews: u32::try_from(pull.renew.len()).unwrap_or(u32::MAX),
-            results: u32::try_from(results.len()).unwrap_or(u32::MAX),
-        });
         for back in &pull.abandoned {
             let (by, grant, unit, fault) = (self.peer, back.grant, back.unit, back.fault);
             stage.note(&Happening::GivenBack {
@@ -522,6 +515,13 @@ impl TerminalNode {
                 fault,
             });
         }
+        stage.note(&Happening::Pulled {
+            by: self.peer,
+            to,
+            want: pull.want,
+            renews: u32::try_from(pull.renew.len()).unwrap_or(u32::MAX),
+            results: u32::try_from(results.len()).unwrap_or(u32::MAX),
+        });
         for result in results {
             let held = self.up.as_ref().and_then(|up| up.grants.get(&result.grant));
             let Some(task) = held.map(|held| held.grant().task) else {
