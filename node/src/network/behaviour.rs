@@ -35,7 +35,7 @@ use super::{NetworkConfig, NetworkLimits, StartError, gossip};
 /// How long a connection without streams stays open. Gossip keeps those that matter open.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long a connection may take to be made.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a provider record lives, and how often its provider renews it.
 const PROVIDER_TTL: Duration = Duration::from_secs(30 * 60);
 /// See [`PROVIDER_TTL`].
@@ -129,8 +129,23 @@ pub(super) fn swarm(
     ))
 }
 
-/// Makes the transport: counted TCP under noise and yamux, to addresses and, where it can, to names.
+/// Makes the transport: TCP to addresses and, where it can, to names.
 fn transport(
+    pair: &identity::Keypair,
+    traffic: &Traffic,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartError> {
+    // A computer without a DNS configuration can still dial addresses.
+    Ok(match dns::tokio::Transport::system(tcp(pair, traffic)?) {
+        Ok(named) => TransportTimeout::new(named, CONNECT_TIMEOUT).boxed(),
+        Err(error) => {
+            tracing::warn!(%error, "no DNS: names in addresses cannot be resolved");
+            TransportTimeout::new(tcp(pair, traffic)?, CONNECT_TIMEOUT).boxed()
+        }
+    })
+}
+
+/// Makes counted TCP under noise and yamux.
+pub(super) fn tcp(
     pair: &identity::Keypair,
     traffic: &Traffic,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartError> {
@@ -138,24 +153,14 @@ fn transport(
         what: "encryption",
         reason: error.to_string(),
     })?;
-    let tcp = || {
-        let traffic = traffic.clone();
-        let counted = move |stream, _| Counted::new(stream, traffic);
-        tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
-            .map(counted)
-            .upgrade(upgrade::Version::V1Lazy)
-            .authenticate(noise.clone())
-            .multiplex(yamux::Config::default())
-            .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
-    };
-    // A computer without a DNS configuration can still dial addresses.
-    Ok(match dns::tokio::Transport::system(tcp()) {
-        Ok(named) => TransportTimeout::new(named, CONNECT_TIMEOUT).boxed(),
-        Err(error) => {
-            tracing::warn!(%error, "no DNS: names in addresses cannot be resolved");
-            TransportTimeout::new(tcp(), CONNECT_TIMEOUT).boxed()
-        }
-    })
+    let traffic = traffic.clone();
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        .map(move |stream, _| Counted::new(stream, traffic))
+        .upgrade(upgrade::Version::V1Lazy)
+        .authenticate(noise)
+        .multiplex(yamux::Config::default())
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    Ok(tcp.boxed())
 }
 
 fn connection_limits_of(limits: &NetworkLimits) -> ConnectionLimits {

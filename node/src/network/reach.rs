@@ -1,7 +1,7 @@
 //! `/tally/reach/1`: whether others reach this node, tried by those who answer for the network.
 //!
-//! Nothing is assumed: an address counts as reached once a peer has dialled it over a connection of its own and this
-//! node has seen that connection come in. Every node asks; coordinators, app servers and bootstrap nodes try
+//! Nothing is assumed: an address counts as reached once a peer has connected there, from outside and under a name made
+//! for it, and this node has seen that name come in. Every node asks; coordinators, app servers and bootstrap nodes try
 //! ([`testing`]), for they need to be reached themselves and see many. One address is asked for at a time, of a peer
 //! that sees this computer under its IP address ([`asking`]).
 
@@ -39,7 +39,7 @@ impl Conversation for Reach {
     fn refusal(reply: &ReachReply) -> Option<&Refusal> {
         match reply {
             ReachReply::Refused(refusal) => Some(refusal),
-            ReachReply::Reached | ReachReply::NotReached(_) => None,
+            ReachReply::Reached(_) | ReachReply::NotReached(_) => None,
         }
     }
 }

@@ -1,14 +1,15 @@
 //! A node that wants to know whether others reach it, and one that tries.
 //!
 //! The asker names one address of its own, at the IP address from which it is connected. The tester dials it, as
-//! anybody else would: over a new connection, from a port that the two have not used, and waits until the node there
-//! has said who it is. Who was reached has seen that connection arrive, so nobody can say "reached" without having
-//! tried; that nobody was reached is the word of the tester.
+//! anybody else would: over a new connection, from a port that the two have not used and under a name made for it, and
+//! waits until the node there has taken it in. Who was reached has seen that name connect, so nobody can say "reached"
+//! without having come; that nobody was reached is the word of the tester.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::NodeId;
 use crate::message::Refusal;
 use crate::message::announce::ADDRESS_BYTES_MAX;
 
@@ -27,8 +28,8 @@ pub enum ReachRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReachReply {
-    /// The asker has answered there.
-    Reached,
+    /// The asker has answered there, to a visitor of this name.
+    Reached(NodeId),
     /// It has not.
     NotReached(NotReached),
     /// Nobody tried; [`Refusal::Malformed`] if the address is not at the IP address of the asker.

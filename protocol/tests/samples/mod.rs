@@ -936,7 +936,7 @@ pub(crate) fn reach_requests() -> Vec<(&'static str, ReachRequest)> {
 
 pub(crate) fn reach_replies() -> Vec<(&'static str, ReachReply)> {
     vec![
-        ("reached", ReachReply::Reached),
+        ("reached", ReachReply::Reached(stranger())),
         ("closed", ReachReply::NotReached(NotReached::Closed)),
         ("no_node", ReachReply::NotReached(NotReached::NoNode)),
         ("other_node", ReachReply::NotReached(NotReached::OtherNode)),

@@ -1,6 +1,6 @@
 //! Whom to ask about which address, and what came of it. A pure machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,8 @@ const ADDRESSES_MAX: usize = 32;
 const GUESSES_MAX: usize = 4;
 /// Testers that are remembered.
 const TESTERS_MAX: usize = 64;
+/// Visitors that are remembered while a question is open: as many as may be connected.
+const CAME_MAX: usize = 4_096;
 /// How long a good answer is believed.
 const REACHED_REST: Duration = Duration::from_secs(30 * 60);
 /// The pause after another answer; it doubles up to [`REACHED_REST`].
@@ -58,8 +60,8 @@ struct Address {
 struct Asked {
     address: Multiaddr,
     tester: NodeId,
-    /// Whether the tester has connected since.
-    came: bool,
+    /// Who has connected since.
+    came: BTreeSet<NodeId>,
 }
 
 /// The machine.
@@ -109,9 +111,9 @@ impl Asking {
     /// A peer has connected.
     pub(in super::super) fn on_incoming(&mut self, node: NodeId) {
         if let Some(asked) = &mut self.asked
-            && asked.tester == node
+            && asked.came.len() < CAME_MAX
         {
-            asked.came = true;
+            asked.came.insert(node);
         }
     }
 
@@ -127,7 +129,7 @@ impl Asking {
         self.asked = Some(Asked {
             address: address.clone(),
             tester,
-            came: false,
+            came: BTreeSet::new(),
         });
         Some((tester, address))
     }
@@ -143,10 +145,12 @@ impl Asking {
         of.asked_of = Some(asked.tester);
         let by = asked.tester;
         let tested = match reply {
-            Some(ReachReply::Reached) if asked.came => Some(Tested::Reached { by, at }),
+            Some(ReachReply::Reached(visitor)) if asked.came.contains(&visitor) => {
+                Some(Tested::Reached { by, at })
+            }
             Some(ReachReply::NotReached(why)) => Some(Tested::NotReached { by, at, why }),
             // Whoever says so without having come has not tried.
-            Some(ReachReply::Reached | ReachReply::Refused(_)) | None => None,
+            Some(ReachReply::Reached(_) | ReachReply::Refused(_)) | None => None,
         };
         let reached = matches!(tested, Some(Tested::Reached { .. }));
         of.failures = if reached {
@@ -259,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_reached_if_the_tester_says_so_and_has_come() {
+    fn an_address_is_reached_if_the_tester_says_who_came_and_that_one_did() {
         let now = Instant::now();
         let mut asking = listening("/ip4/192.0.2.1/tcp/4810", now);
         assert_eq!(asking.ask(now), None, "nobody tries");
@@ -271,7 +275,7 @@ mod tests {
         );
         assert_eq!(asking.ask(now), None, "one question at a time");
         asking.on_incoming(node(2));
-        asking.on_answer(Some(ReachReply::Reached), (now, AT));
+        asking.on_answer(Some(ReachReply::Reached(node(9))), (now, AT));
         assert_eq!(
             asking.known()[0].tested,
             Tested::Untested,
@@ -279,8 +283,8 @@ mod tests {
         );
         let later = now + OTHER_REST;
         asking.ask(later).unwrap();
-        asking.on_incoming(node(1));
-        asking.on_answer(Some(ReachReply::Reached), (later, AT));
+        asking.on_incoming(node(9));
+        asking.on_answer(Some(ReachReply::Reached(node(9))), (later, AT));
         let by = node(1);
         assert_eq!(asking.known()[0].tested, Tested::Reached { by, at: AT });
         assert_eq!(asking.ask(later + OTHER_REST), None);
@@ -320,8 +324,8 @@ mod tests {
         asking.on_tester(node(1), &address("/ip4/192.0.2.1/tcp/50000"), now);
         let guess = address("/ip4/192.0.2.1/tcp/4810");
         assert_eq!(asking.ask(now).unwrap(), (node(1), guess.clone()));
-        asking.on_incoming(node(1));
-        let learnt = asking.on_answer(Some(ReachReply::Reached), (now, AT));
+        asking.on_incoming(node(9));
+        let learnt = asking.on_answer(Some(ReachReply::Reached(node(9))), (now, AT));
         assert_eq!(learnt, Some(Learnt::Good(guess.clone())));
         let later = now + REACHED_REST;
         asking.ask(later).unwrap();

@@ -1,40 +1,52 @@
-//! Dialling those who ask, within bounds: only at their own IP address, few times a minute, in all and each.
+//! Visiting those who ask, within bounds: only at their own IP address, few times a minute, in all and each.
+//!
+//! A visit goes over a connection beside the swarm and under a key made for it. Under the node's own key it would be one
+//! more connection of a peer that is there already, and a question that happens to take it would be lost with it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
+use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use libp2p::Multiaddr;
+use libp2p::core::muxing::{StreamMuxerBox, StreamMuxerExt};
+use libp2p::core::transport::{DialOpts, PortUse, TransportError};
+use libp2p::core::{Endpoint, Transport};
 use libp2p::multiaddr::Protocol;
-use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{ConnectionId, DialError};
+use libp2p::{Multiaddr, identity};
 use tally_protocol::id::NodeId;
 use tally_protocol::message::Refusal;
 use tally_protocol::message::announce::ADDRESS_BYTES_MAX;
 use tally_protocol::message::reach::{NotReached, ReachReply, ReachRequest};
+use tokio::time::timeout;
 
-use super::super::Answer;
-use super::super::peer::peer_of;
+use super::super::behaviour;
+use super::super::peer::{node_of, peer_of};
+use super::super::traffic::Traffic;
 
-/// Tests under way: a quarter of the dials that may be, so that they keep nothing else waiting.
+/// Visits under way: a quarter of the dials of the swarm that may be.
 const OPEN_MAX: usize = 16;
-/// Tests in a minute.
+/// Visits in a minute.
 const MINUTE_MAX: usize = 120;
-/// Tests of one peer in a minute: it has as many addresses at one IP address at most, as a rule.
+/// Visits to one peer in a minute: it has as many addresses at one IP address at most, as a rule.
 const MINUTE_PEER_MAX: usize = 6;
 const MINUTE: Duration = Duration::from_secs(60);
+/// How long a node may take to say something once it is connected.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The tests that this node makes.
+/// The visits that this node makes.
 #[derive(Debug, Default)]
 pub(in super::super) struct Testing {
     /// Those of the last minute.
     lately: VecDeque<(Instant, NodeId)>,
-    open: HashMap<ConnectionId, (NodeId, Answer<ReachReply>)>,
+    /// To whom visits are under way, one each.
+    open: BTreeSet<NodeId>,
 }
 
 impl Testing {
-    /// Decides about a question of a peer that is connected at `ips`; returns how to dial it.
+    /// Decides about a question of a peer that is connected at `ips`; returns where to visit it. [`Testing::ended`] must
+    /// follow.
     ///
     /// # Errors
     /// [`Refusal`] if nobody will try.
@@ -43,65 +55,79 @@ impl Testing {
         (from, ips): (NodeId, &[IpAddr]),
         request: &ReachRequest,
         now: Instant,
-    ) -> Result<DialOpts, Refusal> {
+    ) -> Result<Multiaddr, Refusal> {
         let ReachRequest::Dial(address) = request;
         let address = fit(address, ips).ok_or(Refusal::Malformed)?;
         let old = |(at, _): &(Instant, NodeId)| now.duration_since(*at) >= MINUTE;
         while self.lately.front().is_some_and(old) {
             self.lately.pop_front();
         }
-        let of_peer = self.lately.iter().filter(|(_, node)| *node == from).count();
-        let is_open = self.open.values().any(|(node, _)| *node == from);
-        if is_open
-            || of_peer >= MINUTE_PEER_MAX
+        let of_peer = self.lately.iter().filter(|(_, node)| *node == from);
+        if of_peer.count() >= MINUTE_PEER_MAX
             || self.lately.len() >= MINUTE_MAX
             || self.open.len() >= OPEN_MAX
+            || !self.open.insert(from)
         {
             return Err(Refusal::Busy);
         }
         self.lately.push_back((now, from));
-        Ok(DialOpts::peer_id(peer_of(from))
-            .condition(PeerCondition::Always)
-            .addresses(vec![address])
-            .allocate_new_port()
-            .build())
+        Ok(address)
     }
 
-    /// A dial is under way.
-    pub(in super::super) fn opened(
-        &mut self,
-        id: ConnectionId,
-        from: NodeId,
-        answer: Answer<ReachReply>,
-    ) {
-        self.open.insert(id, (from, answer));
+    /// The visit to a peer is over.
+    pub(in super::super) fn ended(&mut self, from: NodeId) {
+        self.open.remove(&from);
     }
+}
 
-    /// The node at the other end of a connection has said who it is. Returns whether the connection was for a test and
-    /// is to be closed.
-    pub(in super::super) fn on_identified(&mut self, id: ConnectionId) -> bool {
-        self.end(id, ReachReply::Reached)
-    }
-
-    /// A connection was not made.
-    pub(in super::super) fn on_dial_failed(&mut self, id: ConnectionId, error: &DialError) {
-        self.end(id, why(error));
-    }
-
-    /// A connection ended.
-    pub(in super::super) fn on_closed(&mut self, id: ConnectionId) {
-        self.end(id, ReachReply::NotReached(NotReached::NoNode));
-    }
-
-    fn end(&mut self, id: ConnectionId, reply: ReachReply) -> bool {
-        match self.open.remove(&id) {
-            Some((_, answer)) => {
-                answer.send(reply);
-                true
-            }
-            None => false,
+/// Visits `node` at `address` and returns what came of it.
+pub(in super::super) async fn visit(
+    node: NodeId,
+    address: Multiaddr,
+    traffic: Traffic,
+) -> ReachReply {
+    let visitor = identity::Keypair::generate_ed25519();
+    let Some(name) = node_of(&visitor.public().to_peer_id()) else {
+        return ReachReply::Refused(Refusal::Busy);
+    };
+    let Ok(mut tcp) = behaviour::tcp(&visitor, &traffic) else {
+        return ReachReply::Refused(Refusal::Busy);
+    };
+    let options = DialOpts {
+        role: Endpoint::Dialer,
+        port_use: PortUse::New,
+    };
+    let dialled = match tcp.dial(address, options) {
+        Ok(dial) => timeout(behaviour::CONNECT_TIMEOUT, dial).await,
+        Err(TransportError::MultiaddrNotSupported(_)) => {
+            return ReachReply::Refused(Refusal::Malformed);
         }
+        Err(TransportError::Other(error)) => Ok(Err(error)),
+    };
+    let not = ReachReply::NotReached;
+    match dialled {
+        Ok(Ok((peer, _))) if peer != peer_of(node) => not(NotReached::OtherNode),
+        Ok(Ok((_, mut muxer))) => match timeout(GREETING_TIMEOUT, greeted(&mut muxer)).await {
+            Ok(Ok(())) => ReachReply::Reached(name),
+            Ok(Err(_)) | Err(_) => not(NotReached::NoNode),
+        },
+        Ok(Err(error)) if is_refused(&error) => not(NotReached::Closed),
+        Ok(Err(_)) | Err(_) => not(NotReached::NoNode),
     }
+}
+
+/// Waits until the node at the other end opens a stream: then it has taken the connection in.
+async fn greeted(muxer: &mut StreamMuxerBox) -> io::Result<()> {
+    poll_fn(|context| {
+        if let Poll::Ready(stream) = muxer.poll_inbound_unpin(context) {
+            return Poll::Ready(stream.map(drop));
+        }
+        match muxer.poll_unpin(context) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
 }
 
 /// Returns the address if it is an IP address and a TCP port, and the IP address is one of `ips`.
@@ -116,27 +142,6 @@ fn fit(text: &str, ips: &[IpAddr]) -> Option<Multiaddr> {
     };
     let at = |ip: &IpAddr| address == Multiaddr::from(*ip).with(Protocol::Tcp(port));
     ips.iter().any(at).then_some(address)
-}
-
-/// Returns what a failed dial says about the address, or that it says nothing.
-fn why(error: &DialError) -> ReachReply {
-    match error {
-        // A node leaves its own addresses out.
-        DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. } | DialError::NoAddresses => {
-            ReachReply::NotReached(NotReached::OtherNode)
-        }
-        DialError::Transport(errors) => {
-            let closed = errors.iter().any(|(_, error)| is_refused(error));
-            ReachReply::NotReached(if closed {
-                NotReached::Closed
-            } else {
-                NotReached::NoNode
-            })
-        }
-        DialError::DialPeerConditionFalse(_) | DialError::Aborted | DialError::Denied { .. } => {
-            ReachReply::Refused(Refusal::Busy)
-        }
-    }
 }
 
 /// Looks for the operating system's word below what the layers of the transport make of it.
@@ -187,41 +192,42 @@ mod tests {
             "",
         ] {
             let accepted = Testing::default().accept((node(1), &[IP]), &dial(unfit), now);
-            assert_eq!(accepted.err(), Some(Refusal::Malformed), "{unfit}");
+            assert_eq!(accepted, Err(Refusal::Malformed), "{unfit}");
         }
         let fit = dial("/ip4/192.0.2.1/tcp/4810");
-        assert!(
-            Testing::default()
-                .accept((node(1), &[IP]), &fit, now)
-                .is_ok()
-        );
+        let accepted = Testing::default().accept((node(1), &[IP]), &fit, now);
+        assert!(accepted.is_ok());
     }
 
     #[test]
-    fn tests_are_few_for_each_and_in_all_and_one_at_a_time() {
+    fn visits_are_few_for_each_and_in_all_and_one_at_a_time() {
         let now = Instant::now();
         let mut testing = Testing::default();
         let fit = dial("/ip4/192.0.2.1/tcp/4810");
-        let mut ask = |n, at| testing.accept((node(n), &[IP]), &fit, at).err();
+        let mut ask = |n, at| {
+            let accepted = testing.accept((node(n), &[IP]), &fit, at);
+            if accepted.is_ok() {
+                testing.ended(node(n));
+            }
+            accepted.err()
+        };
         for _ in 0..MINUTE_PEER_MAX {
             assert_eq!(ask(1, now), None);
         }
         assert_eq!(ask(1, now), Some(Refusal::Busy));
-        let others = MINUTE_MAX - MINUTE_PEER_MAX;
-        for n in 0..others {
+        for n in 0..MINUTE_MAX - MINUTE_PEER_MAX {
             assert_eq!(ask(u8::try_from(n + 2).unwrap(), now), None);
         }
         assert_eq!(ask(200, now), Some(Refusal::Busy));
         assert_eq!(ask(1, now + MINUTE), None);
-        let options = testing
-            .accept((node(2), &[IP]), &fit, now + MINUTE)
-            .unwrap();
-        let (answer, mut answered) = Answer::channel();
-        testing.opened(options.connection_id(), node(2), answer);
-        let again = testing.accept((node(2), &[IP]), &fit, now + MINUTE);
-        assert_eq!(again.err(), Some(Refusal::Busy));
-        assert!(testing.on_identified(options.connection_id()));
-        assert_eq!(answered.try_recv(), Ok(ReachReply::Reached));
-        assert!(!testing.on_identified(options.connection_id()));
+        let mut accept = |n| testing.accept((node(n), &[IP]), &fit, now + MINUTE);
+        for n in 0..OPEN_MAX {
+            assert!(accept(u8::try_from(n).unwrap()).is_ok());
+        }
+        assert_eq!(accept(0), Err(Refusal::Busy), "it is visited already");
+        assert_eq!(accept(100), Err(Refusal::Busy), "as many as may be");
+        testing.ended(node(0));
+        let again = testing.accept((node(0), &[IP]), &fit, now + MINUTE);
+        assert!(again.is_ok());
     }
 }

@@ -27,6 +27,8 @@ pub(super) enum Checked {
         node: NodeId,
         result: Result<Verified<RoleStatement>, &'static str>,
     },
+    /// A visit to a peer is over.
+    Visited(NodeId),
     /// A peer was asked to try an address of this node; `None` if it did not answer.
     Reach(Option<ReachReply>),
     Saved,
@@ -65,6 +67,7 @@ impl Service {
                 self.on_head_checked(&id, &source, result);
             }
             Checked::Role { node, result } => self.on_role_checked(node, result),
+            Checked::Visited(node) => self.reach_testing.ended(node),
             Checked::Reach(reply) => self.on_reach_answer(reply),
             Checked::Saved => {}
         }

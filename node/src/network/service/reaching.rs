@@ -6,6 +6,7 @@ use tally_protocol::message::reach::{ReachReply, ReachRequest};
 use super::super::conversation::{Conversation, Question};
 use super::super::peer::ip_of;
 use super::super::reach::asking::Learnt;
+use super::super::reach::testing;
 use super::*;
 
 impl Service {
@@ -40,7 +41,7 @@ impl Service {
         }
     }
 
-    /// Dials a peer that asks for it.
+    /// Visits a peer that asks for it.
     pub(super) fn on_reach(&mut self, event: Event<Question<Reach>, ReachReply>) {
         let talk = &mut self.swarm.behaviour_mut().reach;
         let Some((from, request, channel)) = self.reach.on_event(talk, event) else {
@@ -54,16 +55,15 @@ impl Service {
         let accepted = self
             .reach_testing
             .accept((from, &ips), &request, Instant::now());
-        let options = match accepted {
-            Ok(options) => options,
+        let address = match accepted {
+            Ok(address) => address,
             Err(refusal) => return self.answer_reach(channel, Reach::refused(refusal)),
         };
-        let id = options.connection_id();
         let answer = self.reach.open_answer(channel);
-        self.reach_testing.opened(id, from, answer);
-        if let Err(error) = self.swarm.dial(options) {
-            self.reach_testing.on_dial_failed(id, &error);
-        }
+        let visit = testing::visit(from, address, self.traffic.clone());
+        let visited = tokio::spawn(async move { answer.send(visit.await) });
+        let ended = visited.map(move |_| Checked::Visited(from));
+        self.checks.push(ended.boxed());
     }
 
     pub(super) fn answer_reach(&mut self, channel: ResponseChannel<ReachReply>, reply: ReachReply) {

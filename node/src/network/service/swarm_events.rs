@@ -42,7 +42,6 @@ impl Service {
                     return;
                 };
                 let identified = self.peers.disconnected(node, connection_id);
-                self.reach_testing.on_closed(connection_id);
                 if !self.peers.is_connected(node) {
                     self.discovery.on_disconnected(node, Instant::now());
                     self.reach_asking.on_disconnected(node);
@@ -60,7 +59,6 @@ impl Service {
             } => {
                 tracing::debug!(peer = ?peer_id, %error, "dial failed");
                 self.discovery.on_dial_failed(connection_id, Instant::now());
-                self.reach_testing.on_dial_failed(connection_id, &error);
                 if let Some(dialler) = self.dials.remove(&connection_id) {
                     dialler.failed(&error);
                 }
@@ -87,15 +85,8 @@ impl Service {
 
     fn on_behaviour_event(&mut self, event: NodeEvent) {
         match event {
-            NodeEvent::Identify(identify::Event::Received {
-                connection_id,
-                peer_id,
-                info,
-            }) => {
+            NodeEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 self.on_identified(peer_id, info);
-                if self.reach_testing.on_identified(connection_id) {
-                    self.swarm.close_connection(connection_id);
-                }
             }
             NodeEvent::Ping(event) => {
                 if let (Some(node), Ok(rtt)) = (node_of(&event.peer), event.result) {
