@@ -208,7 +208,10 @@ struct BusyLoop(Child);
 
 impl BusyLoop {
     fn start() -> Result<Self> {
-        let child = in_a_session("while :; do :; done").spawn();
+        // It ends with this process, too, however that ends.
+        let own = std::process::id();
+        let text = format!("while kill -0 {own}; do for i in $(seq 10000); do :; done; done");
+        let child = in_a_session(&text).spawn();
         child.map(Self).context("start a busy loop")
     }
 }
@@ -224,7 +227,10 @@ impl Drop for BusyLoop {
 fn in_a_session(text: &str) -> Command {
     let mut command = Command::new("setsid");
     command.args(["--wait", "sh", "-c", text]);
-    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     command
 }
 
