@@ -140,7 +140,7 @@ pub enum Unknown {
 
 impl fmt::Display for Observed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        line(f, "owner", self.idle.as_ref().map(Idle::to_string))?;
+        line(f, "input", self.idle.as_ref().map(Idle::to_string))?;
         line(f, "power", self.power.as_ref().map(Power::to_string))?;
         let others = self.others_cpu.as_ref();
         line(
@@ -184,9 +184,9 @@ impl fmt::Display for Idle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let span = Span(self.duration);
         match self.source {
-            Source::Nobody => write!(f, "nobody for {span} (no session, no terminal)"),
+            Source::Nobody => write!(f, "none for {span} (no session, no terminal)"),
             Source::Terminal | Source::Logind | Source::X11 | Source::Wayland | Source::Gnome => {
-                write!(f, "last input {span} ago ({})", self.source)
+                write!(f, "{span} ago ({})", self.source)
             }
         }
     }
@@ -320,7 +320,7 @@ mod tests {
             slept: Duration::ZERO,
         };
         let expected = "\
-owner       last input 3 min ago (X11)
+input       3 min ago (X11)
 power       on battery, 54 %
 processors  other programs use 12 %
 memory      9.0 GiB of 16.0 GiB available, 3 % of the time waited for
@@ -357,7 +357,7 @@ clock       Sunday 13:05
         let text = observed.to_string();
         assert!(
             text.starts_with(
-                "owner       unknown: the desktop does not say when it was last used\n"
+                "input       unknown: the desktop does not say when it was last used\n"
             )
         );
         assert!(text.contains("network     unknown: the service that knows it does not run\n"));
