@@ -126,7 +126,11 @@ async fn the_token_is_exchanged_for_a_cookie_and_leaves_the_address() {
     );
     assert!(!policy.contains("unsafe"));
     let again = Request::get(path).header("host", HOST);
-    assert_eq!(browser.send(again, "").await.status, 403, "a token opens once");
+    assert_eq!(
+        browser.send(again, "").await.status,
+        403,
+        "a token opens once"
+    );
 }
 
 #[tokio::test]

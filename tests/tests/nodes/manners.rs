@@ -10,12 +10,12 @@ use tally_node::admin::{OwnerAsk, Request};
 use tally_node::owner::OwnerStatus;
 use tally_node::owner::why::Why;
 use tally_protocol::entry::Event;
-use tally_protocol::id::TaskId;
+use tally_protocol::id::{NetworkId, TaskId};
 use tally_protocol::manners::{Reason, Said, Until};
 use tally_protocol::message::customer::{Phase, TaskStatus};
 use tally_tests::job::Job;
 use tally_tests::ledger;
-use tally_tests::net::Net;
+use tally_tests::net::{NETWORK, Net};
 use tally_tests::node::Node;
 use tally_tests::{until, until_true};
 
@@ -167,7 +167,9 @@ fn units_wait_for_mains_and_for_the_owner_to_go_and_then_go_on() {
         net.result("customer"),
         format!("{}\n", u64::from(UNITS) * PRIMES).as_bytes()
     );
-    until_true("nothing to stand in the way", || !has(&why(&mut terminal), Reason::InUse));
+    until_true("nothing to stand in the way", || {
+        !has(&why(&mut terminal), Reason::InUse)
+    });
 }
 
 #[test]
@@ -470,10 +472,12 @@ impl Home {
 
 /// Returns how many results the receipts of a coordinator pay.
 fn paid(folder: &Path) -> u64 {
-    let events = ledger::events(folder).into_iter();
-    let receipts = events.filter_map(|event| match event {
-        Event::Receipt(receipt) => Some(receipt.value().units),
-        _ => None,
-    });
-    receipts.sum()
+    let network: NetworkId = NETWORK.parse().unwrap();
+    let mut paid = 0;
+    for event in ledger::events(folder) {
+        if let Event::Receipted { receipt, .. } = event {
+            paid += u64::from(receipt.verify(&network).unwrap().units);
+        }
+    }
+    paid
 }
