@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tally_node::owner::preferences::WHATEVER_HAPPENS;
 use tally_protocol::id::NodeId;
 use tempfile::TempDir;
 
@@ -241,17 +242,6 @@ impl Start<'_> {
         Node::start(command, &folder)
     }
 }
-
-/// Preferences of a terminal that computes whatever happens on the computer of the tests.
-const WHATEVER_HAPPENS: &str = "\
-preset = \"full\"
-on_battery = true
-battery_min = 1
-[disk]
-free_min = 1
-[network]
-metered = true
-";
 
 fn joining(bootstrap: &[String]) -> Vec<String> {
     let fixed = ["--network", NETWORK, "--no-mdns"].map(str::to_owned);

@@ -19,6 +19,17 @@ const BYTES_MAX: u64 = 256 << 10;
 /// How long another change may take.
 const LOCK_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// A file for a terminal that computes whatever happens on its computer: in the demo, and in tests.
+pub const WHATEVER_HAPPENS: &str = "\
+preset = \"full\"
+on_battery = true
+battery_min = 1
+[disk]
+free_min = 1
+[network]
+metered = true
+";
+
 /// How the value of a key is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {

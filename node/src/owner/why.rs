@@ -511,22 +511,7 @@ mod tests {
     /// What the parts of a terminal say, in every situation.
     fn of_parts() -> BTreeSet<Reason> {
         let mut seen = Vec::new();
-        let misfits = [
-            Misfit::Program,
-            Misfit::Customer,
-            Misfit::Memory,
-            Misfit::Fuel,
-            Misfit::Output,
-            Misfit::Declined,
-            Misfit::OwnOnly,
-            Misfit::OwnNever,
-            Misfit::Computed,
-            Misfit::Rests,
-            Misfit::Unconfirmed,
-            Misfit::Funds,
-            Misfit::Taken,
-        ];
-        for why in misfits {
+        for why in Misfit::ALL {
             seen.push(with(|standing| {
                 standing.unfit = vec![Unfit { why, tasks: 1 }]
             }));

@@ -235,6 +235,23 @@ pub enum Misfit {
 }
 
 impl Misfit {
+    /// All of them.
+    pub const ALL: [Self; UNFIT_MAX] = [
+        Self::Program,
+        Self::Customer,
+        Self::Memory,
+        Self::Fuel,
+        Self::Output,
+        Self::Declined,
+        Self::OwnOnly,
+        Self::OwnNever,
+        Self::Computed,
+        Self::Rests,
+        Self::Unconfirmed,
+        Self::Funds,
+        Self::Taken,
+    ];
+
     /// Returns a name for counting.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -30,7 +30,7 @@ use tally_protocol::message::customer::{
 };
 use tally_protocol::message::log::{LogReply, LogRequest, LoggedEntry};
 use tally_protocol::message::reach::{NotReached, ReachReply, ReachRequest};
-use tally_protocol::message::wishes::{Choice, Misfit, OwnTasks, UNFIT_MAX, Unfit, Wishes};
+use tally_protocol::message::wishes::{Choice, Misfit, OwnTasks, Unfit, Wishes};
 use tally_protocol::message::work::{
     Abandoned, Batch, Grant, Leased, LeasedUnit, Owed, Pull, PullReply, Report, ResultVerdict,
     UnitResult, Unpaid, UnpaidReason, WorkReply, WorkRequest,
@@ -618,25 +618,6 @@ pub(crate) fn work_requests() -> Vec<(&'static str, WorkRequest)> {
     ]
 }
 
-/// Every reason, once.
-pub(crate) const fn misfits() -> [Misfit; UNFIT_MAX] {
-    [
-        Misfit::Program,
-        Misfit::Customer,
-        Misfit::Memory,
-        Misfit::Fuel,
-        Misfit::Output,
-        Misfit::Declined,
-        Misfit::OwnOnly,
-        Misfit::OwnNever,
-        Misfit::Computed,
-        Misfit::Rests,
-        Misfit::Unconfirmed,
-        Misfit::Funds,
-        Misfit::Taken,
-    ]
-}
-
 pub(crate) fn work_replies() -> Vec<(&'static str, WorkReply)> {
     let leased = Leased {
         grant: sign(grant()),
@@ -667,7 +648,7 @@ pub(crate) fn work_replies() -> Vec<(&'static str, WorkReply)> {
     };
     let empty = PullReply {
         retry_millis: 5_000,
-        unfit: misfits().map(|why| Unfit { why, tasks: 300 }).into(),
+        unfit: Misfit::ALL.map(|why| Unfit { why, tasks: 300 }).into(),
         ..PullReply::default()
     };
     vec![

@@ -15,6 +15,7 @@ use tokio::process::{Child, Command};
 use crate::admin::{Request, ask};
 use crate::folder::Folder;
 use crate::node::operator::NodeStatus;
+use crate::owner::preferences::WHATEVER_HAPPENS;
 
 /// How often a node is asked whether it is there.
 const POLL: Duration = Duration::from_millis(50);
@@ -22,16 +23,6 @@ const POLL: Duration = Duration::from_millis(50);
 const STOP_MAX: Duration = Duration::from_secs(5);
 /// The network of the demo.
 pub(super) const NETWORK: &str = "demo";
-/// Preferences of a terminal that runs for a minute while somebody watches it.
-const WHATEVER_HAPPENS: &str = "\
-preset = \"full\"
-on_battery = true
-battery_min = 1
-[disk]
-free_min = 1
-[network]
-metered = true
-";
 /// The address that all nodes listen on: any free port, loopback only.
 const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
 
