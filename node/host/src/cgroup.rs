@@ -9,12 +9,16 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::process::Uid;
 use thiserror::Error;
 
 const NODE: &str = "node";
 const SANDBOX: &str = "sandbox";
+/// A folder that is there where systemd runs.
+const SYSTEMD: &str = "/run/systemd/system";
 /// What limits of processors are relative to, in microseconds: what the kernel takes if nobody says otherwise.
 const PERIOD_MICROS: u64 = 100_000;
 /// The kernel refuses quotas of less than a millisecond.
@@ -60,7 +64,9 @@ impl Delegated {
             fs::read_to_string("/proc/self/mountinfo").map_err(|_| Undelegated::NoHierarchy)?;
         let own = fs::read_to_string("/proc/self/cgroup").map_err(|_| Undelegated::NoHierarchy)?;
         let folder = folder(&mounts, &own)?;
-        divide(&folder, std::process::id(), is_delegated(&folder))
+        let user = rustix::process::getuid();
+        let is_delegated = is_delegated(&folder, user, Path::new(SYSTEMD));
+        divide(&folder, std::process::id(), is_delegated)
     }
 
     /// Moves a process into the sandbox's leaf. What it starts is there as well.
@@ -125,16 +131,15 @@ fn mounted(line: &str) -> Option<(&str, &str)> {
     (kind.split(' ').next() == Some("cgroup2")).then_some((fields.next()?, fields.next()?))
 }
 
-/// systemd marks what it has delegated. Without the mark, only a folder that this user owns is taken.
-fn is_delegated(folder: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
+/// systemd marks what it has delegated: of its own cgroups, many belong to the user whose programs they hold. Where it does
+/// not run there is no mark, and a folder that this user owns was made for it.
+fn is_delegated(folder: &Path, user: Uid, systemd: &Path) -> bool {
     let marked = ["user.delegate", "trusted.delegate"].iter().any(|name| {
         let mut value = [0; 8];
         matches!(rustix::fs::getxattr(folder, *name, &mut value), Ok(1)) && value[0] == b'1'
     });
-    let user = rustix::process::getuid();
-    marked
-        || !user.is_root() && fs::metadata(folder).is_ok_and(|folder| folder.uid() == user.as_raw())
+    let owned = || fs::metadata(folder).is_ok_and(|folder| folder.uid() == user.as_raw());
+    marked || !systemd.exists() && !user.is_root() && owned()
 }
 
 fn divide(folder: &Path, process: u32, is_delegated: bool) -> Result<Delegated, Undelegated> {
@@ -216,6 +221,11 @@ fn write(file: &Path, value: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(
+        clippy::print_stdout,
+        reason = "whoever runs the tests should know what was left out"
+    )]
+
     use super::*;
 
     const PROCESS: u32 = 4711;
@@ -294,6 +304,30 @@ mod tests {
             "{error}"
         );
         unchanged(&group);
+    }
+
+    #[test]
+    fn what_systemd_has_not_marked_is_not_delegated() {
+        use rustix::fs::{XattrFlags, setxattr};
+        let cgroup = cgroup("cpu memory\n", "4711\n");
+        let folder = cgroup.path();
+        // Everything belongs to root, so root owning a folder says nothing.
+        let user = Some(rustix::process::getuid()).filter(|user| !user.is_root());
+        let user = user.unwrap_or_else(|| {
+            std::os::unix::fs::chown(folder, Some(1000), None).unwrap();
+            Uid::from_raw(1000)
+        });
+        let (systemd, nothing) = (folder, &folder.join("no-systemd"));
+        assert!(!is_delegated(folder, user, systemd));
+        assert!(is_delegated(folder, user, nothing));
+        assert!(!is_delegated(folder, Uid::ROOT, nothing));
+        if let Err(error) = setxattr(folder, "user.delegate", b"1", XattrFlags::empty()) {
+            println!("the mark was not tried: {error}");
+            return;
+        }
+        assert!(is_delegated(folder, user, systemd));
+        setxattr(folder, "user.delegate", b"0", XattrFlags::empty()).unwrap();
+        assert!(!is_delegated(folder, user, systemd));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::memory::memory;
 use crate::processors::Processors;
 use crate::programs::PROGRAMS_MAX;
 use crate::watch::{Answer, Watch};
-use crate::{Host, Observed, Unknown, bus, gauges};
+use crate::{Disk, Host, Observed, Unknown, bus, gauges};
 
 /// Where to look.
 #[derive(Clone, Debug)]
@@ -76,9 +76,18 @@ impl Computer {
     /// # Panics
     /// Outside of a Tokio runtime.
     pub fn new(settings: Settings) -> Self {
+        let folder = settings.data_folder.clone();
+        Self::with_disk(settings, move || gauges::disk(&folder))
+    }
+
+    /// Starts to look, and asks for the disk as the caller says.
+    fn with_disk(
+        settings: Settings,
+        disk: impl Fn() -> Result<Disk, Unknown> + Send + 'static,
+    ) -> Self {
         let Settings {
             root,
-            data_folder,
+            data_folder: _,
             system_bus,
             session_bus,
             x11_display,
@@ -111,7 +120,10 @@ impl Computer {
         }
         let folder = root.clone();
         start(&watch, "host-gauges", move |watch| {
-            gauges::watch(watch, &folder, &data_folder)
+            gauges::watch(watch, &folder)
+        });
+        start(&watch, "host-disk", move |watch| {
+            gauges::watch_disk(watch, disk)
         });
         Self {
             root,
@@ -213,6 +225,18 @@ impl Drop for Computer {
 mod tests {
     use super::*;
 
+    /// No bus and no display.
+    fn nothing(root: &Path) -> Settings {
+        Settings {
+            root: root.to_owned(),
+            data_folder: root.to_owned(),
+            system_bus: format!("unix:path={}", root.join("bus").display()),
+            session_bus: None,
+            x11_display: None,
+            wayland_socket: None,
+        }
+    }
+
     #[test]
     fn a_service_without_environment_looks_in_the_usual_places() {
         let settings = Settings::new(PathBuf::from("data"), |_| None);
@@ -263,18 +287,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_disk_that_hangs_keeps_nothing_else_waiting() {
+        let root = tempfile::tempdir().unwrap();
+        let (end, hangs) = std::sync::mpsc::channel();
+        let mut computer = Computer::with_disk(nothing(root.path()), move || {
+            hangs.recv().unwrap_or(Err(Unknown::Absent))
+        });
+        while computer.observe(Duration::ZERO).power.is_err() {
+            assert!(computer.start.elapsed() < gauges::INTERVAL, "nobody looks");
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(
+            computer.observe(Duration::ZERO).disk,
+            Err(Unknown::NotYet),
+            "it still hangs"
+        );
+        drop::<std::sync::mpsc::Sender<Result<Disk, Unknown>>>(end);
+    }
+
+    #[tokio::test]
     async fn programs_are_unknown_until_somebody_has_looked_for_them() {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(root.path().join("proc/7")).unwrap();
         std::fs::write(root.path().join("proc/7/comm"), "obs\n").unwrap();
-        let mut computer = Computer::new(Settings {
-            root: root.path().to_owned(),
-            data_folder: root.path().to_owned(),
-            system_bus: format!("unix:path={}", root.path().join("bus").display()),
-            session_bus: None,
-            x11_display: None,
-            wayland_socket: None,
-        });
+        let mut computer = Computer::new(nothing(root.path()));
         let wanted: Vec<String> = (0..=PROGRAMS_MAX)
             .map(|number| format!("program-{number}"))
             .collect();

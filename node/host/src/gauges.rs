@@ -1,4 +1,5 @@
-//! A thread for what the kernel may answer slowly: batteries, disks on a network, many processes.
+//! Threads for what the kernel may answer slowly: batteries and many processes in one, the disk in another, as a file system
+//! on a network may not answer at all.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,21 +9,19 @@ use crate::files::why;
 use crate::watch::Watch;
 use crate::{Disk, Unknown, power, programs};
 
-/// How often it looks. A charger that was pulled is noticed that late; a battery does not mind.
+/// How often they look. A charger that was pulled is noticed that late; a battery does not mind.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Looks until the watch ends.
-pub(crate) fn watch(watch: &Arc<Watch>, root: &Path, folder: &Path) {
+pub(crate) fn watch(watch: &Arc<Watch>, root: &Path) {
     let (supplies, proc): (PathBuf, PathBuf) =
         (root.join("sys/class/power_supply"), root.join("proc"));
     loop {
         let before = watch.orders();
         let power = power::power(&supplies).into();
-        let disk = disk(folder).into();
         let wanted = {
             let mut seen = watch.seen();
             seen.power = power;
-            seen.disk = disk;
             seen.programs.clone()
         };
         let running = programs::running(&proc, &wanted);
@@ -39,7 +38,19 @@ pub(crate) fn watch(watch: &Arc<Watch>, root: &Path, folder: &Path) {
     }
 }
 
-fn disk(folder: &Path) -> Result<Disk, Unknown> {
+/// Asks for the disk until the watch ends.
+pub(crate) fn watch_disk(watch: &Arc<Watch>, disk: impl Fn() -> Result<Disk, Unknown>) {
+    loop {
+        let disk = disk().into();
+        watch.seen().disk = disk;
+        if !watch.rest(INTERVAL) {
+            return;
+        }
+    }
+}
+
+/// Asks the file system that a folder is on.
+pub(crate) fn disk(folder: &Path) -> Result<Disk, Unknown> {
     let space = rustix::fs::statvfs(folder).map_err(|error| why(error.kind()))?;
     let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
     Ok(Disk {
