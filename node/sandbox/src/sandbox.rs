@@ -325,9 +325,9 @@ impl Sandbox {
                     }
                     Err(Fault::CompileLimit)
                 }
-                End::Stopped { death } => {
+                End::Stopped { death, fault } => {
                     report.deaths.push(death);
-                    Err(Fault::Killed)
+                    Err(fault)
                 }
             };
             answer(units, everybody, on_unit);
@@ -365,7 +365,8 @@ impl Sandbox {
                 Ok(process) => process,
                 Err(_) if self.shared.kill_requested() => {
                     let death = "killed on request, at its start".to_owned();
-                    return Ok(End::Stopped { death });
+                    let fault = Fault::Killed;
+                    return Ok(End::Stopped { death, fault });
                 }
                 Err(error) => return Err(error),
             },

@@ -16,9 +16,6 @@ use crate::blobs::BlobStore;
 /// Results are handed over after this time at the latest.
 const GATHER: Duration = Duration::from_millis(20);
 
-/// What is reported of units whose child was ended to give its memory back.
-const GIVEN_BACK: Fault = Fault::Killed;
-
 /// See the module.
 pub(super) struct Slot<R> {
     pub(super) number: usize,
@@ -93,7 +90,7 @@ impl<R: Fn(Report)> Slot<R> {
         let done = self.sandbox.run(&batch, &mut |unit| {
             let mut run = taken(unit, &self.store);
             if run.result == Err(Fault::Killed) && self.board.is_given_back(self.number) {
-                run.result = Err(GIVEN_BACK);
+                run.result = Err(Fault::Withdrawn);
             }
             gathered.push(run);
             self.board.count(self.number);

@@ -139,7 +139,7 @@ fn suspended_children_can_give_their_memory_back() {
     bench.workers.set(NOTHING);
     bench.workers.rest_paused();
     for job in [1, 2] {
-        assert_eq!(bench.finished(job)[0].result, Err(Fault::Killed));
+        assert_eq!(bench.finished(job)[0].result, Err(Fault::Withdrawn));
     }
     until(|| bench.workers.pids().is_empty());
 }

@@ -141,6 +141,35 @@ fn a_paused_child_can_be_ended() {
 }
 
 #[test]
+fn what_the_kernel_ends_while_it_is_paused_is_withdrawn() {
+    let mut sandbox = sandbox();
+    let handle = sandbox.handle();
+    let kernel = std::thread::spawn({
+        let handle = handle.clone();
+        move || {
+            while handle.cpu_time() < Duration::from_millis(100) {
+                std::thread::yield_now();
+            }
+            handle.pause();
+            kill_process(pid(&handle), Signal::KILL).unwrap();
+        }
+    });
+    let endless = u64::MAX.to_le_bytes();
+    let units: [(&str, &[u8]); 2] = [("", &endless), ("", &endless)];
+    let endless = Limits {
+        fuel: u64::MAX,
+        ..LIMITS
+    };
+    let (runs, _) = run_with(&mut sandbox, &guest("burn"), endless, &[], &units);
+    kernel.join().unwrap();
+    for run in runs {
+        assert_eq!(run.result, Err(Fault::Withdrawn));
+    }
+    handle.resume();
+    goes_on(&mut sandbox);
+}
+
+#[test]
 fn a_batch_that_is_announced_can_be_ended_before_it_begins() {
     let mut sandbox = Sandbox::resting(config()).unwrap();
     let handle = sandbox.handle();
