@@ -516,9 +516,16 @@ mod tests {
         });
         assert!(!home.allowed().await.run);
         assert_eq!(begin.elapsed(), Duration::ZERO);
-        assert_eq!(home.obeyed(), [true, false], "the sandboxes heard of it first");
+        assert_eq!(
+            home.obeyed(),
+            [true, false],
+            "the sandboxes heard of it first"
+        );
         let status = home.owner.status();
-        assert_eq!((status.because[0].reason, status.in_use), (Reason::InUse, true));
+        assert_eq!(
+            (status.because[0].reason, status.in_use),
+            (Reason::InUse, true)
+        );
     }
 
     #[tokio::test(start_paused = true)]
