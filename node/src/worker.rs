@@ -217,7 +217,7 @@ impl Workers {
     }
 
     /// Gives the memory of children back that are not allowed to go on: they are ended, and their open units reported as
-    /// faults. Children without work are ended, too.
+    /// [withdrawn](tally_protocol::unit::Fault::Withdrawn). Children without work are ended, too.
     pub fn rest_paused(&self) {
         self.board.rest_paused();
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::process::Signal;
+use rustix::time::{ClockId, clock_gettime};
 use tally_protocol::id::BlobId;
 
 use crate::check::{Abi, ProgramFacts, StaticLimits, at_most};
@@ -172,14 +173,14 @@ impl Child {
         let ToChild::Module { len } = frame else {
             return Err(unexpected(&frame));
         };
-        let begin = Instant::now();
+        let begin = processor_nanos();
         let entry = match self.compile_module(len) {
             Ok(compiled) => Entry::Compiled(compiled),
             Err(CompileError::Refused(refusal)) => Entry::Refused(refusal.to_string()),
             Err(CompileError::Failed(reason)) => Entry::Failed(reason.chars().take(1000).collect()),
         };
         self.socket.send(&FromChild::Compiled {
-            nanos: Some(nanos_since(begin)),
+            nanos: Some(nanos_used(begin)),
         })?;
         Ok(self.cache.insert(program, entry))
     }
@@ -196,7 +197,7 @@ impl Child {
 
     /// Runs a unit, whose output goes to the present offset.
     fn unit(&mut self, compiled: &Compiled, shared: &Shared, unit: UnitRequest) -> UnitReport {
-        let begin = Instant::now();
+        let begin = processor_nanos();
         let end = self.engine.run(
             compiled,
             Job {
@@ -223,7 +224,7 @@ impl Child {
                 },
             },
         );
-        let nanos = nanos_since(begin);
+        let nanos = nanos_used(begin);
         self.output
             .write_at(self.offset + end.output_len, &end.stderr);
         let report = UnitReport {
@@ -281,8 +282,16 @@ fn unexpected(frame: &ToChild) -> io::Error {
     io::Error::other(format!("{frame:?} is not expected now"))
 }
 
-fn nanos_since(begin: Instant) -> u64 {
-    u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+/// Returns the processor time of the only thread: none passes while it is stopped or waits for its turn.
+fn processor_nanos() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
+}
+
+fn nanos_used(begin: u64) -> u64 {
+    processor_nanos().saturating_sub(begin)
 }
 
 /// Stands for the facts of a module that was not looked at.

@@ -107,14 +107,14 @@ pub struct UnitRun {
     pub output: Vec<u8>,
     /// The start of standard error.
     pub stderr: Vec<u8>,
-    /// Wall-clock time of the run.
+    /// Processor time of the run: the child's pauses are not in it.
     pub run_time: Duration,
 }
 
 /// What there is to say about a batch beside its units.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BatchReport {
-    /// How long compiling took; nothing if the program was ready.
+    /// Processor time of compiling; nothing if the program was ready.
     pub compile_time: Option<Duration>,
     /// Why the profile refuses the program.
     pub refusal: Option<String>,
@@ -325,9 +325,9 @@ impl Sandbox {
                     }
                     Err(Fault::CompileLimit)
                 }
-                End::Stopped { death } => {
+                End::Stopped { death, fault } => {
                     report.deaths.push(death);
-                    Err(Fault::Killed)
+                    Err(fault)
                 }
             };
             answer(units, everybody, on_unit);
@@ -365,7 +365,8 @@ impl Sandbox {
                 Ok(process) => process,
                 Err(_) if self.shared.kill_requested() => {
                     let death = "killed on request, at its start".to_owned();
-                    return Ok(End::Stopped { death });
+                    let fault = Fault::Killed;
+                    return Ok(End::Stopped { death, fault });
                 }
                 Err(error) => return Err(error),
             },

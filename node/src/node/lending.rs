@@ -209,6 +209,9 @@ fn watch(
         },
         obey: Box::new(move |decision| {
             obeying.set(leave(decision));
+            if decision.give_back {
+                obeying.rest_paused();
+            }
             throttle.set_limits(decision.up, decision.down);
             if let Some(cgroup) = &mut cgroup {
                 cgroup.hold(&obeying.pids(), (decision, processors));

@@ -16,9 +16,6 @@ use crate::blobs::BlobStore;
 /// Results are handed over after this time at the latest.
 const GATHER: Duration = Duration::from_millis(20);
 
-/// What is reported of units whose child was ended to give its memory back.
-const GIVEN_BACK: Fault = Fault::Killed;
-
 /// See the module.
 pub(super) struct Slot<R> {
     pub(super) number: usize,
@@ -62,16 +59,13 @@ impl<R: Fn(Report)> Slot<R> {
             inputs,
         } = order;
         let Some((bytes, ranges)) = inputs.of(grant, places) else {
-            let lost = grant.units[places.clone()].iter();
-            let lost = lost.map(|leased| Run {
-                unit: leased.unit,
-                result: Err(Fault::Unavailable),
-                took: Duration::ZERO,
-            });
-            (self.report)(Report::Ran(*job, lost.collect()));
+            self.give_up((order, 0), Fault::Unavailable);
             return Ok(());
         };
-        self.sandbox.input(bytes.len())?.copy_from_slice(bytes);
+        match self.sandbox.input(bytes.len()) {
+            Ok(buffer) => buffer.copy_from_slice(bytes),
+            Err(error) => return self.refuse((order, 0), error),
+        }
         let units: Vec<UnitSpec> = grant.units[places.clone()]
             .iter()
             .zip(ranges)
@@ -90,12 +84,14 @@ impl<R: Fn(Report)> Slot<R> {
         );
         let mut gathered = Vec::new();
         let mut since = Instant::now();
+        let mut ran = 0;
         let done = self.sandbox.run(&batch, &mut |unit| {
             let mut run = taken(unit, &self.store);
             if run.result == Err(Fault::Killed) && self.board.is_given_back(self.number) {
-                run.result = Err(GIVEN_BACK);
+                run.result = Err(Fault::Withdrawn);
             }
             gathered.push(run);
+            ran += 1;
             self.board.count(self.number);
             if since.elapsed() >= GATHER {
                 (self.report)(Report::Ran(*job, std::mem::take(&mut gathered)));
@@ -105,8 +101,38 @@ impl<R: Fn(Report)> Slot<R> {
         if !gathered.is_empty() {
             (self.report)(Report::Ran(*job, gathered));
         }
-        tell(order, done?);
+        match done {
+            Ok(done) => {
+                tell(order, done);
+                Ok(())
+            }
+            Err(error) => self.refuse((order, ran), error),
+        }
+    }
+
+    /// Gives up an order that the sandbox does not take; `ran` units of it were reported. What is not the order's fault is
+    /// returned.
+    fn refuse(&self, open: (&Order, usize), error: SandboxError) -> Result<(), SandboxError> {
+        let fault = match &error {
+            SandboxError::Capacity { .. } => Fault::HostMemory,
+            SandboxError::InputRange { .. } | SandboxError::NulInArgument => Fault::Unavailable,
+            SandboxError::SharedMemory(_) | SandboxError::Start { .. } => return Err(error),
+        };
+        let task = open.0.grant.task.short();
+        tracing::warn!(%task, "an order is given back: {}", crate::error::chain(&error));
+        self.give_up(open, fault);
         Ok(())
+    }
+
+    /// Reports a fault of all units of an order but the first, which were reported.
+    fn give_up(&self, (order, ran): (&Order, usize), fault: Fault) {
+        let open = order.grant.units[order.places.clone()].iter().skip(ran);
+        let open = open.map(|leased| Run {
+            unit: leased.unit,
+            result: Err(fault),
+            took: Duration::ZERO,
+        });
+        (self.report)(Report::Ran(order.job, open.collect()));
     }
 }
 

@@ -139,9 +139,28 @@ fn suspended_children_can_give_their_memory_back() {
     bench.workers.set(NOTHING);
     bench.workers.rest_paused();
     for job in [1, 2] {
-        assert_eq!(bench.finished(job)[0].result, Err(Fault::Killed));
+        assert_eq!(bench.finished(job)[0].result, Err(Fault::Withdrawn));
     }
     until(|| bench.workers.pids().is_empty());
+}
+
+#[test]
+fn an_order_that_no_sandbox_takes_is_given_back() {
+    let bench = Bench::start(1, REST_AFTER);
+    let too_much: [fn(&mut Grant); 2] = [
+        |grant| grant.limits.output_bytes = 512 << 20,
+        |grant| grant.limits.memory_bytes = 1 << 40,
+    ];
+    for (job, change) in (1..).zip(too_much) {
+        bench.give_changed(job, &[1, 1], change);
+        let runs = bench.finished(job);
+        let results: Vec<_> = runs.iter().map(|run| run.result.as_ref().err()).collect();
+        assert_eq!(results, [Some(&Fault::HostMemory); 2]);
+    }
+    bench.give_changed(3, &[1], |grant| grant.args = vec!["a\0b".to_owned()]);
+    assert_eq!(bench.finished(3)[0].result, Err(Fault::Unavailable));
+    bench.give(4, &[1]);
+    assert!(bench.finished(4)[0].result.is_ok(), "others are taken");
 }
 
 #[test]
@@ -237,6 +256,11 @@ impl Bench {
 
     /// Gives a job whose units compute for so many rounds.
     fn give(&self, job: u64, rounds: &[u64]) {
+        self.give_changed(job, rounds, |_| {});
+    }
+
+    /// The same with something else in the grant.
+    fn give_changed(&self, job: u64, rounds: &[u64], change: impl FnOnce(&mut Grant)) {
         let leased = |unit| LeasedUnit {
             unit,
             attempt: 0,
@@ -245,7 +269,7 @@ impl Bench {
             params: String::new(),
         };
         let count = u32::try_from(rounds.len()).unwrap();
-        let grant = Grant {
+        let mut grant = Grant {
             id: GrantId::from_bytes([1; 16]),
             device: NodeId::from_bytes([1; 32]),
             customer: NodeId::from_bytes([2; 32]),
@@ -265,6 +289,7 @@ impl Bench {
             issued: Timestamp::default(),
             deadline: Timestamp::default(),
         };
+        change(&mut grant);
         let bytes = rounds.iter().flat_map(|rounds| rounds.to_le_bytes());
         let order = Order {
             job: Job(job),

@@ -39,8 +39,8 @@ pub(super) enum End {
         death: Option<String>,
         poisonous: bool,
     },
-    /// A handle has ended the batch.
-    Stopped { death: String },
+    /// Somebody else than the program has ended the batch.
+    Stopped { death: String, fault: Fault },
     /// The child died at one of the open units; those before it were not reported and can run again.
     UnitLost {
         death: String,
@@ -228,6 +228,14 @@ impl Conversation<'_, '_> {
         if self.shared.kill_requested() {
             return End::Stopped {
                 death: death.describe("killed on request"),
+                fault: Fault::Killed,
+            };
+        }
+        // What takes a child that stands still is the kernel, because memory is short.
+        if !timed_out && death.killed_from_outside() && self.shared.is_paused() {
+            return End::Stopped {
+                death: death.describe("killed while it was paused"),
+                fault: Fault::Withdrawn,
             };
         }
         match phase.work {

@@ -127,6 +127,11 @@ impl Shared {
         self.lock().kill_requested
     }
 
+    /// Returns whether the sandbox is paused.
+    pub(super) fn is_paused(&self) -> bool {
+        self.lock().paused_since.is_some()
+    }
+
     /// Returns for how long the sandbox has been paused in all.
     pub(super) fn paused(&self) -> Duration {
         let state = self.lock();

@@ -50,25 +50,37 @@ fn the_normal_priority_is_that_of_the_parent() {
 }
 
 #[test]
-fn pauses_change_neither_result_nor_fuel() {
+fn pauses_change_neither_result_nor_fuel_and_do_not_count() {
     let mut sandbox = sandbox();
     let expected = run_one(&mut sandbox, &guest("burn"), &ROUNDS);
     assert_eq!(expected.result, Ok(Outcome::Done));
     let handle = sandbox.handle();
     let (done, is_done) = std::sync::mpsc::channel::<()>();
     let pauser = std::thread::spawn(move || {
-        let mut pauses = 0;
+        let mut pauses = Vec::new();
         while is_done.recv_timeout(Duration::from_millis(7)).is_err() {
             handle.pause();
-            pauses += 1;
+            let begin = Instant::now();
             std::thread::park_timeout(Duration::from_millis(7));
+            pauses.push(begin.elapsed());
             handle.resume();
         }
         pauses
     });
+    let begin = Instant::now();
     let run = run_one(&mut sandbox, &guest("burn"), &ROUNDS);
+    let passed = begin.elapsed();
     done.send(()).unwrap();
-    assert!(pauser.join().unwrap() > 2, "it was paused");
+    let mut pauses = pauser.join().unwrap();
+    assert!(pauses.len() > 2, "it was paused");
+    // The last one may have ended after the unit.
+    pauses.pop();
+    let paused: Duration = pauses.into_iter().sum();
+    assert!(
+        run.run_time + paused / 2 < passed,
+        "{:?} of {passed:?} with {paused:?} of pauses",
+        run.run_time
+    );
     assert_eq!(
         (run.result, run.fuel, run.output),
         (expected.result, expected.fuel, expected.output)
@@ -124,6 +136,35 @@ fn a_paused_child_can_be_ended() {
     let run = run_one(&mut sandbox, &guest("burn"), &endless);
     killer.join().unwrap();
     assert_eq!(run.result, Err(Fault::Killed));
+    handle.resume();
+    goes_on(&mut sandbox);
+}
+
+#[test]
+fn what_the_kernel_ends_while_it_is_paused_is_withdrawn() {
+    let mut sandbox = sandbox();
+    let handle = sandbox.handle();
+    let kernel = std::thread::spawn({
+        let handle = handle.clone();
+        move || {
+            while handle.cpu_time() < Duration::from_millis(100) {
+                std::thread::yield_now();
+            }
+            handle.pause();
+            kill_process(pid(&handle), Signal::KILL).unwrap();
+        }
+    });
+    let endless = u64::MAX.to_le_bytes();
+    let units: [(&str, &[u8]); 2] = [("", &endless), ("", &endless)];
+    let endless = Limits {
+        fuel: u64::MAX,
+        ..LIMITS
+    };
+    let (runs, _) = run_with(&mut sandbox, &guest("burn"), endless, &[], &units);
+    kernel.join().unwrap();
+    for run in runs {
+        assert_eq!(run.result, Err(Fault::Withdrawn));
+    }
     handle.resume();
     goes_on(&mut sandbox);
 }
