@@ -13,7 +13,7 @@ use super::parcel::Parcel;
 use super::reports::Reported;
 use super::task_run::TaskRun;
 use super::timers::{Timer, Timers};
-use super::units::Units;
+use super::units::{DEVICE_LEASES_MAX, Units};
 use super::{Answer, Coordinator, Effect, Fact, NewLeases, Papers, Pulled};
 use crate::account::Holder;
 use crate::certificate;
@@ -27,8 +27,6 @@ use crate::task::split::UnitTable;
 use crate::time::Timestamp;
 use crate::unit::Fault;
 
-/// The most units leased to one device at a time: a batch at work and one in wait on each of some cores.
-const DEVICE_LEASES_MAX: usize = 8 * GRANT_UNITS_MAX as usize;
 /// How often an offer is repeated while units are open.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(15);
 /// How long an offer means something.
@@ -76,7 +74,7 @@ impl Coordinator {
             self.adopt(now, grant, holder);
         }
         let (ended, unknown) = self.renew(now, holder, (&pull.renew, shown));
-        self.take_back(now, from, pull, out);
+        self.take_back(now, holder, pull, out);
         let verdicts =
             reported.map_or_else(Vec::new, |reported| self.count(now, holder, reported, out));
         let (leased, unfit) = if is_admitted {
@@ -132,7 +130,8 @@ impl Coordinator {
         let open = grant.units.iter().map(|leased| leased.unit);
         let open: BTreeSet<u32> = open.filter(is_open).collect();
         let lease = Duration::from_millis(run.task.lease_millis);
-        let room = DEVICE_LEASES_MAX.saturating_sub(self.devices.grants.leases(grant.device));
+        let room =
+            (DEVICE_LEASES_MAX as usize).saturating_sub(self.devices.grants.leases(grant.device));
         let is_known = self.devices.grants.get(grant.id).is_some();
         if !is_known && !open.is_empty() && open.len() <= room {
             self.devices.grants.adopt(now, grant, (open, lease));
@@ -180,7 +179,7 @@ impl Coordinator {
         };
         let mut revived = false;
         for unit in &held.units {
-            if units.may_lease(*unit, holder) {
+            if units.may_lease(now, *unit, holder) {
                 units.lease(*unit, holder, id);
                 revived = true;
             }
@@ -192,7 +191,8 @@ impl Coordinator {
     }
 
     /// Takes back the units that the terminal cannot finish.
-    fn take_back(&mut self, now: Timestamp, from: NodeId, pull: &Pull, out: &mut Vec<Effect>) {
+    fn take_back(&mut self, now: Timestamp, holder: Holder, pull: &Pull, out: &mut Vec<Effect>) {
+        let from = holder.device;
         let (mut faulted, mut withdrawn) = (BTreeSet::new(), BTreeSet::new());
         for given in pull.abandoned.iter().take(GRANT_UNITS_MAX as usize) {
             let held = self.devices.grants.get(given.grant);
@@ -205,7 +205,7 @@ impl Coordinator {
                 continue;
             }
             if given.fault == Fault::Withdrawn {
-                self.withdraw(task, from, given);
+                self.withdraw(now, (task, holder), given);
                 withdrawn.insert(task);
                 continue;
             }
@@ -228,16 +228,20 @@ impl Coordinator {
             self.nudge_for_fresh(task, out);
         }
         for task in withdrawn {
+            if let Some(units) = self.units_mut(&task) {
+                units.rest_if_withdrawn(now, from);
+            }
             out.push(Effect::Changed(task));
             self.nudge_for_fresh(task, out);
         }
     }
 
     /// Takes back a unit because the owner of its terminal wants the computer: nothing is held against unit or device.
-    fn withdraw(&mut self, task: TaskId, from: NodeId, given: &Abandoned) {
-        if let Some((_, running)) = self.tasks.get_mut(&task).and_then(TaskRun::running_mut) {
+    fn withdraw(&mut self, now: Timestamp, (task, holder): (TaskId, Holder), given: &Abandoned) {
+        if let Some((task, running)) = self.tasks.get_mut(&task).and_then(TaskRun::running_mut) {
+            let lease = Duration::from_millis(task.lease_millis);
             running.known.take(given.grant, given.unit);
-            running.units.end_lease(given.unit, from);
+            running.units.withdraw(now, (given.unit, holder), lease);
         }
     }
 
@@ -250,7 +254,8 @@ impl Coordinator {
         holder: Holder,
         pull: &Pull,
     ) -> (Option<NewLeases>, Vec<Unfit>) {
-        let room = DEVICE_LEASES_MAX.saturating_sub(self.devices.grants.leases(holder.device));
+        let room =
+            (DEVICE_LEASES_MAX as usize).saturating_sub(self.devices.grants.leases(holder.device));
         let want = room.min(pull.want as usize).min(GRANT_UNITS_MAX as usize);
         if want == 0 {
             return (None, Vec::new());
@@ -305,7 +310,9 @@ impl Coordinator {
         // A known unit is one among others that are wanted: it comes first, as one that was returned would.
         let known = known.filter(|unit| units.wanted() > 0 && parcel.add(place(*unit)));
         let want = want.min(share) - usize::from(known.is_some());
-        let mut chosen = units.choose(holder, (want, openable), |unit| parcel.add(place(unit)));
+        let mut chosen = units.choose(now, holder, (want, openable), |unit| {
+            parcel.add(place(unit))
+        });
         if chosen.is_empty() && known.is_none() {
             let slow = back_up(
                 now,
@@ -314,7 +321,7 @@ impl Coordinator {
                 (&mut self.devices, &mut self.timers),
             );
             let Some(unit) = slow else {
-                return Err(units.why_none(holder, openable));
+                return Err(units.why_none(now, holder, openable));
             };
             parcel.add(place(unit));
             chosen.push(unit);
@@ -463,7 +470,7 @@ fn back_up(
     let slow = grants.slow_units((task, made_before), is_settled, turn);
     let is_slow = |grant| grants.is_slow(grant, made_before);
     let mut slow = slow.into_iter();
-    let unit = slow.find(|unit| units.may_back_up(*unit, holder, is_slow));
+    let unit = slow.find(|unit| units.may_back_up(now, (*unit, holder), is_slow));
     if unit.is_none() && units.keeps_back(holder) {
         units.send_doubted_to_rest(now, holder.device);
     }

@@ -9,7 +9,8 @@
 //!
 //! Invariants: an owner has at most one vote and one lease per unit, whichever of its devices; a unit is done once, when
 //! devices of `agree` owners reported the same (outcome, output, fuel); no unit is leased to more devices than could
-//! complete its quorum, not counting leases that take very long.
+//! complete its quorum, not counting leases that take very long; an owner who took a unit back is not leased it again
+//! before one lease time is over, or another has had it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,7 +22,7 @@ use crate::account::Holder;
 use crate::id::{GrantId, Hash, NodeId};
 use crate::message::customer::DeviceTally;
 use crate::message::wishes::Misfit;
-use crate::message::work::UnpaidReason;
+use crate::message::work::{GRANT_UNITS_MAX, UnpaidReason};
 use crate::task::Quorum;
 use crate::time::Timestamp;
 use crate::unit::Fault;
@@ -47,6 +48,11 @@ const REST_MAX: Duration = Duration::from_secs(30);
 /// Contradicted results in a row, with none that was agreed on, after which a device rests: one that reports nonsense
 /// at once for every unit must not use up the votes of all units before others have computed them.
 const DOUBTS_MAX: u32 = 4;
+/// The most units leased to one device at a time: a batch at work and one in wait on each of some cores.
+pub(super) const DEVICE_LEASES_MAX: u32 = 8 * GRANT_UNITS_MAX;
+/// Units that an owner took back, with no result between them, after which the device rests: as many as it may have
+/// at a time, so that all of them may be taken back at once and nothing is held against anybody.
+const WITHDRAWN_MAX: u32 = DEVICE_LEASES_MAX;
 /// Units that a device may report before others have confirmed any, and for each that they have.
 const AHEAD_MIN: u64 = 64;
 /// See [`AHEAD_MIN`].
@@ -106,6 +112,8 @@ struct Place {
     faults: u32,
     /// Its results that others contradicted, since one of its results was agreed on.
     doubts: u32,
+    /// Units that its owner took back, since it reported a result.
+    withdrawn: u32,
     /// It gets nothing before this.
     rests_until: Timestamp,
 }
@@ -128,6 +136,10 @@ struct OpenUnit {
     faults: Vec<NodeId>,
     #[serde(skip)]
     leases: Vec<(Holder, GrantId)>,
+    /// The owners who took it back since it was leased last, each with when they may have it again: no more than it
+    /// had leases.
+    #[serde(skip)]
+    withdrawn: Vec<(NodeId, Timestamp)>,
 }
 
 impl OpenUnit {
@@ -171,6 +183,13 @@ impl OpenUnit {
     fn involves(&self, holder: Holder) -> bool {
         let mut leases = self.leases.iter();
         leases.any(|(other, _)| other.owner == holder.owner) || self.has_vote(holder)
+    }
+
+    /// Returns whether the owner took it back, and may not have it again yet: who gives a unit back before it looks slow
+    /// and then has it in a new grant would hold it for ever.
+    fn withholds(&self, now: Timestamp, holder: Holder) -> bool {
+        let mut withdrawn = self.withdrawn.iter();
+        withdrawn.any(|(owner, until)| *owner == holder.owner && *until > now)
     }
 
     fn end_lease(&mut self, device: NodeId) {
@@ -352,10 +371,11 @@ impl Units {
     /// Returns whether a lease of `unit` by `device` could complete its quorum.
     ///
     /// The last votes of a unit on which all disagree are kept for devices with which others have agreed before.
-    pub(super) fn may_lease(&self, unit: u32, holder: Holder) -> bool {
+    pub(super) fn may_lease(&self, now: Timestamp, unit: u32, holder: Holder) -> bool {
         !self.is_settled(unit)
             && self.open.get(&unit).is_none_or(|open| {
                 !open.involves(holder)
+                    && !open.withholds(now, holder)
                     && open.wanted(self.quorum) > 0
                     && (!open.has_last_votes_only(self.quorum) || !self.is_kept_back(holder.device))
             })
@@ -400,10 +420,15 @@ impl Units {
     }
 
     /// Returns why a device was given no unit, that neither rests nor is too far ahead.
-    pub(super) fn why_none(&self, holder: Holder, openable: u32) -> Misfit {
+    pub(super) fn why_none(&self, now: Timestamp, holder: Holder, openable: u32) -> Misfit {
+        let is_withheld = |unit: &u32| {
+            let open = self.open.get(unit);
+            open.is_some_and(|open| open.withholds(now, holder))
+        };
+        let mut returned = self.returned.iter().take(RETURNED_SCAN_MAX);
         if self.wanted() == 0 {
             Misfit::Taken
-        } else if self.keeps_back(holder) {
+        } else if self.keeps_back(holder) || returned.any(is_withheld) {
             Misfit::Rests
         } else if self.untouched() > openable && self.returned.is_empty() {
             Misfit::Funds
@@ -415,13 +440,14 @@ impl Units {
     /// Returns whether `device` may lease `unit` besides those who have it, all of them for very long.
     pub(super) fn may_back_up(
         &self,
-        unit: u32,
-        holder: Holder,
+        now: Timestamp,
+        (unit, holder): (u32, Holder),
         is_slow: impl Fn(GrantId) -> bool,
     ) -> bool {
         self.open.get(&unit).is_some_and(|open| {
             let prompt = open.leases.iter().filter(|(_, grant)| !is_slow(*grant));
             !open.involves(holder)
+                && !open.withholds(now, holder)
                 && prompt.count() < open.missing(self.quorum)
                 && open.leases.len() < UNIT_LEASES_MAX
         })
@@ -432,6 +458,7 @@ impl Units {
     /// the grant.
     pub(super) fn choose(
         &mut self,
+        now: Timestamp,
         holder: Holder,
         (want, untouched_max): (usize, u32),
         mut fits: impl FnMut(u32) -> bool,
@@ -445,7 +472,7 @@ impl Units {
         let ring = behind.chain(self.returned.range(..place.returned));
         for unit in ring.copied().take(RETURNED_SCAN_MAX) {
             full = chosen.len() == want;
-            if !full && self.may_lease(unit, holder) {
+            if !full && self.may_lease(now, unit, holder) {
                 full = !fits(unit);
                 if !full {
                     chosen.push(unit);
@@ -459,7 +486,7 @@ impl Units {
         place.next = place.next.max(self.frontier);
         while !full && place.next < self.count && chosen.len() < want {
             let unit = place.next;
-            if self.may_lease(unit, holder) && !self.returned.contains(&unit) {
+            if self.may_lease(now, unit, holder) && !self.returned.contains(&unit) {
                 let opens = u32::from(!self.open.contains_key(&unit));
                 if opens > untouched_left || !fits(unit) {
                     break;
@@ -499,6 +526,7 @@ impl Units {
     pub(super) fn trust(&mut self, device: NodeId) {
         if let Some(place) = self.places.get_mut(&device) {
             (place.faults, place.rests_until) = (0, Timestamp::default());
+            place.withdrawn = 0;
         }
     }
 
@@ -578,7 +606,10 @@ impl Units {
 
     /// Leases a chosen unit.
     pub(super) fn lease(&mut self, unit: u32, holder: Holder, grant: GrantId) {
-        self.change(unit, |open| open.leases.push((holder, grant)));
+        self.change(unit, |open| {
+            open.leases.push((holder, grant));
+            open.withdrawn.clear();
+        });
     }
 
     /// Ends the lease of `unit` by `device`, if there is one. Returns whether there was.
@@ -592,6 +623,30 @@ impl Units {
         }
         self.change(unit, |open| open.end_lease(device));
         true
+    }
+
+    /// Takes back a unit that the owner of its device does not want to have computed; nothing is held against either,
+    /// but the owner gets others before this one for a `lease` time.
+    pub(super) fn withdraw(
+        &mut self,
+        now: Timestamp,
+        (unit, holder): (u32, Holder),
+        lease: Duration,
+    ) {
+        if self.end_lease(unit, holder.device) {
+            let until = (holder.owner, now + lease);
+            self.change(unit, |open| open.withdrawn.push(until));
+        }
+        let place = self.place_mut(holder.device);
+        place.withdrawn = place.withdrawn.saturating_add(1);
+    }
+
+    /// Lets a device rest from which units are taken back again and again, and that reports nothing.
+    pub(super) fn rest_if_withdrawn(&mut self, now: Timestamp, device: NodeId) {
+        let place = self.places.get(&device);
+        if place.is_some_and(|place| place.withdrawn > WITHDRAWN_MAX) {
+            self.send_to_rest(now, device);
+        }
     }
 
     /// Counts a lease that came to nothing against `device`.
@@ -761,6 +816,9 @@ mod tests {
     use crate::task::BlobRef;
     use crate::unit::Outcome;
 
+    const START: Timestamp = Timestamp::from_millis(1_000_000);
+    const LEASE: Duration = Duration::from_secs(60);
+
     fn device(number: u8) -> NodeId {
         NodeId::from_bytes([number; 32])
     }
@@ -801,7 +859,7 @@ mod tests {
     }
 
     fn lease(units: &mut Units, number: u8, want: usize) -> Vec<u32> {
-        let chosen = units.choose(holder(number), (want, u32::MAX), |_| true);
+        let chosen = units.choose(START, holder(number), (want, u32::MAX), |_| true);
         for unit in &chosen {
             units.lease(*unit, holder(number), GrantId::from_bytes([number; 16]));
         }
@@ -876,13 +934,13 @@ mod tests {
         for number in [5, 6] {
             report(&mut units, holder(number), &[vote(0, b"right")]);
         }
-        assert!(units.may_lease(8, holder(5)), "others agree with it");
-        assert!(!units.may_lease(8, holder(7)), "nobody knows it");
+        assert!(units.may_lease(START, 8, holder(5)), "others agree with it");
+        assert!(!units.may_lease(START, 8, holder(7)), "nobody knows it");
         assert!(units.keeps_back(holder(7)) && !units.keeps_back(holder(5)));
         for _ in 0..4 {
             units.send_doubted_to_rest(now, device(7));
         }
-        assert!(units.may_lease(8, holder(7)), "nobody else came");
+        assert!(units.may_lease(START, 8, holder(7)), "nobody else came");
     }
 
     /// Found by netsim: `liars-10-percent`, seed 0, in which one device that answered at once reported most units.
@@ -919,7 +977,7 @@ mod tests {
             device: device(number),
         };
         units.lease(0, of_owner(1), GrantId::from_bytes([1; 16]));
-        assert!(!units.may_lease(0, of_owner(2)) && units.may_lease(0, holder(3)));
+        assert!(!units.may_lease(START, 0, of_owner(2)) && units.may_lease(START, 0, holder(3)));
         report(&mut units, of_owner(1), &[vote(0, b"x")]);
         let second = report(&mut units, of_owner(2), &[vote(0, b"x")]);
         assert!(second.agreed.is_empty(), "an owner cannot confirm itself");
@@ -950,13 +1008,16 @@ mod tests {
     #[test]
     fn no_more_untouched_units_are_chosen_than_there_is_money_for() {
         let mut units = units(9, 2);
-        let chosen = units.choose(holder(1), (9, 3), |_| true);
+        let chosen = units.choose(START, holder(1), (9, 3), |_| true);
         assert_eq!(chosen, [0, 1, 2]);
         for unit in chosen {
             units.lease(unit, holder(1), GrantId::from_bytes([1; 16]));
         }
-        assert_eq!(units.choose(holder(1), (9, 0), |_| true), [0_u32; 0]);
-        assert_eq!(units.choose(holder(2), (9, 1), |_| true), [0, 1, 2, 3]);
+        assert_eq!(units.choose(START, holder(1), (9, 0), |_| true), [0_u32; 0]);
+        assert_eq!(
+            units.choose(START, holder(2), (9, 1), |_| true),
+            [0, 1, 2, 3]
+        );
     }
 
     #[test]
@@ -999,6 +1060,69 @@ mod tests {
         assert!(units.end_lease(1, device(1)));
         assert!(!units.end_lease(1, device(1)));
         assert_eq!(lease(&mut units, 2, 3), [1]);
+    }
+
+    #[test]
+    fn an_owner_who_took_a_unit_back_gets_it_after_another_or_a_lease_time() {
+        let mut units = units(2, 1);
+        let of_owner = |number| Holder {
+            owner: device(9),
+            device: device(number),
+        };
+        let grant = GrantId::from_bytes([1; 16]);
+        let take_back = |units: &mut Units| {
+            units.lease(0, of_owner(1), grant);
+            units.withdraw(START, (0, of_owner(1)), LEASE);
+        };
+        take_back(&mut units);
+        let almost = START + LEASE.checked_sub(Duration::from_millis(1)).unwrap();
+        for number in [1, 2] {
+            assert!(!units.may_lease(almost, 0, of_owner(number)));
+            assert!(units.may_lease(START + LEASE, 0, of_owner(number)));
+            assert!(units.may_lease(START, 1, of_owner(number)), "it may others");
+        }
+        assert_eq!(units.why_none(almost, of_owner(2), 9), Misfit::Rests);
+        assert_eq!(lease(&mut units, 3, 1), [0]);
+        units.withdraw(START, (0, holder(3)), LEASE);
+        assert!(units.may_lease(START, 0, of_owner(1)), "another had it");
+        assert!(!units.may_lease(START, 0, holder(3)));
+        take_back(&mut units);
+        assert!(units.may_lease(START, 0, holder(3)), "another had it");
+        // Nor does it come back as a backup of somebody who is slow.
+        units.withdraw(START, (0, holder(3)), LEASE);
+        assert!(units.may_lease(START, 0, holder(3)), "it did not have it");
+        units.lease(0, holder(4), grant);
+        assert!(units.may_back_up(START, (0, of_owner(1)), |_| true));
+    }
+
+    #[test]
+    fn who_takes_back_a_unit_of_two_does_not_back_up_the_other() {
+        let mut units = units(1, 2);
+        assert_eq!(lease(&mut units, 1, 1), [0]);
+        assert_eq!(lease(&mut units, 2, 1), [0]);
+        units.withdraw(START, (0, holder(1)), LEASE);
+        assert!(!units.may_back_up(START, (0, holder(1)), |_| true));
+        assert!(units.may_back_up(START + LEASE, (0, holder(1)), |_| true));
+    }
+
+    #[test]
+    fn who_takes_back_more_than_it_could_have_rests_until_it_reports() {
+        let mut units = units(3, 1);
+        let take_back = |units: &mut Units| {
+            units.lease(0, holder(1), GrantId::from_bytes([1; 16]));
+            units.withdraw(START, (0, holder(1)), LEASE);
+            units.rest_if_withdrawn(START, device(1));
+            units.rests(START, device(1))
+        };
+        for _ in 0..WITHDRAWN_MAX {
+            assert!(!take_back(&mut units));
+        }
+        assert!(take_back(&mut units));
+        assert!(!units.rests(START + REST_MIN, device(1)), "not for long");
+        assert!(take_back(&mut units));
+        assert!(units.rests(START + REST_MIN, device(1)), "for longer");
+        units.trust(device(1));
+        assert!(!take_back(&mut units));
     }
 
     #[test]

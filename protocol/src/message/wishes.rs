@@ -224,7 +224,7 @@ pub enum Misfit {
     OwnNever,
     /// Who has this terminal has computed all units that are left, or is at work on them.
     Computed,
-    /// The terminal rests: it could not run units, or others contradict its results.
+    /// The terminal rests: it could not run units, its owner took them back, or others contradict its results.
     Rests,
     /// The terminal is too far ahead of those who confirm its results.
     Unconfirmed,
@@ -285,7 +285,7 @@ impl fmt::Display for Misfit {
             Self::OwnOnly => "only tasks of the owner are wanted",
             Self::OwnNever => "it is the owner's own, which others are to compute",
             Self::Computed => "the owner's computers have done their part of what is left",
-            Self::Rests => "this computer rests: units failed on it, or others contradict it",
+            Self::Rests => "this computer rests: units failed on it or were taken back, or others contradict it",
             Self::Unconfirmed => "others have to confirm what this computer has done first",
             Self::Funds => "the customer's money is bound in units that are under way",
             Self::Taken => "others are at work on all units that are left",

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::message::wishes::{CHOICE_MAX, Choice, Misfit, OwnTasks, Unfit};
+use crate::message::work::GRANT_UNITS_MAX;
 use crate::unit::Fault;
 
 fn wishing(change: impl FnOnce(&mut Wishes)) -> Say {
@@ -172,6 +173,7 @@ fn what_an_owner_takes_back_is_held_against_nobody() {
         desk.pull_with(1, 0, say);
         assert_eq!(desk.nudged(), [node(2)], "who waits is woken");
         assert_eq!(desk.facts.len(), facts, "nothing is recorded");
+        desk.pass(60);
     }
     let status = desk.status(id);
     assert_eq!((status.leased, desk.phase(id).as_str()), (0, "running"));
@@ -184,6 +186,83 @@ fn what_an_owner_takes_back_is_held_against_nobody() {
     let grant = desk.lease(2, 1);
     desk.report(2, results(&grant, b"x"));
     assert_eq!(desk.phase(id), "merging");
+}
+
+/// It was leased the same unit again at once, in a grant that did not look slow, as often as it liked.
+#[test]
+fn nobody_holds_the_last_unit_by_taking_it_back() {
+    let mut desk = Desk::new();
+    let id = desk.run(task("last", 1), 1);
+    let grant = desk.lease(1, 1);
+    for _ in 0..3 {
+        desk.pass(39);
+        let renew = vec![grant.id];
+        let say = Say {
+            renew,
+            ..Say::default()
+        };
+        assert_eq!(desk.pull_with(1, 0, say).ended, []);
+        assert!(desk.pull(2, 1).leased.is_none());
+    }
+    let abandoned = back(&grant, Fault::Withdrawn);
+    let say = Say {
+        abandoned,
+        ..Say::default()
+    };
+    let pulled = desk.pull_with(1, 1, say);
+    assert!(pulled.leased.is_none(), "it has just given it back");
+    let one = |why| vec![Unfit { why, tasks: 1 }];
+    assert_eq!(pulled.unfit, one(Misfit::Rests));
+    desk.pass(59);
+    assert!(desk.pull(1, 1).leased.is_none());
+    let other = desk.lease(2, 1);
+    let abandoned = back(&other, Fault::Withdrawn);
+    let say = Say {
+        abandoned,
+        ..Say::default()
+    };
+    assert!(desk.pull_with(2, 1, say).leased.is_none());
+    let grant = desk.lease(1, 1);
+    desk.report(1, results(&grant, b"x"));
+    assert_eq!(desk.phase(id), "merging");
+}
+
+#[test]
+fn who_alone_is_there_has_back_what_its_owner_took() {
+    let mut desk = Desk::new();
+    desk.run(task("alone", 1), 1);
+    let grant = desk.lease(1, 1);
+    let abandoned = back(&grant, Fault::Withdrawn);
+    let say = Say {
+        abandoned,
+        ..Say::default()
+    };
+    desk.pull_with(1, 0, say);
+    desk.pass(60);
+    assert_eq!(units_of(&desk.lease(1, 1)), [0]);
+}
+
+#[test]
+fn who_takes_back_and_reports_nothing_rests() {
+    let mut desk = Desk::new();
+    desk.run(task("churn", 1), 30_000);
+    for round in 0..9 {
+        let grant = desk.lease(1, GRANT_UNITS_MAX);
+        assert_eq!(grant.units.len(), GRANT_UNITS_MAX as usize, "{round}");
+        let abandoned = back(&grant, Fault::Withdrawn);
+        let say = Say {
+            abandoned,
+            ..Say::default()
+        };
+        desk.pull_with(1, 0, say);
+    }
+    let rests = vec![Unfit {
+        why: Misfit::Rests,
+        tasks: 1,
+    }];
+    assert_eq!(desk.pull(1, 1).unfit, rests);
+    desk.pass(1);
+    desk.lease(1, 1);
 }
 
 #[test]
