@@ -29,8 +29,10 @@ pub struct Settings {
     pub session_bus: Option<String>,
     /// The name of the X11 display that the environment names, for example `:0`.
     pub x11_display: Option<String>,
-    /// The socket of the Wayland compositor, if this user may have one.
+    /// The socket of the Wayland compositor that the environment names.
     pub wayland_socket: Option<PathBuf>,
+    /// The folder where compositors of this user have their sockets.
+    pub runtime_folder: Option<PathBuf>,
 }
 
 impl Settings {
@@ -44,7 +46,6 @@ impl Settings {
         );
         let session_bus = variable("DBUS_SESSION_BUS_ADDRESS")
             .unwrap_or_else(|| format!("unix:path={}", runtime.join("bus").display()));
-        let wayland = variable("WAYLAND_DISPLAY").unwrap_or_else(|| "wayland-0".to_owned());
         Self {
             root: PathBuf::from("/"),
             data_folder,
@@ -52,7 +53,8 @@ impl Settings {
                 .unwrap_or_else(|| "unix:path=/run/dbus/system_bus_socket".to_owned()),
             session_bus: Some(session_bus),
             x11_display: variable("DISPLAY"),
-            wayland_socket: Some(runtime.join(wayland)),
+            wayland_socket: variable("WAYLAND_DISPLAY").map(|name| runtime.join(name)),
+            runtime_folder: Some(runtime),
         }
     }
 }
@@ -66,8 +68,6 @@ pub struct Computer {
     processors: Processors,
     sleep: Sleep,
     start: Instant,
-    /// Whether a display is known of by the environment or by its socket.
-    display: bool,
 }
 
 impl Computer {
@@ -92,6 +92,7 @@ impl Computer {
             session_bus,
             x11_display,
             wayland_socket,
+            runtime_folder,
         } = settings;
         let watch = Arc::new(Watch::default());
         let mut tasks = vec![tokio::spawn(bus::watch_system(
@@ -105,19 +106,22 @@ impl Computer {
             ))),
             None => watch.seen().gnome = Err(Unknown::NoBus).into(),
         }
-        let x11_display = x11_display
-            .or_else(|| display_with_socket(&root))
-            .filter(|name| x11::is_local(name));
-        let display = x11_display.is_some();
+        let sockets = root.join("tmp/.X11-unix");
         start(&watch, "host-x11", move |watch| {
-            x11::watch(watch, x11_display.as_deref())
+            x11::watch(watch, || {
+                let named = x11_display.clone().filter(|name| x11::is_local(name));
+                named.or_else(|| Some(format!(":{}", first(&sockets, "X")?)))
+            });
         });
-        match wayland_socket {
-            Some(socket) => start(&watch, "host-wayland", move |watch| {
-                wayland::watch(watch, &socket)
-            }),
-            None => watch.seen().wayland = Err(Unknown::Absent).into(),
-        }
+        start(&watch, "host-wayland", move |watch| {
+            wayland::watch(watch, || {
+                let named = wayland_socket.clone().filter(|socket| socket.exists());
+                named.or_else(|| {
+                    let folder = runtime_folder.as_ref()?;
+                    Some(folder.join(format!("wayland-{}", first(folder, "wayland-")?)))
+                })
+            });
+        });
         let folder = root.clone();
         start(&watch, "host-gauges", move |watch| {
             gauges::watch(watch, &folder)
@@ -132,7 +136,6 @@ impl Computer {
             processors: Processors::default(),
             sleep: Sleep::new(),
             start: Instant::now(),
-            display,
         }
     }
 }
@@ -150,19 +153,15 @@ fn start(watch: &Arc<Watch>, name: &str, run: impl FnOnce(&Arc<Watch>) + Send + 
 /// Watchers nest little; what they do not use is never touched.
 const STACK_BYTES: usize = 256 << 10;
 
-/// Returns the name of the first X11 display whose socket is there.
-fn display_with_socket(root: &Path) -> Option<String> {
-    /// More displays than people have.
-    const SOCKETS_MAX: usize = 256;
-    let sockets = std::fs::read_dir(root.join("tmp/.X11-unix"))
-        .ok()?
-        .flatten()
-        .take(SOCKETS_MAX);
-    let number = |name: &str| name.strip_prefix('X')?.parse::<u16>().ok();
-    let first = sockets
-        .filter_map(|socket| number(socket.file_name().to_str()?))
-        .min()?;
-    Some(format!(":{first}"))
+/// Returns the lowest number of the sockets in a folder that have a name and a number.
+fn first(folder: &Path, name: &str) -> Option<u16> {
+    /// More files than are ever there beside the sockets.
+    const FILES_MAX: usize = 1024;
+    let files = std::fs::read_dir(folder).ok()?.flatten().take(FILES_MAX);
+    let number = |file: &str| file.strip_prefix(name)?.parse().ok();
+    files
+        .filter_map(|file| number(file.file_name().to_str()?))
+        .min()
 }
 
 impl Host for Computer {
@@ -176,7 +175,6 @@ impl Host for Computer {
             now,
             start: self.start,
             terminals,
-            display: self.display,
         };
         let seen = self.watch.seen();
         let none_wanted = seen.programs.is_empty();
@@ -234,6 +232,7 @@ mod tests {
             session_bus: None,
             x11_display: None,
             wayland_socket: None,
+            runtime_folder: None,
         }
     }
 
@@ -247,8 +246,8 @@ mod tests {
             Some(format!("unix:path={runtime}/bus"))
         );
         assert_eq!(
-            settings.wayland_socket,
-            Some(PathBuf::from(format!("{runtime}/wayland-0")))
+            (settings.wayland_socket, settings.runtime_folder),
+            (None, Some(PathBuf::from(runtime)))
         );
         assert_eq!(settings.x11_display, None);
 
@@ -276,14 +275,13 @@ mod tests {
 
     #[test]
     fn a_display_is_found_by_its_socket() {
-        let root = tempfile::tempdir().unwrap();
-        assert_eq!(display_with_socket(root.path()), None);
-        let sockets = root.path().join("tmp/.X11-unix");
-        std::fs::create_dir_all(&sockets).unwrap();
-        for name in ["X12", "X5", "Xvfb", "5"] {
-            std::fs::write(sockets.join(name), "").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(first(&folder.path().join("no"), "X"), None);
+        for name in ["X12", "X5", "Xvfb", "5", "wayland-1", "wayland-0.lock"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
         }
-        assert_eq!(display_with_socket(root.path()), Some(":5".to_owned()));
+        assert_eq!(first(folder.path(), "X"), Some(5));
+        assert_eq!(first(folder.path(), "wayland-"), Some(1));
     }
 
     #[tokio::test]

@@ -65,6 +65,8 @@ pub(crate) enum Surface {
     X11(String),
     /// A desktop of another kind in the foreground.
     Other,
+    /// The screen to log in at, in the foreground: nobody sits there, and its display refuses everybody.
+    Greeter,
 }
 
 /// What is known beside the answers of watchers.
@@ -75,8 +77,6 @@ pub(crate) struct Around {
     pub(crate) start: Instant,
     /// The last input at a terminal.
     pub(crate) terminals: Option<Instant>,
-    /// Whether a display is known of other than by the login manager: by the environment or by its socket.
-    pub(crate) display: bool,
 }
 
 /// Says how long nobody has used the computer.
@@ -85,7 +85,6 @@ pub(crate) fn judge(seen: &Seen, around: Around) -> Result<Idle, Unknown> {
         now,
         start,
         terminals,
-        display,
     } = around;
     let displays = Displays {
         x11: seen.x11.fresh(now),
@@ -93,7 +92,7 @@ pub(crate) fn judge(seen: &Seen, around: Around) -> Result<Idle, Unknown> {
         gnome: seen.gnome.fresh(now),
     };
     let sessions = seen.sessions.fresh(now);
-    if let Some(why) = unseen(&sessions, displays, display) {
+    if let Some(why) = unseen(&sessions, displays) {
         return Err(why);
     }
     // What a display sees is exact; desktops tell the login manager only after minutes.
@@ -139,7 +138,7 @@ impl Displays {
             && match session.surface {
                 Surface::X11(_) => self.whole_x11().is_ok(),
                 Surface::Other => self.compositor_is_seen(),
-                Surface::Text => false,
+                Surface::Text | Surface::Greeter => false,
             }
     }
 
@@ -159,31 +158,29 @@ impl Displays {
 }
 
 /// Returns why the input of a desktop in the foreground cannot be seen, if there is such a desktop.
-fn unseen(
-    sessions: &Result<Vec<Session>, Unknown>,
-    displays: Displays,
-    display: bool,
-) -> Option<Unknown> {
+fn unseen(sessions: &Result<Vec<Session>, Unknown>, displays: Displays) -> Option<Unknown> {
     match sessions {
-        Ok(sessions) => sessions.iter().find_map(|session| match &session.surface {
-            Surface::Text => None,
-            Surface::X11(_) | Surface::Other
-                if session.input.is_some() || displays.see(session) =>
-            {
-                None
-            }
-            Surface::X11(_) if session.own => displays.whole_x11().err(),
-            // Of a desktop of somebody else, only the login manager could tell.
-            Surface::X11(_) | Surface::Other => Some(Unknown::Unseen),
-        }),
         Err(Unknown::NotYet) => Some(Unknown::NotYet),
-        // Without a login manager, what the environment and the sockets say has to be seen. The socket of a display that
-        // does not answer was left behind.
-        Err(_) if displays.compositor_is_seen() || !display => None,
-        Err(_) => displays
-            .whole_x11()
-            .err()
-            .filter(|why| *why != Unknown::Absent),
+        Ok(sessions) if sessions.iter().any(|one| one.surface != Surface::Text) => {
+            sessions.iter().find_map(|session| match &session.surface {
+                Surface::Text | Surface::Greeter => None,
+                Surface::X11(_) | Surface::Other
+                    if session.input.is_some() || displays.see(session) =>
+                {
+                    None
+                }
+                Surface::X11(_) if session.own => displays.whole_x11().err(),
+                // Of a desktop of somebody else, only the login manager could tell.
+                Surface::X11(_) | Surface::Other => Some(Unknown::Unseen),
+            })
+        }
+        // The login manager knows of no desktop, as of one that was started from a console: displays that are there have to
+        // be seen. The socket of a display that does not answer was left behind.
+        Ok(_) | Err(_) if displays.compositor_is_seen() => None,
+        Ok(_) | Err(_) => [displays.whole_x11().err(), displays.wayland.err()]
+            .into_iter()
+            .flatten()
+            .find(|why| *why != Unknown::Absent),
     }
 }
 
@@ -203,7 +200,6 @@ mod tests {
             now,
             start: now - seconds(500),
             terminals: None,
-            display: false,
         }
     }
 
@@ -319,10 +315,7 @@ mod tests {
         let mut seen = empty();
         seen.sessions = Err(Unknown::NoService).into();
         seen.x11 = Ok(Sight::PartSince(now - seconds(70))).into();
-        let around = Around {
-            display: true,
-            ..around(now)
-        };
+        let around = around(now);
         assert_eq!(told(&seen, around), Err(Unknown::Unseen));
         seen.wayland = Ok(Sight::Since(now - seconds(80))).into();
         assert_eq!(told(&seen, around), Ok((70, Source::X11)));
@@ -333,10 +326,7 @@ mod tests {
         let now = Instant::now();
         let mut seen = empty();
         seen.sessions = Err(Unknown::NoBus).into();
-        let around = Around {
-            display: true,
-            ..around(now)
-        };
+        let around = around(now);
         seen.x11 = Err(Unknown::Refused).into();
         assert_eq!(told(&seen, around), Err(Unknown::Refused));
         seen.x11 = Err(Unknown::Absent).into();
@@ -344,6 +334,30 @@ mod tests {
             told(&seen, around),
             Ok((500, Source::Nobody)),
             "only its socket is left"
+        );
+    }
+
+    #[test]
+    fn a_desktop_that_was_started_from_a_console_has_to_be_seen() {
+        let now = Instant::now();
+        let console = session(Surface::Text, Some(Sight::Since(now - seconds(900))));
+        let mut seen = empty();
+        seen.sessions = Ok(vec![console.clone()]).into();
+        seen.x11 = Err(Unknown::Refused).into();
+        assert_eq!(told(&seen, around(now)), Err(Unknown::Refused));
+        seen.x11 = Ok(Sight::Since(now - seconds(70))).into();
+        assert_eq!(told(&seen, around(now)), Ok((70, Source::X11)));
+        seen.x11 = Err(Unknown::Absent).into();
+        seen.wayland = Err(Unknown::Unseen).into();
+        assert_eq!(told(&seen, around(now)), Err(Unknown::Unseen));
+        seen.wayland = Err(Unknown::Absent).into();
+        assert_eq!(told(&seen, around(now)), Ok((900, Source::Logind)));
+        seen.sessions = Ok(vec![console, session(Surface::Greeter, None)]).into();
+        seen.x11 = Err(Unknown::Refused).into();
+        assert_eq!(
+            told(&seen, around(now)),
+            Ok((900, Source::Logind)),
+            "the display is the greeter's"
         );
     }
 

@@ -1,8 +1,8 @@
 //! The login manager: who has logged in, and what desktops tell it of their owner.
 //!
 //! For a text session it reads the terminal itself. Of a desktop it knows what the desktop told it, which many never do;
-//! one that has never told anything has no time of its last input here. Sessions in the background and greeters are left
-//! out: nobody sits there.
+//! one that has never told anything has no time of its last input here. Sessions in the background are left out:
+//! nobody sits there. Nor does anybody at a greeter.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -60,10 +60,20 @@ fn session(properties: &Properties, own: bool) -> Option<Session> {
             .unwrap_or_default()
     };
     let state = text("State");
-    if !text("Class").starts_with("user") || state == "closing" {
+    let class = text("Class");
+    let is_greeter = class == "greeter";
+    if !(is_greeter || class.starts_with("user")) || state == "closing" {
         return None;
     }
     let surface = match text("Type") {
+        "x11" | "wayland" if is_greeter && state == "active" => {
+            return Some(Session {
+                surface: Surface::Greeter,
+                own,
+                input: None,
+            });
+        }
+        _ if is_greeter => return None,
         "tty" => Surface::Text,
         "x11" | "wayland" | "mir" if state != "active" => return None,
         "x11" => Surface::X11(text("Display").to_owned()),
@@ -161,7 +171,8 @@ mod tests {
     #[test]
     fn nobody_sits_at_a_greeter_or_in_the_background() {
         for fields in [
-            ["greeter", "wayland", "active", ""],
+            ["greeter", "tty", "active", ""],
+            ["greeter", "wayland", "online", ""],
             ["user", "wayland", "online", ""],
             ["user", "x11", "closing", ":0"],
             ["user", "tty", "closing", ""],
@@ -170,5 +181,7 @@ mod tests {
         ] {
             assert_eq!(described(fields, false, false), None, "{fields:?}");
         }
+        let greeter = described(["greeter", "wayland", "active", ""], true, true).unwrap();
+        assert_eq!((greeter.surface, greeter.input), (Surface::Greeter, None));
     }
 }

@@ -5,7 +5,7 @@
 
 use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,11 +30,12 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// Most seats that are watched: places to sit at, of which almost all computers have one.
 const SEATS_MAX: usize = 8;
 
-/// Watches a compositor until the watch ends.
-pub(crate) fn watch(watch: &Arc<Watch>, socket: &Path) {
+/// Watches the compositor whose socket is there, which is looked for anew each time, until the watch ends.
+pub(crate) fn watch(watch: &Arc<Watch>, socket: impl Fn() -> Option<PathBuf>) {
     let mut patience = Patience::new();
     loop {
-        let why = match follow(watch, socket) {
+        let found = socket().ok_or(Unknown::Absent);
+        let why = match found.and_then(|socket| follow(watch, &socket)) {
             Ok(()) => {
                 patience = Patience::new();
                 Unknown::Absent

@@ -27,10 +27,12 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const INTERVAL_WITH_ALARM: Duration = Duration::from_secs(5);
 
 /// Watches the display in the foreground until the watch ends. `named` is the one that the environment names, or whose
-/// socket is there; what the login manager says goes before.
-pub(crate) fn watch(watch: &Arc<Watch>, named: Option<&str>) {
+/// socket is there now; what the login manager says goes before.
+pub(crate) fn watch(watch: &Arc<Watch>, named: impl Fn() -> Option<String>) {
     let mut patience = Patience::new();
     loop {
+        let named = named();
+        let named = named.as_deref();
         let seen = match wanted(watch, named) {
             Some(name) => match Display::open(&name) {
                 Ok(display) => {
@@ -67,7 +69,7 @@ fn wanted(watch: &Watch, named: Option<&str>) -> Option<String> {
             .filter(|session| session.own)
             .find_map(|session| match session.surface {
                 Surface::X11(name) => Some(name),
-                Surface::Text | Surface::Other => None,
+                Surface::Text | Surface::Other | Surface::Greeter => None,
             })
     };
     let name = foreground

@@ -45,6 +45,7 @@ impl Nothing {
             session_bus: None,
             x11_display: None,
             wayland_socket: None,
+            runtime_folder: None,
         }
     }
 }
@@ -245,10 +246,15 @@ async fn an_x_server_of_somebody_else_is_never_idle() {
     let Some(server) = Server::start(Some(&authority)) else {
         return;
     };
-    let mut computer = Computer::new(Settings {
-        x11_display: Some(server.display()),
-        ..nothing.settings()
-    });
+    let mut computer = Computer::new(nothing.settings());
+    until(&mut computer, |observed| {
+        is_idle_for(observed, Source::Nobody, 0..60)
+    })
+    .await;
+    // The socket is found although it was not there at the start.
+    let sockets = nothing.folder.path().join("tmp/.X11-unix");
+    std::fs::create_dir_all(&sockets).unwrap();
+    std::fs::write(sockets.join(server.display().replace(':', "X")), "").unwrap();
     until(&mut computer, |observed| {
         observed.idle == Err(Unknown::Refused)
     })
@@ -258,12 +264,15 @@ async fn an_x_server_of_somebody_else_is_never_idle() {
 #[tokio::test]
 async fn a_compositor_tells_when_its_owner_goes_and_comes_back() {
     let nothing = Nothing::new();
-    let socket = nothing.folder.path().join("wayland-0");
-    let compositor = Compositor::start(&socket);
     let mut computer = Computer::new(Settings {
-        wayland_socket: Some(socket),
+        runtime_folder: Some(nothing.folder.path().to_owned()),
         ..nothing.settings()
     });
+    until(&mut computer, |observed| {
+        is_idle_for(observed, Source::Nobody, 0..60)
+    })
+    .await;
+    let compositor = Compositor::start(&nothing.folder.path().join("wayland-1"));
     until(&mut computer, |observed| {
         is_idle_for(observed, Source::Wayland, 0..1)
     })
