@@ -221,11 +221,6 @@ fn write(file: &Path, value: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(
-        clippy::print_stdout,
-        reason = "whoever runs the tests should know what was left out"
-    )]
-
     use super::*;
 
     const PROCESS: u32 = 4711;
