@@ -61,6 +61,8 @@ pub struct Machine {
     pub processors: usize,
     /// The most units at a time, whatever the preferences say.
     pub slots: usize,
+    /// The most output of one unit, in bytes.
+    pub output_bytes: u64,
 }
 
 /// What may be done now.
@@ -203,7 +205,7 @@ impl Manners {
                     ..Wishes::any(Limits {
                         fuel: u64::MAX,
                         memory_bytes: units.memory.min(memory_bytes),
-                        output_bytes: u64::MAX,
+                        output_bytes: self.machine.output_bytes,
                     })
                 },
             },

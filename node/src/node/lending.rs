@@ -205,6 +205,7 @@ fn watch(
         machine: Machine {
             processors,
             slots: config.terminal.slots.get(),
+            output_bytes: SandboxConfig::default().output_bytes_max as u64,
         },
         obey: Box::new(move |decision| {
             obeying.set(leave(decision));

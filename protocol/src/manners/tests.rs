@@ -33,6 +33,7 @@ fn manners(text: &str) -> Manners {
     let machine = Machine {
         processors: 8,
         slots: 8,
+        output_bytes: 256 << 20,
     };
     Manners::new(text.parse().unwrap(), (Said::Resume, at(0)), machine)
 }
@@ -187,6 +188,12 @@ fn others_have_to_be_calm_for_a_while() {
         [],
         "100 is whatever others take"
     );
+}
+
+#[test]
+fn no_larger_output_is_wished_for_than_the_machine_has() {
+    let decision = manners("").decide(at(0), &quiet(), AtHand::Work);
+    assert_eq!(decision.allowance.wishes.limits.output_bytes, 256 << 20);
 }
 
 #[test]
