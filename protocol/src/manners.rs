@@ -61,6 +61,10 @@ pub struct Machine {
     pub processors: usize,
     /// The most units at a time, whatever the preferences say.
     pub slots: usize,
+    /// The most memory of one unit, in bytes: what the preferences said when the sandboxes were made.
+    pub memory_bytes: u64,
+    /// The most output of one unit, in bytes.
+    pub output_bytes: u64,
 }
 
 /// What may be done now.
@@ -202,8 +206,11 @@ impl Manners {
                     own_tasks: self.preferences.own_tasks,
                     ..Wishes::any(Limits {
                         fuel: u64::MAX,
-                        memory_bytes: units.memory.min(memory_bytes),
-                        output_bytes: u64::MAX,
+                        memory_bytes: units
+                            .memory
+                            .min(memory_bytes)
+                            .min(self.machine.memory_bytes),
+                        output_bytes: self.machine.output_bytes,
                     })
                 },
             },

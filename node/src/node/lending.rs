@@ -120,7 +120,13 @@ pub(super) fn start_terminal(
     let table = &config.terminal;
     let (mailbox, messages) = mpsc::channel(terminal::MAILBOX_MAX);
     let workers = start_workers(table, &preferences.units, (&store, &mailbox))?;
-    let watch = watch((folder, config, computing), &workers, &network).map_err(hinted)?;
+    let units_memory = preferences.units.memory;
+    let watch = watch(
+        (folder, config, computing),
+        (&workers, units_memory),
+        &network,
+    )
+    .map_err(hinted)?;
     let shell = terminal::Shell::new(terminal::Setup {
         key: key.clone(),
         network: config.network.clone(),
@@ -180,7 +186,7 @@ fn start_workers(
 /// Starts to watch computer and owner, and has the sandboxes obey.
 fn watch(
     (folder, config, computing): (&Folder, &Config, &Computing),
-    workers: &Arc<Workers>,
+    (workers, memory_bytes): (&Arc<Workers>, u64),
     network: &Network,
 ) -> Result<Watch, PreferencesError> {
     let settings = Settings::new(folder.root().to_owned(), |name| std::env::var(name).ok());
@@ -191,6 +197,7 @@ fn watch(
             session_bus: None,
             x11_display: None,
             wayland_socket: None,
+            runtime_folder: None,
             ..settings
         },
         None => settings,
@@ -206,6 +213,8 @@ fn watch(
         machine: Machine {
             processors,
             slots: config.terminal.slots.get(),
+            memory_bytes,
+            output_bytes: SandboxConfig::default().output_bytes_max as u64,
         },
         obey: Box::new(move |decision| {
             obeying.set(leave(decision));

@@ -33,6 +33,8 @@ fn manners(text: &str) -> Manners {
     let machine = Machine {
         processors: 8,
         slots: 8,
+        memory_bytes: 4 * GIB,
+        output_bytes: 256 << 20,
     };
     Manners::new(text.parse().unwrap(), (Said::Resume, at(0)), machine)
 }
@@ -186,6 +188,20 @@ fn others_have_to_be_calm_for_a_while() {
         why("preset = \"full\"", &busy),
         [],
         "100 is whatever others take"
+    );
+}
+
+#[test]
+fn no_more_is_wished_for_than_the_machine_has() {
+    let decision = manners("preset = \"full\"\n[units]\nmemory = \"8 GiB\"").decide(
+        at(0),
+        &quiet(),
+        AtHand::Work,
+    );
+    let limits = decision.allowance.wishes.limits;
+    assert_eq!(
+        (limits.memory_bytes, limits.output_bytes),
+        (4 * GIB, 256 << 20)
     );
 }
 
