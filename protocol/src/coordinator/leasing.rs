@@ -292,18 +292,16 @@ impl Coordinator {
         holder: Holder,
         (want, wishes): (usize, &Wishes),
     ) -> Result<NewLeases, Misfit> {
-        let (active, device) = (self.devices.count_active(now).max(1), holder.device);
-        let known = self.find_known(&id, holder);
+        let device = holder.device;
+        let (kind, share) = self.may_take(now, id, (holder, wishes))?;
+        // Nobody is asked for the answer to what is its own.
+        let may_know = !kind.is_own(holder);
+        let known = may_know.then(|| self.find_known(&id, holder)).flatten();
         let run = self.tasks.get_mut(&id).ok_or(Misfit::Taken)?;
         let card = self.cards.version(run.dues.card);
         let openable = run.openable(card);
         let (task, running) = run.running_mut().ok_or(Misfit::Taken)?;
         let (units, table) = (&mut running.units, &running.division.table);
-        let kind = WorkKind::of(id, task);
-        wishes.misfit(&kind, holder).map_or(Ok(()), Err)?;
-        let share = share_now(now, units, (device, active))?;
-        // Nobody is asked for the answer to what is its own.
-        let known = known.filter(|_| !kind.is_own(holder));
         let lease = Duration::from_millis(task.lease_millis);
         let mut parcel = Parcel::default();
         let place = |unit: u32| table.range(unit).unwrap_or_default();
@@ -362,6 +360,23 @@ impl Coordinator {
             read: parcel.read(&grant, now + READ_LIFE_MIN.max(lease * 2)),
             grant,
         })
+    }
+
+    /// Returns what kind of work a task is, and how many of its units the device may get, or why none. It is asked
+    /// before all else, as it looks at no other task and at no single unit.
+    fn may_take(
+        &mut self,
+        now: Timestamp,
+        id: TaskId,
+        (holder, wishes): (Holder, &Wishes),
+    ) -> Result<(WorkKind, usize), Misfit> {
+        let active = self.devices.count_active(now).max(1);
+        let run = self.tasks.get(&id).ok_or(Misfit::Taken)?;
+        let running = run.running().ok_or(Misfit::Taken)?;
+        let kind = WorkKind::of(id, &run.task);
+        wishes.misfit(&kind, holder).map_or(Ok(()), Err)?;
+        let share = share_now(now, &running.units, (holder.device, active))?;
+        Ok((kind, share))
     }
 
     /// Ends the leases of a grant that was not renewed.
