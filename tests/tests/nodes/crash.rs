@@ -17,8 +17,8 @@ use crate::net;
 const UNITS: u32 = 500;
 /// The variable that replays an order.
 const SEED: &str = "TALLY_SEED";
-/// Primes below ten million.
-const PRIMES: u64 = 664_579;
+/// Primes below twenty million.
+const PRIMES: u64 = 1_270_607;
 
 #[test]
 fn a_task_of_500_units_survives_ten_deaths_of_its_coordinator() {
@@ -30,7 +30,7 @@ fn a_task_of_500_units_survives_ten_deaths_of_its_coordinator() {
     let listen = free_address(&net);
     let mut first_terminal = net.start_terminal("terminal-1");
     // Whoever comes first waits for nobody: the customer looks for its coordinator.
-    let ranges: String = (0..UNITS).map(|_| "0 10000000\n").collect();
+    let ranges: String = (0..UNITS).map(|_| "0 20000000\n").collect();
     let job = Job::builtin("prime-count")
         .text(&ranges)
         .table("lease", "seconds = 3");

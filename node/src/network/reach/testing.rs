@@ -15,6 +15,7 @@ use libp2p::core::transport::{DialOpts, PortUse, TransportError};
 use libp2p::core::{Endpoint, Transport};
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, identity};
+use rustix::io::Errno;
 use tally_protocol::id::NodeId;
 use tally_protocol::message::Refusal;
 use tally_protocol::message::announce::ADDRESS_BYTES_MAX;
@@ -24,6 +25,7 @@ use tokio::time::timeout;
 use super::super::behaviour;
 use super::super::peer::{node_of, peer_of};
 use super::super::traffic::Traffic;
+use crate::error::chain;
 
 /// Visits under way: a quarter of the dials of the swarm that may be.
 const OPEN_MAX: usize = 16;
@@ -144,22 +146,10 @@ fn fit(text: &str, ips: &[IpAddr]) -> Option<Multiaddr> {
     ips.iter().any(at).then_some(address)
 }
 
-/// Looks for the operating system's word below what the layers of the transport make of it.
-fn is_refused(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut at = Some(error);
-    while let Some(error) = at {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            if error.kind() == io::ErrorKind::ConnectionRefused {
-                return true;
-            }
-            // What stands inside an `io::Error` is no source of it, only the source of that is.
-            if error.get_ref().is_some_and(|inner| is_refused(inner)) {
-                return true;
-            }
-        }
-        at = error.source();
-    }
-    false
+/// Looks for the operating system's word: the layers of the transport hide the kind of an error, but not its text.
+fn is_refused(error: &io::Error) -> bool {
+    let refused = io::Error::from_raw_os_error(Errno::CONNREFUSED.raw_os_error());
+    chain(error).contains(&refused.to_string())
 }
 
 #[cfg(test)]
