@@ -86,6 +86,7 @@ fn an_owner_pauses_and_sets_preferences_on_the_page() {
     let mut net = net();
     let bootstrap = net.start_bootstrap();
     let mut node = net.start_terminal("terminal");
+    let _ = node.status();
     let opening = net.say("terminal", &["open", "--print"]);
     let browser = Browser::open(opening["url"].as_str().unwrap());
     assert!(browser.page().contains("Preferences"));
