@@ -106,6 +106,7 @@ fn summary(terminal: &TerminalStatus, first: Option<&Because>) -> String {
     let doing = match (&terminal.suspended, terminal.running) {
         (Some(suspended), _) => format!("{} suspended", units(suspended.units)),
         (None, 0) => "nothing is computed".to_owned(),
+        (None, _) if terminal.stored == 0 => "computing".to_owned(),
         (None, _) => format!("computing, {} wait", units(terminal.stored)),
     };
     match first {
