@@ -13,6 +13,7 @@ use tally_node::customer::{CustomerNode, News, Record};
 use tally_node::folder::Folder;
 use tally_node::keys;
 use tally_node::node::operator::NodeStatus;
+use tally_node::owner::preferences::WHATEVER_HAPPENS;
 use tally_protocol::customer::{Ending, Goal};
 use tally_protocol::id::NodeId;
 use tally_protocol::message::customer::Phase;
@@ -250,6 +251,7 @@ impl World {
 fn node(root: &Path, name: &str, arguments: &[&str]) -> Result<Node> {
     let folder = root.join(name);
     std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("preferences.toml"), WHATEVER_HAPPENS)?;
     let log = std::fs::File::create(folder.join("log.txt"))?;
     let mut command = Command::new(std::env::current_exe().context("find this program")?);
     command
