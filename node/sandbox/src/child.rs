@@ -8,16 +8,15 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use rustix::time::{ClockId, clock_gettime};
 use tally_protocol::id::BlobId;
 
 use crate::check::{Abi, ProgramFacts, StaticLimits, at_most};
 use crate::engine::{CompileError, Compiled, Engine, argv};
 use crate::lockdown::lock_down;
-use crate::os::{OutputMemory, ReadOnlyMemory, close_inherited_files};
+use crate::os::{OutputMemory, ReadOnlyMemory, close_inherited_files, thread_cpu_time};
 use crate::unit::{Job, Place};
 use crate::wasi::{Input, Output};
 use crate::wire::{
@@ -173,7 +172,7 @@ impl Child {
         let ToChild::Module { len } = frame else {
             return Err(unexpected(&frame));
         };
-        let begin = processor_nanos();
+        let begin = thread_cpu_time();
         let entry = match self.compile_module(len) {
             Ok(compiled) => Entry::Compiled(compiled),
             Err(CompileError::Refused(refusal)) => Entry::Refused(refusal.to_string()),
@@ -197,7 +196,7 @@ impl Child {
 
     /// Runs a unit, whose output goes to the present offset.
     fn unit(&mut self, compiled: &Compiled, shared: &Shared, unit: UnitRequest) -> UnitReport {
-        let begin = processor_nanos();
+        let begin = thread_cpu_time();
         let end = self.engine.run(
             compiled,
             Job {
@@ -282,16 +281,10 @@ fn unexpected(frame: &ToChild) -> io::Error {
     io::Error::other(format!("{frame:?} is not expected now"))
 }
 
-/// Returns the processor time of the only thread: none passes while it is stopped or waits for its turn.
-fn processor_nanos() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
-    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
-}
-
-fn nanos_used(begin: u64) -> u64 {
-    processor_nanos().saturating_sub(begin)
+/// Returns the processor time since `begin` of the only thread: none passes while it is stopped or waits for its turn.
+fn nanos_used(begin: Duration) -> u64 {
+    let used = thread_cpu_time().saturating_sub(begin);
+    u64::try_from(used.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Stands for the facts of a module that was not looked at.
