@@ -13,6 +13,7 @@ use tally_protocol::entry::Event;
 use tally_protocol::id::{NetworkId, TaskId};
 use tally_protocol::manners::{Reason, Said, Until};
 use tally_protocol::message::customer::{Phase, TaskStatus};
+use tally_protocol::receipt::Validation;
 use tally_tests::job::Job;
 use tally_tests::ledger;
 use tally_tests::net::{NETWORK, Net};
@@ -470,13 +471,18 @@ impl Home {
     }
 }
 
-/// Returns how many results the receipts of a coordinator pay.
+/// Returns for how many results of quorums the receipts of a coordinator pay. Some units are computed once more to see who
+/// tells the truth, and paid by the coordinator itself.
 fn paid(folder: &Path) -> u64 {
     let network: NetworkId = NETWORK.parse().unwrap();
     let mut paid = 0;
     for event in ledger::events(folder) {
         if let Event::Receipted { receipt, .. } = event {
-            paid += u64::from(receipt.verify(&network).unwrap().units);
+            let receipt = receipt.verify(&network).unwrap();
+            if let Validation::Quorum(agreed) = receipt.validation {
+                assert_eq!(agreed, 2);
+                paid += u64::from(receipt.units);
+            }
         }
     }
     paid

@@ -138,7 +138,8 @@ fn an_owner_pauses_and_sets_preferences_on_the_page() {
     let no_page = net
         .node("quiet", "terminal")
         .config("[terminal]\npage = \"off\"\n");
-    let _quiet = no_page.start();
+    let mut quiet = no_page.start();
+    let _ = quiet.status();
     let refused = net.said("quiet", &["open", "--print"]).failure();
     assert!(refused.hint.contains("page"), "{refused:?}");
     drop(bootstrap);
