@@ -25,8 +25,8 @@ use crate::net;
 
 /// Primes below ten million.
 const PRIMES: u64 = 664_579;
-/// Units that take one terminal some twenty seconds: the computer is looked at meanwhile.
-const UNITS: u32 = 1_500;
+/// Units that take one terminal some ten seconds: the computer is looked at meanwhile.
+const UNITS: u32 = 1_000;
 /// The variable that replays what happened.
 const SEED: &str = "TALLY_SEED";
 /// The variable that says how long everything goes wrong, in seconds.
