@@ -305,6 +305,23 @@ pub(crate) fn thread_cpu_time() -> Duration {
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
+/// Has the kernel kill the process that `command` starts as soon as the thread that starts it ends: from before it runs, so
+/// that one that is stopped at once does not stay behind.
+pub(crate) fn die_with_starter(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt as _;
+    let ask = || {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+        Ok(())
+    };
+    #[expect(
+        unsafe_code,
+        reason = "between fork and exec only one system call is made, without memory or locks"
+    )]
+    unsafe {
+        command.pre_exec(ask);
+    }
+}
+
 /// Closes every file descriptor from 3 on. For the start of the child, whose mappings stay.
 pub(crate) fn close_inherited_files() -> io::Result<()> {
     const FIRST: libc::c_uint = 3;
