@@ -10,7 +10,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
 use tally_protocol::id::BlobId;
 
 use crate::check::{Abi, ProgramFacts, StaticLimits, at_most};
@@ -60,7 +59,7 @@ fn serve() -> io::Result<()> {
     let (ToChild::Setup(setup), files) = receive_files(socket.socket())? else {
         return Err(io::Error::other("the first frame is no setup"));
     };
-    die_with_parent(setup.parent)?;
+    parent_lives(setup.parent)?;
     let [input, output] =
         <[_; 2]>::try_from(files).map_err(|_| io::Error::other("two files belong to a setup"))?;
     let input = Rc::new(ReadOnlyMemory::map(
@@ -94,9 +93,8 @@ fn serve() -> io::Result<()> {
     Ok(())
 }
 
-/// Has the kernel kill this process when the parent dies, which may have happened already.
-fn die_with_parent(parent: i32) -> io::Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+/// Looks whether the parent has died before the kernel was asked to kill this process with it.
+fn parent_lives(parent: i32) -> io::Result<()> {
     let found = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
     if found == parent {
         Ok(())

@@ -247,24 +247,37 @@ fn advise_large_pages(buffer: &mut [MaybeUninit<u8>]) {
 
 /// Returns the processor time that a process has used.
 pub(crate) fn cpu_time(process: Pid) -> Option<Duration> {
+    let mut clock: libc::clockid_t = 0;
+    #[expect(
+        unsafe_code,
+        reason = "the call only writes to the variable that is passed"
+    )]
+    let found =
+        unsafe { libc::clock_getcpuclockid(process.as_raw_nonzero().get(), &mut clock) } == 0;
+    found.then(|| read_clock(clock))?
+}
+
+/// Returns the processor time that this thread has used.
+pub(crate) fn thread_cpu_time() -> Duration {
+    let time = read_clock(libc::CLOCK_THREAD_CPUTIME_ID);
+    debug_assert!(time.is_some(), "every Linux has this clock");
+    time.unwrap_or_default()
+}
+
+/// Reads a clock of the kernel, if it is there. A system call and nothing else, for a locked child.
+fn read_clock(clock: libc::clockid_t) -> Option<Duration> {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
     #[expect(
         unsafe_code,
-        reason = "both calls only write to the variables that are passed"
+        reason = "the call only writes to the variable that is passed"
     )]
-    let found = unsafe {
-        let mut clock: libc::clockid_t = 0;
-        libc::clock_getcpuclockid(process.as_raw_nonzero().get(), &mut clock) == 0
-            && libc::clock_gettime(clock, &mut time) == 0
-    };
-    let (seconds, nanos) = (
-        u64::try_from(time.tv_sec).ok()?,
-        u32::try_from(time.tv_nsec).ok()?,
-    );
-    found.then(|| Duration::new(seconds, nanos))
+    let result = unsafe { libc::clock_gettime(clock, &mut time) };
+    succeeded(i64::from(result)).ok()?;
+    let seconds = u64::try_from(time.tv_sec).ok()?;
+    Some(Duration::new(seconds, u32::try_from(time.tv_nsec).ok()?))
 }
 
 /// Has this process scheduled only when nothing else wants the processor.
@@ -287,22 +300,6 @@ pub(crate) fn take_idle_disk_class() -> io::Result<()> {
     #[expect(unsafe_code, reason = "the call takes no pointer")]
     let result = unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, SELF, CLASS_IDLE) };
     succeeded(result)
-}
-
-/// Returns the processor time that this thread has used. A system call and nothing else, for a locked child.
-pub(crate) fn thread_cpu_time() -> Duration {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    #[expect(
-        unsafe_code,
-        reason = "the call only writes to the variable that is passed"
-    )]
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    debug_assert!(result == 0, "every Linux has this clock");
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// Has the kernel kill the process that `command` starts as soon as the thread that starts it ends: from before it runs, so

@@ -17,7 +17,7 @@ use super::{SandboxConfig, SandboxError, spawner};
 use crate::child::CHILD_ARGUMENT;
 use crate::engine::{MEMORY_GUARD, MEMORY_RESERVATION};
 use crate::lockdown::{ChildLimits, Lockdown};
-use crate::os::{SharedMemory, die_with_starter};
+use crate::os::SharedMemory;
 use crate::wire::{Channel, FromChild, Layout, Setup, ToChild, send_files};
 
 /// How long a child may take to lock itself, without the time for which it is paused: it builds the engine, which takes
@@ -109,7 +109,6 @@ impl Process {
             .stdin(theirs)
             .stdout(Stdio::null())
             .stderr(stderr.try_clone()?);
-        die_with_starter(&mut command);
         let child = spawner::spawn(command)?;
         let process = Self {
             child,

@@ -6,9 +6,11 @@ use std::process::{Child, Command};
 use std::sync::OnceLock;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
+use crate::os::die_with_starter;
+
 type Order = (Command, SyncSender<io::Result<Child>>);
 
-/// Starts a command on the thread that never ends.
+/// Starts a command on the thread that never ends. What it starts ends with this process, however that ends.
 pub(super) fn spawn(command: Command) -> io::Result<Child> {
     let (answer, started) = sync_channel(1);
     let gone = || io::Error::other("the thread that starts sandboxes is gone");
@@ -24,6 +26,7 @@ fn thread() -> io::Result<&'static SyncSender<Order>> {
     let (orders, next) = sync_channel::<Order>(16);
     let serve = move || {
         for (mut command, answer) in next {
+            die_with_starter(&mut command);
             // Whoever asked may have gone; then the child is dropped and sees its socket close.
             let _ = answer.send(command.spawn());
         }

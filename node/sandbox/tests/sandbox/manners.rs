@@ -1,9 +1,11 @@
 //! The child steps back: its priority, its pauses, and the time that it does not get.
 
 use std::fs;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process};
 use tally_protocol::unit::{Fault, Limits, Outcome};
 use tally_sandbox::{KillHandle, Priority, Sandbox, SandboxConfig};
 
@@ -206,6 +208,61 @@ fn a_child_of_a_paused_sandbox_does_not_even_start() {
     assert_eq!(run.result, Err(Fault::Killed));
     handle.resume();
     goes_on(&mut sandbox);
+}
+
+/// The variable that makes this test the node that is killed.
+const IS_NODE: &str = "TALLY_TEST_IS_NODE";
+
+#[test]
+fn a_child_that_is_stopped_at_its_start_ends_with_its_node() {
+    if std::env::var_os(IS_NODE).is_some() {
+        let mut sandbox = Sandbox::resting(config()).unwrap();
+        sandbox.handle().pause();
+        run_one(&mut sandbox, &guest("echo"), b"");
+        return;
+    }
+    let mut node = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", std::thread::current().name().unwrap()])
+        .env(IS_NODE, "yes")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let child = until(|| {
+        let child = child_of(node.id())?;
+        (state(child) == 'T').then_some(child)
+    });
+    // The number may be given to another, so the process is held.
+    let child = Pid::from_raw(i32::try_from(child).unwrap()).unwrap();
+    let child = rustix::process::pidfd_open(child, PidfdFlags::empty()).unwrap();
+    node.kill().unwrap();
+    node.wait().unwrap();
+    let mut ends = [PollFd::new(&child, PollFlags::IN)];
+    let minute = Timespec {
+        tv_sec: 60,
+        tv_nsec: 0,
+    };
+    let ended = rustix::event::poll(&mut ends, Some(&minute)).unwrap();
+    let _ = rustix::process::pidfd_send_signal(&child, Signal::KILL);
+    assert_eq!(ended, 1, "it stays behind");
+}
+
+fn until<T>(mut found: impl FnMut() -> Option<T>) -> T {
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Returns the sandbox that a process has started.
+fn child_of(node: u32) -> Option<u32> {
+    let tasks = fs::read_dir(format!("/proc/{node}/task")).unwrap();
+    tasks.into_iter().find_map(|task| {
+        let children = fs::read_to_string(task.ok()?.path().join("children")).ok()?;
+        children.split_whitespace().next()?.parse().ok()
+    })
 }
 
 fn pid(handle: &KillHandle) -> Pid {
