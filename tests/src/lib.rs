@@ -5,6 +5,7 @@
 //! - [`run::Running`]: a command that runs; [`run::Ran`]: what it said and how it ended
 //! - [`job::Job`]: a job file
 //! - [`http::Client`]: somebody who asks an app server over HTTP
+//! - [`lines::Lines`]: networks of their own, joined by lines that can be cut
 //! - [`market`]: an app server beside a coordinator, and owners who order from it
 //! - [`raw`]: peers in the process of the test, which say what the test tells them to say
 //!
@@ -18,6 +19,7 @@
 pub mod http;
 pub mod job;
 pub mod ledger;
+pub mod lines;
 pub mod market;
 pub mod net;
 pub mod node;

@@ -9,6 +9,7 @@ use tally_protocol::id::NodeId;
 use tempfile::TempDir;
 
 use crate::job::Job;
+use crate::lines::Place;
 use crate::node::Node;
 use crate::run::{Ran, Running};
 
@@ -21,6 +22,7 @@ pub struct Net {
     program: PathBuf,
     root: TempDir,
     bootstrap: Vec<String>,
+    place: Option<Place>,
 }
 
 /// A node to be started.
@@ -44,6 +46,7 @@ impl Net {
             program: program.into(),
             root,
             bootstrap: Vec::new(),
+            place: None,
         }
     }
 
@@ -67,6 +70,11 @@ impl Net {
         path
     }
 
+    /// Starts all that is not started elsewhere in `place` from now on.
+    pub fn settle(&mut self, place: Place) {
+        self.place = Some(place);
+    }
+
     /// Lets all that is started from now on connect to `node` first.
     pub fn bootstrap(&mut self, node: &mut Node) {
         self.bootstrap = vec![node.address()];
@@ -84,7 +92,20 @@ impl Net {
     /// Returns `tally` with arguments, without anything of the user's.
     #[must_use]
     pub fn tally(&self, args: &[&str]) -> Command {
-        let mut command = self.command(&self.program);
+        self.tally_in(self.place.as_ref(), args)
+    }
+
+    /// Returns `tally` as it is started in a place.
+    #[must_use]
+    pub fn tally_in(&self, place: Option<&Place>, args: &[&str]) -> Command {
+        let mut command = match place {
+            None => self.command(&self.program),
+            Some(place) => {
+                let mut command = self.command("nsenter");
+                command.arg(place.as_arg()).arg(&self.program);
+                command
+            }
+        };
         command.args(args);
         command
     }

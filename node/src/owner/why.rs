@@ -3,8 +3,6 @@
 //! Invariants: every reason that holds is there, once for each coordinator it concerns; a terminal that computes and takes
 //! work is not told why it does not.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 use tally_ledger::wallet::Unpaid;
 use tally_protocol::id::NodeId;
@@ -21,8 +19,6 @@ use crate::terminal::TerminalStatus;
 
 /// Questions in a row that may fail before a coordinator is said to be away: one may be lost.
 const FAILURES_MAX: u32 = 2;
-/// How long after its start a terminal may look for others before that is a reason.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The answer to an owner who asks why.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -137,14 +133,12 @@ fn no_work(seen: &Seen<'_>, waits: bool) -> Vec<Because> {
         return because;
     }
     let standings = &seen.terminal.standings;
-    if seen.now.since(seen.started) >= PATIENCE {
-        if seen.peers == 0 {
-            let since = standings.iter().map(|(_, standing)| standing.since).max();
-            let since = since.unwrap_or(seen.started);
-            because.push(told(Reason::NoPeers, since, Until::ItChanges));
-        } else if standings.is_empty() {
-            because.push(told(Reason::NoCoordinator, seen.started, Until::ItChanges));
-        }
+    if seen.peers == 0 {
+        let since = standings.iter().map(|(_, standing)| standing.since).max();
+        let since = since.unwrap_or(seen.started);
+        because.push(told(Reason::NoPeers, since, Until::ItChanges));
+    } else if standings.is_empty() {
+        because.push(told(Reason::NoCoordinator, seen.started, Until::ItChanges));
     }
     for (coordinator, standing) in standings {
         because.extend(nothing_of(*coordinator, standing));
@@ -316,6 +310,7 @@ fn named(coordinator: NodeId, because: Because, more: &str) -> Because {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::time::Duration;
 
     use tally_ledger::wallet::{PointsAt, UnpaidBy};
     use tally_protocol::manners::{

@@ -1,4 +1,4 @@
-//! `tally service`, over a `systemctl` that writes down what it is asked.
+//! `tally service`, over a `systemctl` that writes down what it is asked, and over a systemd where one can be started.
 #![expect(
     clippy::print_stderr,
     reason = "whoever runs the tests should know what was left out"
@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
+use tally_node::owner::preferences::WHATEVER_HAPPENS;
 use tally_tests::net::Net;
 use tally_tests::run::{Ran, Running};
 
@@ -146,6 +147,63 @@ fn a_unit_of_somebody_else_and_a_computer_without_systemd_are_left_alone() {
         );
     }
     assert_eq!(session.unit(), "[Unit]\n");
+}
+
+#[test]
+fn a_systemd_starts_it_again_after_a_crash_and_stops_it_in_order() {
+    const SESSION: &str = "
+tally() { \"$TALLY\" service \"$@\" --dir node --json; }
+ask() { systemctl --user show tally.service --property=\"$1\" --value; }
+tally install --now
+pid=$(ask MainPID)
+kill -KILL $pid
+until [ \"$(ask NRestarts)\" = 1 ] && [ \"$(ask ActiveState)\" = active ]; do sleep 0.1; done
+tally status
+chrt --pid $(ask MainPID) >scheduling
+systemctl --user stop tally.service
+tally status
+systemctl --user start tally.service
+tally remove
+systemctl --user list-units --all --no-legend 'tally*' >left
+";
+    let net = net();
+    net.write("node/preferences.toml", WHATEVER_HAPPENS);
+    let soon = "[Service]\nRestartSec=100ms\n";
+    net.write(".config/systemd/user/tally.service.d/soon.conf", soon);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli/in-systemd");
+    let mut command = net.command(script);
+    command.args(["bash", "-euc", SESSION]);
+    command.env("TALLY", env!("CARGO_BIN_EXE_tally-under-test"));
+    let ran = Running::start(&mut command).wait();
+    const NOT_HERE: i32 = 77;
+    if ran.status.code() == Some(NOT_HERE) {
+        eprintln!("no systemd ran the service: only root may start one, and it must be installed");
+        return;
+    }
+    let ran = ran.done();
+    let shown: Vec<Value> = ran
+        .text()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let [installed, again, stopped, removed] = &shown[..] else {
+        panic!("{shown:?}");
+    };
+    for running in [installed, again] {
+        assert_eq!(
+            (&running["state"], &running["enabled"]),
+            (&"active".into(), &true.into())
+        );
+    }
+    assert_ne!(installed["process"], again["process"]);
+    assert_eq!(
+        (&stopped["state"], &stopped["result"]),
+        (&"inactive".into(), &"success".into())
+    );
+    assert_eq!(removed["installed"], false);
+    let scheduling = fs::read_to_string(net.path("scheduling")).unwrap();
+    assert!(scheduling.contains("SCHED_IDLE"), "{scheduling}");
+    assert_eq!(fs::read_to_string(net.path("left")).unwrap(), "");
 }
 
 #[test]

@@ -16,6 +16,7 @@ use tally_protocol::message::customer::{Phase, TaskStatus};
 use tally_protocol::receipt::Validation;
 use tally_tests::job::Job;
 use tally_tests::ledger;
+use tally_tests::lines::Lines;
 use tally_tests::net::{NETWORK, Net};
 use tally_tests::node::Node;
 use tally_tests::{until, until_true};
@@ -27,6 +28,8 @@ use crate::net;
 const PRIMES: u64 = 664_579;
 /// Units that take one terminal some ten seconds: the computer is looked at meanwhile.
 const UNITS: u32 = 1_000;
+/// Where the coordinator listens in a network of its own.
+const PORT: u16 = 4001;
 /// The variable that replays what happened.
 const SEED: &str = "TALLY_SEED";
 /// The variable that says how long everything goes wrong, in seconds.
@@ -306,6 +309,8 @@ fn nothing_is_lost_or_paid_twice_whatever_happens_at_home() {
 
 /// Three terminals at home, and a coordinator elsewhere.
 struct Home {
+    /// The line from each terminal to the rest of the world, where a test may make such.
+    lines: Option<Lines>,
     net: Net,
     listen: String,
     coordinator: Option<Node>,
@@ -319,11 +324,19 @@ const NAMES: [&str; 3] = ["terminal-0", "terminal-1", "terminal-2"];
 impl Home {
     fn start(chance: StdRng) -> Self {
         let mut net = net();
-        let listen = free_address(&net);
+        let lines = Lines::new(NAMES.len());
+        let listen = if let Some(lines) = &lines {
+            net.settle(lines.hub());
+            format!("/ip4/0.0.0.0/tcp/{PORT}")
+        } else {
+            eprintln!("no line is cut: only root may make network namespaces");
+            free_address(&net)
+        };
         let args = ["--listen", &listen, "--customers", "any"];
         let mut coordinator = net.node("coordinator", "coordinator").args(&args).start();
         net.bootstrap(&mut coordinator);
         let mut home = Self {
+            lines,
             net,
             listen,
             coordinator: Some(coordinator),
@@ -338,7 +351,17 @@ impl Home {
     }
 
     fn switch_on(&mut self, place: usize) {
-        let mut node = self.net.start_terminal(NAMES[place]);
+        let start = self.net.node(NAMES[place], "terminal");
+        let start = start.args(&["--slots", "1"]);
+        let mut node = match &self.lines {
+            None => start.start(),
+            Some(lines) => {
+                let (_, id) = self.net.first_address().rsplit_once('/').unwrap();
+                let address = format!("{}/p2p/{id}", lines.address(place, PORT));
+                let command = self.net.tally_in(Some(&lines.end(place)), &[]);
+                start.bootstrap(&[address]).start_with(command)
+            }
+        };
         let _ = node.status();
         self.terminals[place] = Some(node);
     }
@@ -346,7 +369,7 @@ impl Home {
     /// Lets something happen, and looks whether it is told.
     fn trouble(&mut self) {
         let place = self.chance.random_range(0..NAMES.len());
-        let happens = self.chance.random_range(0..7);
+        let happens = self.chance.random_range(0..8);
         let while_it_lasts = Duration::from_millis(self.chance.random_range(1..600));
         let Some(node) = self.terminals[place].as_mut() else {
             return;
@@ -391,42 +414,56 @@ impl Home {
                 "sleep"
             }
             5 => {
-                let said = node.status().owner.unwrap().said;
-                self.terminals[place].take().unwrap().kill();
-                self.switch_on(place);
-                let node = self.terminals[place].as_mut().unwrap();
-                if matches!(said, Said::Pause) {
-                    assert!(
-                        has(&why(node), Reason::Paused),
-                        "it was said before the power cut"
-                    );
-                }
+                self.cut_power(place);
                 "power cut"
             }
+            6 => {
+                self.lose_coordinator(place);
+                "coordinator lost"
+            }
             _ => {
-                self.lose_network(place);
-                "network loss"
+                let is_noticed = self.chance.random_range(0..4) == 0;
+                self.cut_line(place, (!is_noticed).then_some(while_it_lasts));
+                if is_noticed {
+                    "line cut"
+                } else {
+                    "line cut for a moment"
+                }
             }
         };
         *self.happened.entry(what).or_default() += 1;
     }
 
-    /// All connections break, and nobody is there for a while.
-    fn lose_network(&mut self, place: usize) {
-        self.coordinator.take().unwrap().kill();
+    /// A terminal ends at once and starts again, and knows what its owner has said.
+    fn cut_power(&mut self, place: usize) {
+        let mut node = self.terminals[place].take().unwrap();
+        let said = node.status().owner.unwrap().said;
+        node.kill();
+        self.switch_on(place);
         let node = self.terminals[place].as_mut().unwrap();
-        until_true("the coordinator to be missed", || {
-            node.status().terminal.unwrap().coordinators.is_empty()
-        });
-        let told = why(node);
-        let may_be_told = [
-            Reason::CoordinatorAway,
-            Reason::NoPeers,
-            Reason::Paused,
-            Reason::Finished,
-        ];
-        let is_told = may_be_told.iter().any(|reason| has(&told, *reason));
-        assert!(told.computing || is_told, "{told:?}");
+        if matches!(said, Said::Pause) {
+            assert!(
+                has(&why(node), Reason::Paused),
+                "it was said before the power cut"
+            );
+        }
+    }
+
+    /// What goes over a terminal's line is lost: for so long, or until that is noticed.
+    fn cut_line(&mut self, place: usize, time: Option<Duration>) {
+        let Some(lines) = &self.lines else { return };
+        lines.cut(place);
+        match time {
+            Some(time) => std::thread::sleep(time),
+            None => misses_coordinator(self.terminals[place].as_mut().unwrap()),
+        }
+        lines.mend(place);
+    }
+
+    /// All connections break, and nobody is there for a while.
+    fn lose_coordinator(&mut self, place: usize) {
+        self.coordinator.take().unwrap().kill();
+        misses_coordinator(self.terminals[place].as_mut().unwrap());
         let args = ["--listen", &self.listen, "--customers", "any"];
         let coordinator = self.net.node("coordinator", "coordinator").args(&args);
         let mut coordinator = coordinator.start();
@@ -469,6 +506,22 @@ impl Home {
             assert!(validated.values().all(|(times, _)| *times == 1));
         }
     }
+}
+
+/// Waits until a terminal has noticed that nobody is there, and has it say so.
+fn misses_coordinator(node: &mut Node) {
+    until_true("the coordinator to be missed", || {
+        node.status().terminal.unwrap().coordinators.is_empty()
+    });
+    let told = why(node);
+    let may_be_told = [
+        Reason::CoordinatorAway,
+        Reason::NoPeers,
+        Reason::Paused,
+        Reason::Finished,
+    ];
+    let is_told = may_be_told.iter().any(|reason| has(&told, *reason));
+    assert!(told.computing || is_told, "{told:?}");
 }
 
 /// Returns for how many results of quorums the receipts of a coordinator pay. Some units are computed once more to see who

@@ -34,11 +34,7 @@ pub(crate) async fn measure(options: &Options) -> Result<Report> {
     let rounds = tokio::task::block_in_place(|| rounds_of_a_unit(&module))?;
     let mut world = World::start(&options.dir, TERMINALS as usize).await?;
     let program = world.put(&module)?;
-    let job: Job = format!(
-        "[job]\nname = \"burn\"\n[program]\nfile = \"burn.wasm\"\n[input]\nfile = \"input\"\n[split]\nby = \"bytes\"\n\
-         bytes = 8\n[limits]\nfuel = {FUEL}\n[quorum]\nagree = 1\n[merge]\nhow = \"concat\"\n"
-    )
-    .parse()?;
+    let job = job()?;
     progress(&format!(
         "efficiency: {units} units of {rounds} rounds each"
     ));
@@ -66,12 +62,22 @@ pub(crate) async fn measure(options: &Options) -> Result<Report> {
     Ok(report)
 }
 
-fn inputs(rounds: u64, count: u32) -> Vec<u8> {
+/// Returns the job whose units are of 8 bytes each, see [`inputs`].
+pub(crate) fn job() -> Result<Job> {
+    let text = format!(
+        "[job]\nname = \"burn\"\n[program]\nfile = \"burn.wasm\"\n[input]\nfile = \"input\"\n[split]\nby = \"bytes\"\n\
+         bytes = 8\n[limits]\nfuel = {FUEL}\n[quorum]\nagree = 1\n[merge]\nhow = \"concat\"\n"
+    );
+    Ok(text.parse()?)
+}
+
+/// Returns the input of so many units, each of so many rounds.
+pub(crate) fn inputs(rounds: u64, count: u32) -> Vec<u8> {
     rounds.to_le_bytes().repeat(count as usize)
 }
 
 /// Returns how many rounds take [`UNIT_TIME`] on this machine.
-fn rounds_of_a_unit(module: &[u8]) -> Result<u64> {
+pub(crate) fn rounds_of_a_unit(module: &[u8]) -> Result<u64> {
     let program = Program::new(module.into());
     let mut sandbox = Sandbox::spawn(SandboxConfig::default())?;
     let input = TRIAL_ROUNDS.to_le_bytes();

@@ -12,6 +12,7 @@ mod blob;
 mod cpu;
 mod dispatch;
 mod efficiency;
+mod foreground;
 mod image;
 mod kernels;
 mod latency;
@@ -163,7 +164,7 @@ async fn one(name: Name, options: &Options) -> Result<Report> {
         Name::Ledger => tokio::task::block_in_place(|| ledger::measure(options)),
         Name::Suspend => tokio::task::block_in_place(|| manners::suspend(options)),
         Name::Share => tokio::task::block_in_place(|| manners::share(options)),
-        Name::Foreground => tokio::task::block_in_place(|| manners::foreground(options)),
+        Name::Foreground => foreground::measure(options).await,
         Name::All => unreachable!("all is taken apart before"),
     }
 }

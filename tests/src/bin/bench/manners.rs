@@ -1,7 +1,7 @@
-//! What the person at the computer notices of a terminal: how soon its sandboxes stop, whether they keep to their share,
-//! and how much slower a compiler gets beside them.
+//! What the person at the computer notices of a terminal's sandboxes: how soon they stop, and whether they keep to their
+//! share.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,11 +35,6 @@ const SHARE_TIME: Duration = Duration::from_secs(60);
 const WINDOW: Duration = Duration::from_secs(10);
 /// How often it is measured.
 const SAMPLE: Duration = Duration::from_millis(100);
-/// Rounds of the compiler, each without sandboxes, with them, and with them at a quarter.
-const ROUNDS: u32 = 9;
-/// Functions of the file that is compiled: some seconds of work.
-const FUNCTIONS: u32 = 700;
-
 const PAUSED: Leave = Leave {
     run: false,
     cpu: 1.0,
@@ -127,82 +122,6 @@ fn errors(samples: &[(Duration, Duration)], share: f64) -> Vec<f64> {
     (0..samples.len()).filter_map(window).collect()
 }
 
-/// How much longer a compiler takes.
-pub(crate) fn foreground(options: &Options) -> Result<Report> {
-    let mut report = Report::new("foreground", "< 3 % slower");
-    let rounds = options.units.unwrap_or(ROUNDS);
-    let bench = Bench::start(&options.dir)?;
-    let source = bench.folder.path().join("source.rs");
-    std::fs::write(&source, source_text())?;
-    let quarter = Leave {
-        cpu: 0.25,
-        ..Leave::default()
-    };
-    let leaves = [PAUSED, Leave::default(), quarter];
-    let mut times: [Vec<f64>; 3] = Default::default();
-    let mut guests = [0.0; 3];
-    compile(&source)?;
-    for round in 0..rounds {
-        progress(&format!("foreground: round {} of {rounds}", round + 1));
-        // Each comes as often first as last.
-        let mut order = [0, 1, 2];
-        order.rotate_left(usize::try_from(round % 3)?);
-        for which in order {
-            bench.workers.set(leaves[which]);
-            let before = bench.workers.cpu_time();
-            let wall = compile(&source)?.as_secs_f64();
-            let used = bench.workers.cpu_time().saturating_sub(before);
-            times[which].push(wall);
-            guests[which] += used.as_secs_f64() / wall / f64::from(rounds);
-        }
-    }
-    let median = |mut values: Vec<f64>| {
-        values.sort_by(f64::total_cmp);
-        quantile(&values, 0.5)
-    };
-    for (place, name) in [(1, "full"), (2, "quarter")] {
-        let pairs = times[place].iter().zip(&times[0]);
-        let slower = pairs.map(|(with, without)| (with / without - 1.0) * 1e2);
-        report.add(&format!("{name}_slower_percent"), median(slower.collect()));
-        report.add(&format!("{name}_processors_of_guests"), guests[place]);
-    }
-    let [without, ..] = times;
-    report.add("seconds_without", median(without));
-    Ok(report)
-}
-
-/// Compiles as many times at once as there are processors, in a session of its own.
-fn compile(source: &Path) -> Result<Duration> {
-    let one = format!(
-        "rustc --edition=2024 -Copt-level=2 -Ccodegen-units=1 --crate-type=lib --emit=obj -o {0}.$i.o {0} 2>/dev/null",
-        source.display()
-    );
-    let all = format!("for i in $(seq {}); do {one} & done; wait", processors());
-    let start = Instant::now();
-    let status = in_a_session(&all).status().context("compile")?;
-    let took = start.elapsed();
-    let object = PathBuf::from(format!("{}.1.o", source.display()));
-    ensure!(
-        status.success() && object.exists(),
-        "compile with rustc: {status}"
-    );
-    Ok(took)
-}
-
-/// Returns a module that takes a compiler some seconds.
-fn source_text() -> String {
-    let function = |number: u32| {
-        format!(
-            "pub fn f{number}(words: &[u64]) -> Vec<u64> {{\n\
-             let mut all: Vec<u64> = words.iter().map(|word| word.rotate_left({}).wrapping_mul({number})).collect();\n\
-             all.sort_by_key(|word| word % {});\n all.dedup();\n all\n}}\n",
-            number % 63,
-            number + 3
-        )
-    };
-    (1..=FUNCTIONS).map(function).collect()
-}
-
 /// A process that computes at normal priority until it is dropped.
 struct BusyLoop(Child);
 
@@ -224,7 +143,7 @@ impl Drop for BusyLoop {
 }
 
 /// Returns a command of the shell in a session of its own, as each window has one.
-fn in_a_session(text: &str) -> Command {
+pub(crate) fn in_a_session(text: &str) -> Command {
     let mut command = Command::new("setsid");
     command.args(["--wait", "sh", "-c", text]);
     command
@@ -234,7 +153,7 @@ fn in_a_session(text: &str) -> Command {
     command
 }
 
-fn processors() -> u32 {
+pub(crate) fn processors() -> u32 {
     let count = std::thread::available_parallelism();
     count.map_or(1, |count| u32::try_from(count.get()).unwrap_or(1))
 }
@@ -242,6 +161,7 @@ fn processors() -> u32 {
 /// Slots at units without end, as many as there are processors.
 struct Bench {
     workers: Workers,
+    #[expect(dead_code, reason = "it is there as long as this")]
     folder: tempfile::TempDir,
 }
 

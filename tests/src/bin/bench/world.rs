@@ -6,16 +6,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use libp2p::Multiaddr;
-use tally_node::admin::{Request, ask};
+use serde::de::DeserializeOwned;
+use tally_node::admin::{OwnerAsk, Request, ask};
 use tally_node::clock;
 use tally_node::config::Config;
 use tally_node::customer::{CustomerNode, News, Record};
 use tally_node::folder::Folder;
 use tally_node::keys;
 use tally_node::node::operator::NodeStatus;
+use tally_node::owner::OwnerStatus;
 use tally_node::owner::preferences::WHATEVER_HAPPENS;
+use tally_node::owner::why::Why;
 use tally_protocol::customer::{Ending, Goal};
 use tally_protocol::id::NodeId;
+use tally_protocol::manners::Said;
 use tally_protocol::message::customer::Phase;
 use tally_protocol::signed::Verified;
 use tally_protocol::task::BlobRef;
@@ -127,6 +131,15 @@ impl World {
         })
     }
 
+    /// Returns a terminal.
+    pub(crate) fn terminal(&self, number: usize) -> Terminal {
+        let node = &self.nodes[1 + number];
+        Terminal {
+            folder: self.root.path().join(&node.name),
+            id: node.id,
+        }
+    }
+
     /// Returns a folder for files of the customer.
     pub(crate) fn folder(&self) -> PathBuf {
         self.root.path().to_owned()
@@ -226,9 +239,10 @@ impl World {
 
     /// Returns the exact processor time of all sandboxes so far.
     pub(crate) fn sandbox_time(&self) -> Duration {
-        let terminals = self.nodes[1..].iter();
-        let sandboxes = terminals.flat_map(|node| cpu::children_of(node.id));
-        sandboxes.map(cpu::exact_time_of).sum()
+        let terminals = 0..self.nodes.len() - 1;
+        terminals
+            .map(|number| self.terminal(number).sandbox_time())
+            .sum()
     }
 
     /// Stops all nodes, and kills those that do not stop.
@@ -244,6 +258,44 @@ impl World {
                 let _ = node.process.kill().await;
             }
         }
+    }
+}
+
+/// A terminal, for whoever plays its owner.
+pub(crate) struct Terminal {
+    folder: PathBuf,
+    id: u32,
+}
+
+impl Terminal {
+    /// Has it follow these preferences.
+    pub(crate) async fn prefer(&self, text: &str) -> Result<()> {
+        std::fs::write(self.folder.join("preferences.toml"), text)?;
+        let status = self.ask::<OwnerStatus>(OwnerAsk::Look).await?;
+        let fault = status.preferences_fault;
+        ensure!(fault.is_none(), "follow preferences: {fault:?}");
+        Ok(())
+    }
+
+    /// Says what the owner says.
+    pub(crate) async fn say(&self, said: Said) -> Result<OwnerStatus> {
+        self.ask(OwnerAsk::Say { said }).await
+    }
+
+    /// Asks why it does what it does.
+    pub(crate) async fn why(&self) -> Result<Why> {
+        self.ask(OwnerAsk::Why).await
+    }
+
+    /// Returns the exact processor time of its sandboxes so far, of those that live.
+    pub(crate) fn sandbox_time(&self) -> Duration {
+        let sandboxes = cpu::children_of(self.id).into_iter();
+        sandboxes.map(cpu::exact_time_of).sum()
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, question: OwnerAsk) -> Result<T> {
+        let request = Request::Owner { question };
+        Ok(ask(&self.folder.join("admin.sock"), &request).await?)
     }
 }
 
