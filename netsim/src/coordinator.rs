@@ -418,7 +418,7 @@ impl CoordinatorNode {
     }
 
     /// Returns whether a group is on its way to the disk.
-    fn is_writing(&self) -> bool {
+    pub(crate) fn is_writing(&self) -> bool {
         self.up.as_ref().is_some_and(|up| up.writing.is_some())
     }
 

@@ -220,6 +220,13 @@ impl World {
             .filter_map(|node| Some((node.peer, node.machine()?, node.store()?)))
     }
 
+    /// Returns whether a coordinator has decided what is not on its disk yet.
+    #[must_use]
+    pub fn is_writing(&self, coordinator: Peer) -> bool {
+        let mut nodes = self.coordinators.iter();
+        nodes.any(|node| node.peer == coordinator && node.is_writing())
+    }
+
     /// Returns the machines of the app servers that run.
     pub fn app_servers(&self) -> impl Iterator<Item = (Peer, &AppServer, &Store)> {
         self.app_servers

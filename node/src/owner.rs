@@ -462,7 +462,6 @@ mod tests {
             machine: Machine {
                 processors: 2,
                 slots: 2,
-                memory_bytes: u64::MAX,
                 output_bytes: 1 << 20,
             },
             obey: Box::new(move |decision| {

@@ -22,7 +22,9 @@ use tally_protocol::message::work::Grant;
 use tally_protocol::terminal::{Job, Run};
 use tally_protocol::time::Timestamp;
 use tally_protocol::unit::Limits;
-use tally_sandbox::{Batch, Priority, Program, Sandbox, SandboxConfig, SandboxError, UnitSpec};
+use tally_sandbox::{
+    Batch, Priority, Program, Sandbox, SandboxConfig, SandboxError, UnitMax, UnitSpec,
+};
 
 use crate::blobs::BlobStore;
 use board::Board;
@@ -95,15 +97,18 @@ pub struct Leave {
     pub cpu: f64,
     /// Slots at work at the same time.
     pub slots: usize,
+    /// What a unit may take that is begun from now on.
+    pub unit: UnitMax,
 }
 
 impl Default for Leave {
-    /// Everything.
+    /// Everything that sandboxes give by default.
     fn default() -> Self {
         Self {
             run: true,
             cpu: 1.0,
             slots: usize::MAX,
+            unit: UnitMax::default(),
         }
     }
 }

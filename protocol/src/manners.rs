@@ -61,8 +61,6 @@ pub struct Machine {
     pub processors: usize,
     /// The most units at a time, whatever the preferences say.
     pub slots: usize,
-    /// The most memory of one unit, in bytes: what the preferences said when the sandboxes were made.
-    pub memory_bytes: u64,
     /// The most output of one unit, in bytes.
     pub output_bytes: u64,
 }
@@ -74,6 +72,8 @@ pub struct Decision {
     pub allowance: Allowance,
     /// The share of all processors for units.
     pub cpu: Percent,
+    /// The longest run of a unit, in processor time.
+    pub unit_time_max: Duration,
     /// Contents sent, in bytes a second.
     pub up: Option<u64>,
     /// Contents received, in bytes a second.
@@ -120,6 +120,7 @@ impl Decision {
                 wishes: Wishes::any(none),
             },
             cpu: Percent::ALL,
+            unit_time_max: Duration::ZERO,
             up: None,
             down: None,
             give_back: false,
@@ -206,15 +207,13 @@ impl Manners {
                     own_tasks: self.preferences.own_tasks,
                     ..Wishes::any(Limits {
                         fuel: u64::MAX,
-                        memory_bytes: units
-                            .memory
-                            .min(memory_bytes)
-                            .min(self.machine.memory_bytes),
+                        memory_bytes: units.memory.min(memory_bytes),
                         output_bytes: self.machine.output_bytes,
                     })
                 },
             },
             cpu: caps.cpu,
+            unit_time_max: Duration::from_secs(60 * u64::from(units.minutes)),
             up: caps.up,
             down: caps.down,
             give_back: self.short == Some(now),

@@ -121,13 +121,14 @@ impl Oracle for Paid {
     }
 
     fn at_end(&mut self, _: &Reference, world: &World) -> Check {
-        let settled = world.has_settled();
         for (peer, machine, store) in world.coordinators() {
             let Some(clerk) = self.0.get(&peer) else {
                 continue;
             };
             // A group that is being written is in the machine only.
-            if settled && let Check::Breaks(what) = clerk.compare(peer, (machine, store)) {
+            if !world.is_writing(peer)
+                && let Check::Breaks(what) = clerk.compare(peer, (machine, store))
+            {
                 return Check::Breaks(what);
             }
             if let Err(what) = audited(store) {

@@ -34,6 +34,6 @@ pub use profile::{profile, profile_text};
 #[doc(hidden)]
 pub use sandbox::TestHooks;
 pub use sandbox::{
-    Batch, BatchReport, KillHandle, Program, Sandbox, SandboxConfig, SandboxError, UnitRun,
-    UnitSpec,
+    Batch, BatchReport, KillHandle, Program, Sandbox, SandboxConfig, SandboxError, UnitMax,
+    UnitRun, UnitSpec,
 };

@@ -23,7 +23,7 @@ mod poison;
 mod process;
 mod spawner;
 
-pub use config::{SandboxConfig, TestHooks};
+pub use config::{SandboxConfig, TestHooks, UnitMax};
 use conversation::{Conversation, End};
 pub use handle::KillHandle;
 use handle::Shared;
@@ -218,6 +218,14 @@ impl Sandbox {
             shared,
             poisoned,
         })
+    }
+
+    /// Sets what units may take from the next batch on. A child that was locked for another memory is ended.
+    pub fn set_unit_max(&mut self, max: UnitMax) {
+        if max.memory_bytes != self.config.unit_max.memory_bytes {
+            self.process = None;
+        }
+        self.config.unit_max = max;
     }
 
     /// Returns how far the child is locked; nothing before there was one.
@@ -424,7 +432,7 @@ impl Sandbox {
         capacity(
             "memory",
             batch.limits.memory_bytes,
-            self.config.memory_bytes_max,
+            self.config.unit_max.memory_bytes,
         )?;
         capacity(
             "output",

@@ -12,7 +12,7 @@ use tally_protocol::points::Points;
 use tally_protocol::rate_card::{Measured, Rates};
 use tally_protocol::task::job::ByteSize;
 use tally_protocol::unit::{Fault, Limits, Outcome};
-use tally_sandbox::{Priority, Program, Sandbox, SandboxConfig, UnitRun, UnitSpec};
+use tally_sandbox::{Priority, Program, Sandbox, SandboxConfig, UnitMax, UnitRun, UnitSpec};
 
 use super::output::{BarUnit, grouped, table};
 use super::{Common, Exit, Failure};
@@ -276,10 +276,12 @@ pub(super) fn run_here(
 ) -> Result<Here, Failure> {
     let config = SandboxConfig {
         priority: Priority::Normal,
-        memory_bytes_max: limits.memory_bytes,
+        unit_max: UnitMax {
+            memory_bytes: limits.memory_bytes,
+            time: Duration::from_secs(24 * 3_600),
+        },
         output_bytes_max: usize::try_from(limits.output_bytes)?,
         input_bytes_max: input.len().max(1 << 20),
-        unit_time_max: Duration::from_secs(24 * 3_600),
         ..SandboxConfig::default()
     };
     let mut sandbox = Sandbox::spawn(config)?;

@@ -12,12 +12,12 @@ use tally_host::{Computer, Host, Settings, cgroup};
 use tally_ledger::wallet::Wallet;
 use tally_protocol::certificate::DeviceCertificate;
 use tally_protocol::id::NodeId;
-use tally_protocol::manners::{Decision, Machine, UnitCaps};
+use tally_protocol::manners::{Decision, Machine};
 use tally_protocol::product::ProductId;
 use tally_protocol::registration::Registration;
 use tally_protocol::signed::Verified;
-use tally_sandbox::SandboxConfig;
-use tokio::sync::{Notify, mpsc};
+use tally_sandbox::{SandboxConfig, UnitMax};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::lender::Lender;
 use super::{Part, identity, open_store};
@@ -119,14 +119,8 @@ pub(super) fn start_terminal(
     let earned = Arc::new(Notify::new());
     let table = &config.terminal;
     let (mailbox, messages) = mpsc::channel(terminal::MAILBOX_MAX);
-    let workers = start_workers(table, &preferences.units, (&store, &mailbox))?;
-    let units_memory = preferences.units.memory;
-    let watch = watch(
-        (folder, config, computing),
-        (&workers, units_memory),
-        &network,
-    )
-    .map_err(hinted)?;
+    let workers = start_workers(table, (&store, &mailbox))?;
+    let watch = start_watch((folder, config, computing), &workers, &network).map_err(hinted)?;
     let shell = terminal::Shell::new(terminal::Setup {
         key: key.clone(),
         network: config.network.clone(),
@@ -162,14 +156,11 @@ pub(super) fn start_terminal(
 /// Starts the slots, without sandboxes yet.
 fn start_workers(
     table: &TerminalTable,
-    units: &UnitCaps,
     (store, mailbox): (&BlobStore, &mpsc::Sender<terminal::Message>),
 ) -> Result<Arc<Workers>> {
     let slots = worker::Setup {
         slots: table.slots.get(),
         sandbox: SandboxConfig {
-            memory_bytes_max: units.memory,
-            unit_time_max: Duration::from_secs(u64::from(units.minutes) * 60),
             priority: table.priority,
             ..SandboxConfig::default()
         },
@@ -184,9 +175,9 @@ fn start_workers(
 }
 
 /// Starts to watch computer and owner, and has the sandboxes obey.
-fn watch(
+fn start_watch(
     (folder, config, computing): (&Folder, &Config, &Computing),
-    (workers, memory_bytes): (&Arc<Workers>, u64),
+    workers: &Arc<Workers>,
     network: &Network,
 ) -> Result<Watch, PreferencesError> {
     let settings = Settings::new(folder.root().to_owned(), |name| std::env::var(name).ok());
@@ -202,7 +193,7 @@ fn watch(
         },
         None => settings,
     };
-    let mut cgroup = Cgroup::open();
+    let cgroup = Cgroup::open().map(Cgroup::keep);
     let host: Box<dyn Host> = Box::new(Computer::new(settings));
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let (throttle, traffic) = (network.throttle().clone(), network.traffic().clone());
@@ -213,7 +204,6 @@ fn watch(
         machine: Machine {
             processors,
             slots: config.terminal.slots.get(),
-            memory_bytes,
             output_bytes: SandboxConfig::default().output_bytes_max as u64,
         },
         obey: Box::new(move |decision| {
@@ -222,8 +212,8 @@ fn watch(
                 obeying.rest_paused();
             }
             throttle.set_limits(decision.up, decision.down);
-            if let Some(cgroup) = &mut cgroup {
-                cgroup.hold(&obeying.pids(), (decision, processors));
+            if let Some(cgroup) = &cgroup {
+                cgroup.send_replace(Held::by(decision, processors, obeying.pids()));
             }
         }),
         look_every: owner::LOOK_EVERY,
@@ -239,9 +229,26 @@ fn watch(
 #[derive(Debug)]
 struct Cgroup {
     delegated: cgroup::Delegated,
+    held: Held,
+}
+
+/// What it is to hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Held {
     processes: BTreeSet<u32>,
-    /// Thousandths of a processor, and bytes.
+    /// Thousandths of a processor, and bytes of memory; none before the first decision.
     limits: Option<(u64, u64)>,
+}
+
+impl Held {
+    fn by(decision: &Decision, processors: usize, processes: Vec<u32>) -> Self {
+        let processors = u64::try_from(processors).unwrap_or(u64::MAX);
+        let thousandths = decision.cpu.of(processors.saturating_mul(1_000));
+        Self {
+            processes: processes.into_iter().collect(),
+            limits: Some((thousandths, decision.allowance.memory_bytes)),
+        }
+    }
 }
 
 impl Cgroup {
@@ -251,8 +258,7 @@ impl Cgroup {
                 tracing::info!("the sandboxes have a cgroup of their own");
                 Some(Self {
                     delegated,
-                    processes: BTreeSet::new(),
-                    limits: None,
+                    held: Held::default(),
                 })
             }
             Err(reason) => {
@@ -265,25 +271,42 @@ impl Cgroup {
         }
     }
 
+    /// Holds whatever is sent last, for as long as it may be sent. Whoever sends does not wait: less memory takes until the
+    /// kernel has got back what is too much.
+    fn keep(mut self) -> watch::Sender<Held> {
+        let (sender, mut wanted) = watch::channel(Held::default());
+        tokio::spawn(async move {
+            while wanted.changed().await.is_ok() {
+                let held = wanted.borrow_and_update().clone();
+                let holding = tokio::task::spawn_blocking(move || {
+                    self.hold(held);
+                    self
+                });
+                match holding.await {
+                    Ok(back) => self = back,
+                    Err(_) => return,
+                }
+            }
+        });
+        sender
+    }
+
     /// Moves new sandboxes into it, and sets the limits that have changed.
-    fn hold(&mut self, processes: &[u32], (decision, processors): (&Decision, usize)) {
-        let processes: BTreeSet<u32> = processes.iter().copied().collect();
-        for new in processes.difference(&self.processes) {
+    fn hold(&mut self, wanted: Held) {
+        for new in wanted.processes.difference(&self.held.processes) {
             // One that has ended meanwhile needs no limits.
             let _ = self.delegated.add(*new);
         }
-        self.processes = processes;
-        let processors = u64::try_from(processors).unwrap_or(u64::MAX);
-        let thousandths = decision.cpu.of(processors.saturating_mul(1_000));
-        let limits = (thousandths, decision.allowance.memory_bytes);
-        if self.limits != Some(limits) {
-            self.limits = Some(limits);
+        if let Some((thousandths, memory_bytes)) = wanted.limits
+            && wanted.limits != self.held.limits
+        {
             let set = self.delegated.set_processors(Some(thousandths));
-            let set = set.and_then(|()| self.delegated.set_memory(Some(limits.1)));
+            let set = set.and_then(|()| self.delegated.set_memory(Some(memory_bytes)));
             if let Err(error) = set {
                 tracing::warn!("cannot limit the cgroup of the sandboxes: {error}");
             }
         }
+        self.held = wanted;
     }
 }
 
@@ -293,6 +316,10 @@ fn leave(decision: &Decision) -> Leave {
         run: decision.allowance.run,
         cpu: f64::from(decision.cpu.get()) / 100.0,
         slots: decision.allowance.slots,
+        unit: UnitMax {
+            memory_bytes: decision.allowance.wishes.limits.memory_bytes,
+            time: decision.unit_time_max,
+        },
     }
 }
 

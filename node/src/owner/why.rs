@@ -495,7 +495,6 @@ mod tests {
             let machine = Machine {
                 processors: 2,
                 slots: 2,
-                memory_bytes: u64::MAX,
                 output_bytes: 1 << 20,
             };
             let preferences = format!("{run}{all}").parse().unwrap();

@@ -9,7 +9,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tally_protocol::terminal::Job;
-use tally_sandbox::KillHandle;
+use tally_sandbox::{KillHandle, UnitMax};
 
 use super::governor::Demand;
 use super::{AtWork, Leave, Order};
@@ -68,8 +68,8 @@ struct Work {
 /// What a slot does next.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// Run this.
-    Run(Order),
+    /// Run this, each unit with so much.
+    Run(Order, UnitMax),
     /// End the child.
     Rest,
     /// No more.
@@ -209,7 +209,7 @@ impl Board {
                 self.slots[slot].done.store(0, Ordering::Relaxed);
                 self.slots[slot].sandbox.announce();
                 self.settle(&mut state);
-                return Next::Run(order);
+                return Next::Run(order, state.leave.unit);
             }
             state = match idle_max {
                 None => self

@@ -32,7 +32,8 @@ impl<R: Fn(Report)> Slot<R> {
         let mut rest_after = None;
         loop {
             match self.board.next(self.number, rest_after) {
-                Next::Run(order) => {
+                Next::Run(order, unit_max) => {
+                    self.sandbox.set_unit_max(unit_max);
                     rest_after = Some(self.rest_after);
                     if let Err(error) = self.run(&order) {
                         (self.report)(Report::Broken(crate::error::chain(&error)));

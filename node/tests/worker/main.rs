@@ -17,7 +17,7 @@ use tally_protocol::task::BlobRef;
 use tally_protocol::terminal::{Job, Run};
 use tally_protocol::time::Timestamp;
 use tally_protocol::unit::{Fault, Limits, Outcome};
-use tally_sandbox::{Priority, Program, SandboxConfig};
+use tally_sandbox::{Priority, Program, SandboxConfig, UnitMax};
 
 /// Computes for so many rounds.
 const BURN: &str = include_str!("../../sandbox/tests/guests/burn.wat");
@@ -32,6 +32,10 @@ const NOTHING: Leave = Leave {
     run: false,
     cpu: 1.0,
     slots: 2,
+    unit: UnitMax {
+        memory_bytes: 1 << 30,
+        time: Duration::from_secs(600),
+    },
 };
 
 #[test]
@@ -162,6 +166,36 @@ fn an_order_that_no_sandbox_takes_is_given_back() {
     assert_eq!(bench.finished(3)[0].result, Err(Fault::Unavailable));
     bench.give(4, &[1]);
     assert!(bench.finished(4)[0].result.is_ok(), "others are taken");
+}
+
+#[test]
+fn what_a_unit_may_take_holds_from_the_next_order() {
+    let bench = Bench::start(1, REST_AFTER);
+    let allow = |unit| {
+        bench.workers.set(Leave {
+            unit,
+            ..Leave::default()
+        });
+    };
+    // More than a sandbox is made for, and more than a child for that could have.
+    const MUCH: u64 = 6 << 30;
+    let give = |job| bench.give_changed(job, &[1], |grant| grant.limits.memory_bytes = MUCH);
+    give(1);
+    assert_eq!(bench.finished(1)[0].result, Err(Fault::HostMemory));
+    allow(UnitMax {
+        memory_bytes: MUCH,
+        ..UnitMax::default()
+    });
+    give(2);
+    assert!(bench.finished(2)[0].result.is_ok());
+    allow(UnitMax {
+        time: Duration::from_millis(50),
+        ..UnitMax::default()
+    });
+    bench.give(3, &[ENDLESS]);
+    assert_eq!(bench.finished(3)[0].result, Err(Fault::TimedOut));
+    give(4);
+    assert_eq!(bench.finished(4)[0].result, Err(Fault::HostMemory));
 }
 
 #[test]

@@ -33,7 +33,6 @@ fn manners(text: &str) -> Manners {
     let machine = Machine {
         processors: 8,
         slots: 8,
-        memory_bytes: 4 * GIB,
         output_bytes: 256 << 20,
     };
     Manners::new(text.parse().unwrap(), (Said::Resume, at(0)), machine)
@@ -193,7 +192,7 @@ fn others_have_to_be_calm_for_a_while() {
 
 #[test]
 fn no_more_is_wished_for_than_the_machine_has() {
-    let decision = manners("preset = \"full\"\n[units]\nmemory = \"8 GiB\"").decide(
+    let decision = manners("preset = \"full\"\n[units]\nmemory = \"14 GiB\"\nminutes = 7").decide(
         at(0),
         &quiet(),
         AtHand::Work,
@@ -201,8 +200,9 @@ fn no_more_is_wished_for_than_the_machine_has() {
     let limits = decision.allowance.wishes.limits;
     assert_eq!(
         (limits.memory_bytes, limits.output_bytes),
-        (4 * GIB, 256 << 20)
+        (12 * GIB, 256 << 20)
     );
+    assert_eq!(decision.unit_time_max, Duration::from_secs(420));
 }
 
 #[test]

@@ -12,15 +12,12 @@ pub struct SandboxConfig {
     /// The program whose `main` calls [`child_main`](crate::child_main). By default the running one, even if
     /// its file was replaced since.
     pub executable: PathBuf,
-    /// Memory that a unit may ask for.
-    pub memory_bytes_max: u64,
+    /// What a unit may take.
+    pub unit_max: UnitMax,
     /// Input of a whole batch.
     pub input_bytes_max: usize,
     /// Output that a unit may ask for.
     pub output_bytes_max: usize,
-    /// Processor time of one unit. By the clock it may take twenty times that: a child of the lowest priority may wait
-    /// for long on a busy computer.
-    pub unit_time_max: Duration,
     /// Processor time of compiling one module.
     pub compile_time_max: Duration,
     /// Memory of compiling one module.
@@ -32,6 +29,25 @@ pub struct SandboxConfig {
     /// For tests of this crate.
     #[doc(hidden)]
     pub hooks: TestHooks,
+}
+
+/// What one unit may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnitMax {
+    /// Memory that it may ask for.
+    pub memory_bytes: u64,
+    /// Its processor time. By the clock it may take twenty times that: a child of the lowest priority may wait for long on
+    /// a busy computer.
+    pub time: Duration,
+}
+
+impl Default for UnitMax {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 1 << 30,
+            time: Duration::from_secs(600),
+        }
+    }
 }
 
 /// What only the tests of this crate change.
@@ -66,10 +82,9 @@ impl Default for SandboxConfig {
     fn default() -> Self {
         Self {
             executable: PathBuf::from("/proc/self/exe"),
-            memory_bytes_max: 1 << 30,
+            unit_max: UnitMax::default(),
             input_bytes_max: 1 << 30,
             output_bytes_max: 256 << 20,
-            unit_time_max: Duration::from_secs(600),
             compile_time_max: Duration::from_secs(120),
             compile_memory_bytes_max: 4 << 30,
             modules_max: 16,

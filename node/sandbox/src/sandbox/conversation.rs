@@ -202,7 +202,7 @@ impl Conversation<'_, '_> {
     fn time_left(&self, phase: &Phase) -> Option<Duration> {
         let cpu_max = match phase.work {
             Work::Compiling => self.config.compile_time_max,
-            Work::Running => self.config.unit_time_max,
+            Work::Running => self.config.unit_max.time,
         };
         let cpu = self
             .shared

@@ -274,10 +274,12 @@ fn stderr_file() -> io::Result<OwnedFd> {
 }
 
 fn child_limits(config: &SandboxConfig, layout: Layout) -> ChildLimits {
-    let memory_bytes = config
-        .hooks
-        .memory_bytes
-        .unwrap_or(BASE_BYTES + config.compile_memory_bytes_max.max(config.memory_bytes_max));
+    let memory_bytes = config.hooks.memory_bytes.unwrap_or(
+        BASE_BYTES
+            + config
+                .compile_memory_bytes_max
+                .max(config.unit_max.memory_bytes),
+    );
     let shared = (layout.input_memory_len() + layout.output_memory_len()) as u64;
     let address_bytes = memory_bytes + shared + MEMORY_RESERVATION + 2 * MEMORY_GUARD + BASE_BYTES;
     ChildLimits {

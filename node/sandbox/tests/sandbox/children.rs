@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tally_protocol::unit::{Fault, Limits, Outcome};
-use tally_sandbox::{Batch, KillHandle, Sandbox, SandboxConfig, TestHooks};
+use tally_sandbox::{Batch, KillHandle, Sandbox, SandboxConfig, TestHooks, UnitMax};
 
 use crate::common::{LIMITS, config, fill, guest, program, run_one, run_with, sandbox};
 use crate::hostile::goes_on;
@@ -53,7 +53,10 @@ fn the_least_recently_used_program_leaves_the_cache() {
 #[test]
 fn units_beyond_their_time_are_killed_and_the_others_run() {
     let config = SandboxConfig {
-        unit_time_max: Duration::from_secs(2),
+        unit_max: UnitMax {
+            time: Duration::from_secs(2),
+            ..UnitMax::default()
+        },
         ..config()
     };
     let mut sandbox = Sandbox::spawn(config).unwrap();
@@ -154,7 +157,10 @@ fn kill_after_some_work(handle: KillHandle) -> JoinHandle<()> {
 #[test]
 fn a_pause_stops_the_child_and_its_clock() {
     let mut sandbox = Sandbox::spawn(SandboxConfig {
-        unit_time_max: Duration::from_secs(2),
+        unit_max: UnitMax {
+            time: Duration::from_secs(2),
+            ..UnitMax::default()
+        },
         ..config()
     })
     .unwrap();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process};
 use tally_protocol::unit::{Fault, Limits, Outcome};
-use tally_sandbox::{KillHandle, Priority, Sandbox, SandboxConfig};
+use tally_sandbox::{KillHandle, Priority, Sandbox, SandboxConfig, UnitMax};
 
 use crate::common::{LIMITS, config, guest, run_one, run_with, sandbox};
 use crate::hostile::goes_on;
@@ -93,7 +93,10 @@ fn pauses_change_neither_result_nor_fuel_and_do_not_count() {
 fn a_unit_that_waits_for_the_processor_is_not_late() {
     let unit_time_max = Duration::from_millis(500);
     let mut sandbox = Sandbox::spawn(SandboxConfig {
-        unit_time_max,
+        unit_max: UnitMax {
+            time: unit_time_max,
+            ..UnitMax::default()
+        },
         ..config()
     })
     .unwrap();

@@ -12,7 +12,7 @@ use tally_protocol::message::blob::{BlobGrant, BlobRange};
 use tally_protocol::message::work::{LeasedUnit, UnitResult};
 use tally_protocol::signed::Signed;
 use tally_protocol::task::BlobRef;
-use tally_sandbox::{Priority, Program, Sandbox, SandboxConfig, UnitRun, UnitSpec};
+use tally_sandbox::{Priority, Program, Sandbox, SandboxConfig, UnitMax, UnitRun, UnitSpec};
 
 use crate::admin::{Content, FETCH_BYTES_MAX, Request, ask};
 use crate::cli::output::{BarUnit, grouped};
@@ -221,10 +221,12 @@ fn config(work: &Work) -> Result<SandboxConfig, Failure> {
         .unwrap_or(0);
     Ok(SandboxConfig {
         priority: Priority::Normal,
-        memory_bytes_max: limits.memory_bytes,
+        unit_max: UnitMax {
+            memory_bytes: limits.memory_bytes,
+            time: Duration::from_secs(24 * 3_600),
+        },
         output_bytes_max: usize::try_from(limits.output_bytes)?,
         input_bytes_max: usize::try_from(largest.max(BATCH_BYTES_MAX))?,
-        unit_time_max: Duration::from_secs(24 * 3_600),
         ..SandboxConfig::default()
     })
 }

@@ -16,7 +16,7 @@ use tally_protocol::task::BlobRef;
 use tally_protocol::terminal::Job;
 use tally_protocol::time::Timestamp;
 use tally_protocol::unit::Limits;
-use tally_sandbox::{Program, SandboxConfig};
+use tally_sandbox::{Program, SandboxConfig, UnitMax};
 
 use crate::efficiency::BURN;
 use crate::report::{Report, quantile};
@@ -39,6 +39,10 @@ const PAUSED: Leave = Leave {
     run: false,
     cpu: 1.0,
     slots: usize::MAX,
+    unit: UnitMax {
+        memory_bytes: 1 << 30,
+        time: Duration::from_secs(600),
+    },
 };
 
 /// How long it takes from the call to the end of all work.
