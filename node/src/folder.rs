@@ -30,11 +30,12 @@
 //! ```
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
+use serde::de::DeserializeOwned;
 use tally_protocol::id::{TaskId, VoucherId};
 use tally_protocol::product::ProductId;
 
@@ -309,6 +310,13 @@ impl Folder {
     pub fn task(&self, task: &TaskId) -> PathBuf {
         self.tasks().join(task.to_string())
     }
+}
+
+/// Reads a small JSON file, and no more than `bytes_max` of it.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, bytes_max: u64) -> io::Result<T> {
+    let mut text = Vec::new();
+    File::open(path)?.take(bytes_max).read_to_end(&mut text)?;
+    Ok(serde_json::from_slice(&text)?)
 }
 
 /// Writes a small file as a whole: another process may look for it at the same moment, and this one may be killed.

@@ -3,14 +3,16 @@
 //! The file is a hint: one that is missing, damaged or of another format is ignored, and what it names is
 //! believed no more than any other candidate.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 
 use libp2p::Multiaddr;
 use serde::{Deserialize, Serialize};
 use tally_protocol::id::NodeId;
 use tally_protocol::time::Timestamp;
+
+use crate::folder::read_json;
 
 /// Peers in the file.
 pub(super) const SAVED_MAX: usize = 64;
@@ -38,14 +40,7 @@ struct Saved {
 
 /// Reads the file.
 pub(super) fn load(path: &Path) -> Vec<SavedPeer> {
-    let read = || -> io::Result<Saved> {
-        let mut text = Vec::new();
-        File::open(path)?
-            .take(FILE_BYTES_MAX)
-            .read_to_end(&mut text)?;
-        Ok(serde_json::from_slice(&text)?)
-    };
-    match read() {
+    match read_json::<Saved>(path, FILE_BYTES_MAX) {
         Ok(Saved { format, mut peers }) if format == FORMAT => {
             peers.truncate(SAVED_MAX);
             peers

@@ -248,6 +248,8 @@ impl Board {
     pub(super) fn finish(&self, slot: usize) {
         let mut state = self.lock();
         state.slots[slot].work = None;
+        // From now on, so that the next order is not taken by one that has to start a child.
+        state.slots[slot].warm = true;
         self.settle(&mut state);
         drop(state);
         // Another may begin where fewer are allowed than there are slots.

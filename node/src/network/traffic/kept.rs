@@ -1,13 +1,12 @@
 //! The bytes of the day, over restarts: a small JSON file. One that is missing, damaged or of another format is ignored.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Moved, TrafficSeen};
-use crate::folder::write_whole;
+use crate::folder::{read_json, write_whole};
 
 /// The largest file that is read.
 const FILE_BYTES_MAX: u64 = 4 << 10;
@@ -64,14 +63,7 @@ impl Day {
 
 /// Reads the file.
 pub(super) fn load(path: &Path) -> Option<Kept> {
-    let read = || -> io::Result<Kept> {
-        let mut text = Vec::new();
-        File::open(path)?
-            .take(FILE_BYTES_MAX)
-            .read_to_end(&mut text)?;
-        Ok(serde_json::from_slice(&text)?)
-    };
-    match read() {
+    match read_json::<Kept>(path, FILE_BYTES_MAX) {
         Ok(kept) if kept.format == FORMAT => Some(kept),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Ok(_) | Err(_) => {

@@ -41,17 +41,25 @@ pub(crate) async fn measure(options: &Options) -> Result<Report> {
     let warm = world.put(&inputs(rounds + 1, WARM_UNITS))?;
     world.run(&job, program, warm).await?;
     let input = world.put(&inputs(rounds, units))?;
-    let before = world.sandbox_time();
+    let before = world.processor_times();
     let start = Instant::now();
     let run = world.run(&job, program, input).await?;
     let wall = start.elapsed();
-    let guests = world.sandbox_time().saturating_sub(before).as_secs_f64();
+    let after = world.processor_times();
     world.stop().await;
+    let mut used = [0.0; 4];
+    for (used, (after, before)) in used.iter_mut().zip(after.into_iter().zip(before)) {
+        *used = after.saturating_sub(before).as_secs_f64();
+    }
+    let [coordinator, terminals, guests, customer] = used;
     report.add("units", f64::from(units));
     report.add("unit_ms", guests * 1e3 / f64::from(units));
     report.add("seconds_submit_to_result", wall.as_secs_f64());
     report.add("seconds_accepted_to_done", run.since_accepted.as_secs_f64());
     report.add("seconds_in_guests", guests);
+    report.add("seconds_in_coordinator", coordinator);
+    report.add("seconds_in_terminals", terminals);
+    report.add("seconds_in_customer", customer);
     let share = |wall: Duration| guests / (f64::from(TERMINALS) * wall.as_secs_f64());
     report.add("efficiency", share(wall));
     report.add("efficiency_accepted_to_done", share(run.since_accepted));
