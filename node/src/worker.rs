@@ -97,7 +97,7 @@ pub struct Leave {
     pub cpu: f64,
     /// Slots at work at the same time.
     pub slots: usize,
-    /// What a unit may take that is begun from now on.
+    /// What a unit may take, of orders that are begun from now on.
     pub unit: UnitMax,
 }
 

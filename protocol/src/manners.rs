@@ -72,6 +72,8 @@ pub struct Decision {
     pub allowance: Allowance,
     /// The share of all processors for units.
     pub cpu: Percent,
+    /// The most memory of a unit that is at hand, in bytes: for new ones `allowance` may say less.
+    pub unit_memory_max: u64,
     /// The longest run of a unit, in processor time.
     pub unit_time_max: Duration,
     /// Contents sent, in bytes a second.
@@ -120,6 +122,7 @@ impl Decision {
                 wishes: Wishes::any(none),
             },
             cpu: Percent::ALL,
+            unit_memory_max: 0,
             unit_time_max: Duration::ZERO,
             up: None,
             down: None,
@@ -213,6 +216,7 @@ impl Manners {
                 },
             },
             cpu: caps.cpu,
+            unit_memory_max: units.memory,
             unit_time_max: Duration::from_secs(60 * u64::from(units.minutes)),
             up: caps.up,
             down: caps.down,

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use tally_protocol::id::BlobId;
 
 use crate::check::{Abi, ProgramFacts, StaticLimits, at_most};
@@ -59,7 +60,7 @@ fn serve() -> io::Result<()> {
     let (ToChild::Setup(setup), files) = receive_files(socket.socket())? else {
         return Err(io::Error::other("the first frame is no setup"));
     };
-    parent_lives(setup.parent)?;
+    die_with_parent(setup.parent)?;
     let [input, output] =
         <[_; 2]>::try_from(files).map_err(|_| io::Error::other("two files belong to a setup"))?;
     let input = Rc::new(ReadOnlyMemory::map(
@@ -93,8 +94,10 @@ fn serve() -> io::Result<()> {
     Ok(())
 }
 
-/// Looks whether the parent has died before the kernel was asked to kill this process with it.
-fn parent_lives(parent: i32) -> io::Result<()> {
+/// Has the kernel kill this process when the parent dies, which may have happened already. It was asked when the process
+/// began, but forgets that if this program has more rights than the parent.
+fn die_with_parent(parent: i32) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     let found = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
     if found == parent {
         Ok(())

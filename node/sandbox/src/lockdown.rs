@@ -63,7 +63,7 @@ impl fmt::Display for Lockdown {
 }
 
 /// The resource limits of the child.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ChildLimits {
     /// Private memory that it may write to.
     pub(crate) memory_bytes: u64,

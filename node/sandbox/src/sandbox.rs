@@ -28,7 +28,7 @@ use conversation::{Conversation, End};
 pub use handle::KillHandle;
 use handle::Shared;
 use poison::Poisoned;
-use process::Process;
+use process::{Process, child_limits};
 
 /// A program with its id.
 #[derive(Clone)]
@@ -222,10 +222,11 @@ impl Sandbox {
 
     /// Sets what units may take from the next batch on. A child that was locked for another memory is ended.
     pub fn set_unit_max(&mut self, max: UnitMax) {
-        if max.memory_bytes != self.config.unit_max.memory_bytes {
+        let before = child_limits(&self.config, self.layout);
+        self.config.unit_max = max;
+        if child_limits(&self.config, self.layout) != before {
             self.process = None;
         }
-        self.config.unit_max = max;
     }
 
     /// Returns how far the child is locked; nothing before there was one.

@@ -213,7 +213,12 @@ fn start_watch(
             }
             throttle.set_limits(decision.up, decision.down);
             if let Some(cgroup) = &cgroup {
-                cgroup.send_replace(Held::by(decision, processors, obeying.pids()));
+                let wanted = Held::by(decision, processors, obeying.pids());
+                cgroup.send_if_modified(|held| {
+                    let is_new = *held != wanted;
+                    *held = wanted;
+                    is_new
+                });
             }
         }),
         look_every: owner::LOOK_EVERY,
@@ -317,7 +322,7 @@ fn leave(decision: &Decision) -> Leave {
         cpu: f64::from(decision.cpu.get()) / 100.0,
         slots: decision.allowance.slots,
         unit: UnitMax {
-            memory_bytes: decision.allowance.wishes.limits.memory_bytes,
+            memory_bytes: decision.unit_memory_max,
             time: decision.unit_time_max,
         },
     }

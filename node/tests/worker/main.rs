@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests, too")]
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,10 +32,7 @@ const NOTHING: Leave = Leave {
     run: false,
     cpu: 1.0,
     slots: 2,
-    unit: UnitMax {
-        memory_bytes: 1 << 30,
-        time: Duration::from_secs(600),
-    },
+    unit: UnitMax::DEFAULT,
 };
 
 #[test]
@@ -177,25 +174,33 @@ fn what_a_unit_may_take_holds_from_the_next_order() {
             ..Leave::default()
         });
     };
-    // More than a sandbox is made for, and more than a child for that could have.
+    let give =
+        |job, memory| bench.give_changed(job, &[1], |grant| grant.limits.memory_bytes = memory);
+    let may = |memory_bytes| UnitMax {
+        memory_bytes,
+        ..UnitMax::DEFAULT
+    };
+    const SOME: u64 = 2 << 30;
+    // More than a child has that was locked for less.
     const MUCH: u64 = 6 << 30;
-    let give = |job| bench.give_changed(job, &[1], |grant| grant.limits.memory_bytes = MUCH);
-    give(1);
+    give(1, SOME);
     assert_eq!(bench.finished(1)[0].result, Err(Fault::HostMemory));
-    allow(UnitMax {
-        memory_bytes: MUCH,
-        ..UnitMax::default()
-    });
-    give(2);
-    assert!(bench.finished(2)[0].result.is_ok());
+    let mut children = BTreeSet::new();
+    for (job, memory, expected) in [(2, 1 << 20, 1), (3, SOME, 1), (4, MUCH, 2)] {
+        allow(may(memory));
+        give(job, memory);
+        assert!(bench.finished(job)[0].result.is_ok());
+        children.extend(bench.workers.pids());
+        assert_eq!(children.len(), expected, "those for {memory} bytes");
+    }
     allow(UnitMax {
         time: Duration::from_millis(50),
-        ..UnitMax::default()
+        ..UnitMax::DEFAULT
     });
-    bench.give(3, &[ENDLESS]);
-    assert_eq!(bench.finished(3)[0].result, Err(Fault::TimedOut));
-    give(4);
-    assert_eq!(bench.finished(4)[0].result, Err(Fault::HostMemory));
+    bench.give(5, &[ENDLESS]);
+    assert_eq!(bench.finished(5)[0].result, Err(Fault::TimedOut));
+    give(6, SOME);
+    assert_eq!(bench.finished(6)[0].result, Err(Fault::HostMemory));
 }
 
 #[test]

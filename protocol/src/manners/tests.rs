@@ -202,7 +202,11 @@ fn no_more_is_wished_for_than_the_machine_has() {
         (limits.memory_bytes, limits.output_bytes),
         (12 * GIB, 256 << 20)
     );
-    assert_eq!(decision.unit_time_max, Duration::from_secs(420));
+    assert_eq!(
+        (decision.unit_memory_max, decision.unit_time_max),
+        (14 * GIB, Duration::from_secs(420)),
+        "what was leased before goes on"
+    );
 }
 
 #[test]

@@ -423,11 +423,11 @@ impl Home {
             }
             _ => {
                 let is_noticed = self.chance.random_range(0..4) == 0;
-                self.cut_line(place, (!is_noticed).then_some(while_it_lasts));
-                if is_noticed {
-                    "line cut"
-                } else {
-                    "line cut for a moment"
+                let time = (!is_noticed).then_some(while_it_lasts);
+                match self.cut_line(place, time) {
+                    None => "no line to cut",
+                    Some(()) if is_noticed => "line cut",
+                    Some(()) => "line cut for a moment",
                 }
             }
         };
@@ -450,14 +450,15 @@ impl Home {
     }
 
     /// What goes over a terminal's line is lost: for so long, or until that is noticed.
-    fn cut_line(&mut self, place: usize, time: Option<Duration>) {
-        let Some(lines) = &self.lines else { return };
+    fn cut_line(&mut self, place: usize, time: Option<Duration>) -> Option<()> {
+        let lines = self.lines.as_ref()?;
         lines.cut(place);
         match time {
             Some(time) => std::thread::sleep(time),
             None => misses_coordinator(self.terminals[place].as_mut().unwrap()),
         }
         lines.mend(place);
+        Some(())
     }
 
     /// All connections break, and nobody is there for a while.
@@ -516,6 +517,7 @@ fn misses_coordinator(node: &mut Node) {
     let told = why(node);
     let may_be_told = [
         Reason::CoordinatorAway,
+        Reason::NoCoordinator,
         Reason::NoPeers,
         Reason::Paused,
         Reason::Finished,

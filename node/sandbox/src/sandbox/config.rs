@@ -41,12 +41,17 @@ pub struct UnitMax {
     pub time: Duration,
 }
 
+impl UnitMax {
+    /// A gibibyte and ten minutes.
+    pub const DEFAULT: Self = Self {
+        memory_bytes: 1 << 30,
+        time: Duration::from_secs(600),
+    };
+}
+
 impl Default for UnitMax {
     fn default() -> Self {
-        Self {
-            memory_bytes: 1 << 30,
-            time: Duration::from_secs(600),
-        }
+        Self::DEFAULT
     }
 }
 

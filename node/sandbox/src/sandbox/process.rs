@@ -273,7 +273,8 @@ fn stderr_file() -> io::Result<OwnedFd> {
     Ok(file)
 }
 
-fn child_limits(config: &SandboxConfig, layout: Layout) -> ChildLimits {
+/// Returns what a child is locked for.
+pub(super) fn child_limits(config: &SandboxConfig, layout: Layout) -> ChildLimits {
     let memory_bytes = config.hooks.memory_bytes.unwrap_or(
         BASE_BYTES
             + config

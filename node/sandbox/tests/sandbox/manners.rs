@@ -231,10 +231,14 @@ fn a_child_that_is_stopped_at_its_start_ends_with_its_node() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let child = until(|| {
-        let child = child_of(node.id())?;
-        (state(child) == 'T').then_some(child)
-    });
+    let child = loop {
+        let child = child_of(node.id()).filter(|child| state(*child) == 'T');
+        if let Some(child) = child {
+            break child;
+        }
+        assert_eq!(node.try_wait().unwrap(), None, "the node has ended");
+        std::thread::park_timeout(Duration::from_millis(1));
+    };
     // The number may be given to another, so the process is held.
     let child = Pid::from_raw(i32::try_from(child).unwrap()).unwrap();
     let child = rustix::process::pidfd_open(child, PidfdFlags::empty()).unwrap();
@@ -248,15 +252,6 @@ fn a_child_that_is_stopped_at_its_start_ends_with_its_node() {
     let ended = rustix::event::poll(&mut ends, Some(&minute)).unwrap();
     let _ = rustix::process::pidfd_send_signal(&child, Signal::KILL);
     assert_eq!(ended, 1, "it stays behind");
-}
-
-fn until<T>(mut found: impl FnMut() -> Option<T>) -> T {
-    loop {
-        if let Some(found) = found() {
-            return found;
-        }
-        std::thread::yield_now();
-    }
 }
 
 /// Returns the sandbox that a process has started.

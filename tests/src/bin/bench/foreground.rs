@@ -2,8 +2,8 @@
 //! notices of it.
 //!
 //! Pairs of runs, one while the owner has paused the terminal and one while it is at work as the compiler starts. Each
-//! comes after the same time without other programs, so that the terminal is at work again and the processors are as
-//! cool before both.
+//! comes after the same time without other programs, after which the terminal is at work if it may. With this preset it is
+//! only if nobody has used the computer for a quarter of an hour.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use crate::world::{Terminal, World};
 use crate::{Options, progress};
 
 /// Pairs of runs.
-const PAIRS: u32 = 9;
+const PAIRS: u32 = 10;
 /// Functions of the file that is compiled: some ten seconds of work.
 const FUNCTIONS: u32 = 100;
 /// The time before each run: longer than the terminal waits after others have used the processors.
@@ -61,7 +61,6 @@ async fn compare(terminal: &Terminal, source: &Path, pairs: u32) -> Result<Repor
     let (mut with, mut without, mut guests) = (Vec::new(), Vec::new(), Vec::new());
     compile(source).await?;
     for pair in 0..pairs {
-        progress(&format!("foreground: pair {} of {pairs}", pair + 1));
         let mut order = [Said::Pause, Said::Resume];
         // Each comes as often first as last.
         order.rotate_left(usize::try_from(pair % 2)?);
@@ -86,7 +85,12 @@ async fn compare(terminal: &Terminal, source: &Path, pairs: u32) -> Result<Repor
         }
         without.push(times[0]);
         with.push(times[1]);
-        ratios.push((times[1] / times[0] - 1.0) * 1e2);
+        let slower = (times[1] / times[0] - 1.0) * 1e2;
+        progress(&format!(
+            "foreground: pair {} of {pairs}: {slower:.1} % slower",
+            pair + 1
+        ));
+        ratios.push(slower);
     }
     for (name, values) in [
         ("slower_percent", &mut ratios),
@@ -104,8 +108,9 @@ async fn compare(terminal: &Terminal, source: &Path, pairs: u32) -> Result<Repor
 
 /// Compiles as many times at once as there are processors, in a session of its own.
 async fn compile(source: &Path) -> Result<Duration> {
+    // Each has a folder of its own: they give their temporary files the same names.
     let one = format!(
-        "rustc --edition=2024 -Copt-level=2 -Ccodegen-units=1 --crate-type=lib --emit=obj -o {0}.$i.o {0} 2>/dev/null",
+        "mkdir -p {0}.$i && rustc --edition=2024 -Copt-level=2 -Ccodegen-units=1 --crate-type=lib --emit=obj -o {0}.$i/source.o {0}",
         source.display()
     );
     let all = format!("for i in $(seq {}); do {one} & done; wait", processors());
@@ -115,7 +120,7 @@ async fn compile(source: &Path) -> Result<Duration> {
         .await;
     let status = status.context("compile")?;
     let took = start.elapsed();
-    let object = PathBuf::from(format!("{}.1.o", source.display()));
+    let object = PathBuf::from(format!("{}.1/source.o", source.display()));
     ensure!(
         status.success() && object.exists(),
         "compile with rustc: {status}"

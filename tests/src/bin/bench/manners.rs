@@ -39,10 +39,7 @@ const PAUSED: Leave = Leave {
     run: false,
     cpu: 1.0,
     slots: usize::MAX,
-    unit: UnitMax {
-        memory_bytes: 1 << 30,
-        time: Duration::from_secs(600),
-    },
+    unit: UnitMax::DEFAULT,
 };
 
 /// How long it takes from the call to the end of all work.
@@ -165,8 +162,7 @@ pub(crate) fn processors() -> u32 {
 /// Slots at units without end, as many as there are processors.
 struct Bench {
     workers: Workers,
-    #[expect(dead_code, reason = "it is there as long as this")]
-    folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
 }
 
 /// What a pause was like.
@@ -187,7 +183,10 @@ impl Bench {
             rest_after: REST_AFTER,
         };
         let workers = Workers::start(setup, |report| progress(&format!("{report:?}")))?;
-        let bench = Self { workers, folder };
+        let bench = Self {
+            workers,
+            _folder: folder,
+        };
         let program = Program::new(wat::parse_str(BURN)?.into());
         for slot in 0..processors() {
             ensure!(

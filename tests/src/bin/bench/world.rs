@@ -37,7 +37,7 @@ const START_MAX: Duration = Duration::from_secs(60);
 /// How long a node may take to stop by itself.
 const STOP_MAX: Duration = Duration::from_secs(15);
 /// How long a task may take.
-const TASK_MAX: Duration = Duration::from_secs(600);
+const TASK_MAX: Duration = Duration::from_secs(3_600);
 /// How often a node is asked whether it is ready.
 const POLL: Duration = Duration::from_millis(50);
 
