@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use rand::RngExt as _;
 use tally_node::blobs::{BlobStore, StoreLimits};
-use tally_node::worker::{Inputs, Leave, Order, REST_AFTER, Setup, Workers};
+use tally_node::worker::{self, Inputs, Leave, Order, REST_AFTER, Setup, Workers};
 use tally_protocol::id::{GrantId, NodeId, RateCardId, TaskId};
 use tally_protocol::message::work::{Grant, LeasedUnit};
 use tally_protocol::task::BlobRef;
@@ -182,7 +182,11 @@ impl Bench {
             store: BlobStore::open(folder.path(), StoreLimits { bytes_max: 1 << 20 })?,
             rest_after: REST_AFTER,
         };
-        let workers = Workers::start(setup, |report| progress(&format!("{report:?}")))?;
+        let workers = Workers::start(setup, |report| {
+            if let worker::Report::Broken(reason) = report {
+                progress(&reason);
+            }
+        })?;
         let bench = Self {
             workers,
             _folder: folder,
