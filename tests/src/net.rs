@@ -163,7 +163,13 @@ impl Net {
 
     /// Starts a terminal that runs one unit at a time.
     pub fn start_terminal(&self, name: &str) -> Node {
-        self.node(name, "terminal").args(&["--slots", "1"]).start()
+        self.terminal(name).start()
+    }
+
+    /// Returns a terminal that runs one unit at a time, to be started.
+    #[must_use]
+    pub fn terminal<'a>(&'a self, name: &'a str) -> Start<'a> {
+        self.node(name, "terminal").args(&["--slots", "1"])
     }
 
     /// Returns what a customer types: `tally task ARGS` in the folder `name`.

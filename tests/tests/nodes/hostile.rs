@@ -41,11 +41,7 @@ fn still_works(net: &Net) {
 async fn garbage_and_oversized_messages_are_counted_refusals_on_every_protocol() {
     let mut net = net();
     let mut coordinator = net.start_coordinator();
-    let mut terminal = net
-        .node("terminal", "terminal")
-        .loopback()
-        .args(&["--slots", "1"])
-        .start();
+    let mut terminal = net.terminal("terminal").loopback().start();
     for node in [&mut coordinator, &mut terminal] {
         let vandal = Vandal::join(&node.address()).await;
         let conversations = [
@@ -207,11 +203,7 @@ async fn a_result_counts_once_and_only_for_its_lease() {
 async fn whoever_has_another_sandbox_or_another_role_gets_no_work() {
     let mut net = net();
     let mut coordinator = net.start_coordinator();
-    let mut terminal = net
-        .node("terminal", "terminal")
-        .loopback()
-        .args(&["--slots", "1"])
-        .start();
+    let mut terminal = net.terminal("terminal").loopback().start();
     let peer = RawPeer::join(&coordinator.address(), &[Role::Terminal]).await;
     let mut foreign = RawPeer::wanting(1);
     foreign.profile = "another-engine".parse().unwrap();
@@ -416,11 +408,7 @@ fn coordinator_id(net: &Net) -> NodeId {
 async fn forged_offers_are_dropped_and_counted_by_nodes_of_every_role() {
     let mut net = net();
     let mut coordinator = net.start_coordinator();
-    let mut terminal = net
-        .node("terminal", "terminal")
-        .loopback()
-        .args(&["--slots", "1"])
-        .start();
+    let mut terminal = net.terminal("terminal").loopback().start();
     for node in [&mut coordinator, &mut terminal] {
         let peer = RawPeer::join(&node.address(), &[Role::Coordinator]).await;
         let offer = offer_of(TaskId::from_bytes([3; 32]));
@@ -458,11 +446,7 @@ fn offer_of(task: TaskId) -> Offer {
 async fn a_terminal_runs_nothing_of_a_grant_that_is_not_for_it() {
     let mut net = net();
     let mut honest = net.start_coordinator();
-    let mut terminal = net
-        .node("terminal", "terminal")
-        .loopback()
-        .args(&["--slots", "1"])
-        .start();
+    let mut terminal = net.terminal("terminal").loopback().start();
     let me = terminal.id();
     let mut liar = RawPeer::join(&terminal.address(), &[Role::Coordinator]).await;
     let (own, stranger) = (liar.key.clone(), SigningKey::from_bytes(&[8; 32]));

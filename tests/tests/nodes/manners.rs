@@ -121,9 +121,8 @@ fn units_wait_for_mains_and_for_the_owner_to_go_and_then_go_on() {
     let computer = Computer::new(&net);
     let preferences = "preset = \"full\"\nrun = \"idle\"\n[disk]\nfree_min = 1\n";
     net.write("terminal/preferences.toml", preferences);
-    let terminal = net.node("terminal", "terminal");
-    let args = ["--slots", "1", "--computer", computer.path()];
-    let mut terminal = terminal.args(&args).start();
+    let terminal = net.terminal("terminal");
+    let mut terminal = terminal.args(&["--computer", computer.path()]).start();
     terminal.until_found(1);
     let submitted = net.submit("customer", &primes(UNITS, 1));
     until_true("work", || terminal.status().terminal.unwrap().units > 3);
@@ -332,8 +331,7 @@ impl Home {
             eprintln!("no line is cut: only root may make network namespaces");
             free_address(&net)
         };
-        let args = ["--listen", &listen, "--customers", "any"];
-        let mut coordinator = net.node("coordinator", "coordinator").args(&args).start();
+        let mut coordinator = start_coordinator(&net, &listen);
         net.bootstrap(&mut coordinator);
         let mut home = Self {
             lines,
@@ -351,8 +349,7 @@ impl Home {
     }
 
     fn switch_on(&mut self, place: usize) {
-        let start = self.net.node(NAMES[place], "terminal");
-        let start = start.args(&["--slots", "1"]);
+        let start = self.net.terminal(NAMES[place]);
         let mut node = match &self.lines {
             None => start.start(),
             Some(lines) => {
@@ -465,11 +462,7 @@ impl Home {
     fn lose_coordinator(&mut self, place: usize) {
         self.coordinator.take().unwrap().kill();
         misses_coordinator(self.terminals[place].as_mut().unwrap());
-        let args = ["--listen", &self.listen, "--customers", "any"];
-        let coordinator = self.net.node("coordinator", "coordinator").args(&args);
-        let mut coordinator = coordinator.start();
-        let _ = coordinator.status();
-        self.coordinator = Some(coordinator);
+        self.coordinator = Some(start_coordinator(&self.net, &self.listen));
     }
 
     /// Lets all go on.
@@ -491,10 +484,7 @@ impl Home {
             if paid(&folder) >= u64::from(tasks) * u64::from(units) * 2 {
                 return true;
             }
-            let args = ["--listen", &self.listen, "--customers", "any"];
-            let coordinator = self.net.node("coordinator", "coordinator").args(&args);
-            let mut coordinator = coordinator.start();
-            let _ = coordinator.status();
+            let coordinator = start_coordinator(&self.net, &self.listen);
             std::thread::sleep(Duration::from_secs(1));
             coordinator.stop();
             false
@@ -507,6 +497,14 @@ impl Home {
             assert!(validated.values().all(|(times, _)| *times == 1));
         }
     }
+}
+
+/// Starts the coordinator, and waits until it answers.
+fn start_coordinator(net: &Net, listen: &str) -> Node {
+    let args = ["--listen", listen, "--customers", "any"];
+    let mut node = net.node("coordinator", "coordinator").args(&args).start();
+    let _ = node.status();
+    node
 }
 
 /// Waits until a terminal has noticed that nobody is there, and has it say so.

@@ -62,7 +62,7 @@ pub(crate) async fn measure(options: &Options) -> Result<Report> {
     let imported = world.import(&path)?;
     let run = world.run(&job, program, imported).await?;
     let seconds_to_result = start.elapsed().as_secs_f64();
-    let after = world.processor_times();
+    let used = world.processor_times_since(before);
     ensure!(
         world.read(run.result)? == echoed(input),
         "compare the result with what it should be: they differ"
@@ -77,8 +77,8 @@ pub(crate) async fn measure(options: &Options) -> Result<Report> {
     report.add("seconds_submit_to_result", seconds_to_result);
     report.add("seconds_accepted_to_done", run.since_accepted.as_secs_f64());
     let whose = ["coordinator", "terminals", "sandboxes", "customer"];
-    for (name, (after, before)) in whose.iter().zip(after.into_iter().zip(before)) {
-        let spent = micros_of(after.saturating_sub(before)) / f64::from(units);
+    for (name, used) in whose.iter().zip(used) {
+        let spent = micros_of(used) / f64::from(units);
         report.add(&format!("cpu_us_per_unit_{name}"), spent);
     }
     world.stop().await;

@@ -45,13 +45,9 @@ pub(crate) async fn measure(options: &Options) -> Result<Report> {
     let start = Instant::now();
     let run = world.run(&job, program, input).await?;
     let wall = start.elapsed();
-    let after = world.processor_times();
+    let used = world.processor_times_since(before);
     world.stop().await;
-    let mut used = [0.0; 4];
-    for (used, (after, before)) in used.iter_mut().zip(after.into_iter().zip(before)) {
-        *used = after.saturating_sub(before).as_secs_f64();
-    }
-    let [coordinator, terminals, guests, customer] = used;
+    let [coordinator, terminals, guests, customer] = used.map(|time| time.as_secs_f64());
     report.add("units", f64::from(units));
     report.add("unit_ms", guests * 1e3 / f64::from(units));
     report.add("seconds_submit_to_result", wall.as_secs_f64());

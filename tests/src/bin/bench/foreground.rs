@@ -9,13 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use tally_node::owner::why::Why;
 use tally_protocol::manners::Said;
-use tally_protocol::task::job::Job;
 
 use crate::efficiency::{self, BURN};
 use crate::manners::{in_a_session, processors};
-use crate::report::{Report, quantile};
+use crate::report::Report;
 use crate::world::{Terminal, World};
 use crate::{Options, progress};
 
@@ -38,7 +36,7 @@ pub(crate) async fn measure(options: &Options) -> Result<Report> {
     let program = world.put(&module)?;
     // Units of a second, so that each pause stops some in their midst.
     let input = world.put(&efficiency::inputs(10 * rounds, UNITS))?;
-    let job: Job = efficiency::job()?;
+    let job = efficiency::job()?;
     let source = world.folder().join("source.rs");
     std::fs::write(&source, source_text())?;
     let terminal = world.terminal(0);
@@ -69,7 +67,7 @@ async fn compare(terminal: &Terminal, source: &Path, pairs: u32) -> Result<Repor
             terminal.say(said).await?;
             tokio::time::sleep(QUIET).await;
             let works = matches!(said, Said::Resume);
-            let why: Why = terminal.why().await?;
+            let why = terminal.why().await?;
             ensure!(
                 why.computing == works,
                 "compile beside a terminal that is told to {said:?}: {}",
@@ -93,15 +91,12 @@ async fn compare(terminal: &Terminal, source: &Path, pairs: u32) -> Result<Repor
         ratios.push(slower);
     }
     for (name, values) in [
-        ("slower_percent", &mut ratios),
-        ("seconds_without", &mut without),
-        ("seconds_with", &mut with),
-        ("seconds_in_guests", &mut guests),
+        ("slower_percent", ratios),
+        ("seconds_without", without),
+        ("seconds_with", with),
+        ("seconds_in_guests", guests),
     ] {
-        values.sort_by(f64::total_cmp);
-        for (place, share) in [("p25", 0.25), ("p50", 0.5), ("p75", 0.75)] {
-            report.add(&format!("{name}_{place}"), quantile(values, share));
-        }
+        report.add_places(name, values, &[("p25", 0.25), ("p50", 0.5), ("p75", 0.75)]);
     }
     Ok(report)
 }

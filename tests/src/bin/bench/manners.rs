@@ -19,7 +19,7 @@ use tally_protocol::unit::Limits;
 use tally_sandbox::{Program, SandboxConfig, UnitMax};
 
 use crate::efficiency::BURN;
-use crate::report::{Report, quantile};
+use crate::report::Report;
 use crate::{Options, cpu, progress};
 
 /// Pauses of each half of `suspend`.
@@ -35,6 +35,7 @@ const SHARE_TIME: Duration = Duration::from_secs(60);
 const WINDOW: Duration = Duration::from_secs(10);
 /// How often it is measured.
 const SAMPLE: Duration = Duration::from_millis(100);
+
 const PAUSED: Leave = Leave {
     run: false,
     cpu: 1.0,
@@ -66,14 +67,12 @@ pub(crate) fn suspend(options: &Options) -> Result<Report> {
             broken += u32::from(!pause.stands);
         }
         for (what, values) in [
-            ("stopped_ms", &mut times),
-            ("call_us", &mut calls),
-            ("used_after_the_call_us", &mut late),
+            ("stopped_ms", times),
+            ("call_us", calls),
+            ("used_after_the_call_us", late),
         ] {
-            values.sort_by(f64::total_cmp);
-            for (place, share) in [("p50", 0.5), ("p99", 0.99), ("max", 1.0)] {
-                report.add(&format!("{name}_{what}_{place}"), quantile(values, share));
-            }
+            let name = format!("{name}_{what}");
+            report.add_places(&name, values, &[("p50", 0.5), ("p99", 0.99), ("max", 1.0)]);
         }
         report.add(&format!("{name}_worked_after_all"), f64::from(broken));
     }

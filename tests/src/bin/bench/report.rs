@@ -45,6 +45,14 @@ impl Report {
         self.ours.insert(name.to_owned(), value);
     }
 
+    /// Adds some places of values, in any order, under `NAME_PLACE`: a place is a name and a share, see [`quantile`].
+    pub(crate) fn add_places(&mut self, name: &str, mut values: Vec<f64>, places: &[(&str, f64)]) {
+        values.sort_by(f64::total_cmp);
+        for (place, share) in places {
+            self.add(&format!("{name}_{place}"), quantile(&values, *share));
+        }
+    }
+
     /// Takes the peers' figures, and compares `ours` with each peer's `theirs`.
     pub(crate) fn compare(&mut self, peers: BTreeMap<String, Figures>, ours: &str, theirs: &str) {
         let Some(own) = self.ours.get(ours).copied() else {

@@ -228,21 +228,19 @@ impl World {
 
     /// Returns the processor time so far: of the coordinator, the terminals, their sandboxes and this process.
     pub(crate) fn processor_times(&self) -> [Duration; 4] {
-        let terminals = || self.nodes[1..].iter().map(|node| node.id);
+        let terminals = || (0..self.nodes.len() - 1).map(|number| self.terminal(number));
         [
             cpu::time_of(self.nodes[0].id),
-            terminals().map(cpu::time_of).sum(),
-            self.sandbox_time(),
+            terminals().map(|terminal| cpu::time_of(terminal.id)).sum(),
+            terminals().map(|terminal| terminal.sandbox_time()).sum(),
             cpu::time_of(std::process::id()),
         ]
     }
 
-    /// Returns the exact processor time of all sandboxes so far.
-    pub(crate) fn sandbox_time(&self) -> Duration {
-        let terminals = 0..self.nodes.len() - 1;
-        terminals
-            .map(|number| self.terminal(number).sandbox_time())
-            .sum()
+    /// Returns the processor time of the same since `before`.
+    pub(crate) fn processor_times_since(&self, before: [Duration; 4]) -> [Duration; 4] {
+        let now = self.processor_times();
+        std::array::from_fn(|part| now[part].saturating_sub(before[part]))
     }
 
     /// Stops all nodes, and kills those that do not stop.
